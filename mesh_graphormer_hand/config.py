@@ -1,0 +1,148 @@
+"""YAML -> dataclasses, strictly, through OmegaConf. Imports no torch, so `--help` and the config tests are instant.
+
+The dataclasses below are the only schema. A plug-in (model, data set) brings a `Config` of its own; its section of the
+YAML stays a plain mapping here and is parsed by `parse` when `assembly` builds the plug-in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from . import paths
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the key and the nearest valid one."""
+
+
+@dataclass
+class DataConfig:
+    """Which data sets, by file name in data/datasets/; each section holds that data set's own Config, and in `train`
+    also `weight`, its share of the mixture."""
+
+    train: dict[str, dict[str, Any]] = field(default_factory=lambda: {"virtual": {}})
+    test: dict[str, dict[str, Any]] = field(default_factory=lambda: {"virtual": {}})
+    image_size: int = 224  # px, side of the square crops
+    augment: dict[str, Any] = field(default_factory=dict)  # data.transforms.Augmentation
+    workers: int = 1  # processes that prepare batches; 0: the training process itself
+    on_device: bool = False  # render virtual samples on the training device instead of in workers
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = "adam"  # adam | adamw
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    schedule: str = "step"  # step (x0.1 at half, as published) | cosine | constant
+    warmup: int = 0  # steps
+    clip_grad: float = 0.0  # largest gradient norm, 0: no clipping
+
+
+@dataclass
+class TrainConfig:
+    name: str = ""  # of the run's folder; empty: the config file's name
+    output: str = "runs"
+    steps: int = 1000  # optimiser steps
+    batch_size: int = 32  # samples per step, all devices together
+    seed: int = 0
+    precision: str = "fp32"  # fp32 | bf16 | fp16
+    ema: float = 0.0  # decay of the averaged weights that evaluation and the demo use, 0: none
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    losses: dict[str, float] = field(default_factory=dict)  # name of a loss term -> weight
+    log_every: int = 20  # steps
+    checkpoint_every: int = 500  # steps
+    keep: int = 2  # checkpoints
+    evaluate_every: int = 0  # steps, 0: at the end only
+    evaluate_samples: int = 0  # of the test split, 0: all
+
+
+@dataclass
+class Experiment:
+    """One run: a model, its data, how it is trained."""
+
+    model: dict[str, Any] = field(default_factory=dict)  # name: file under models/; the rest: that file's Config
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    hand: str = "auto"  # auto (MANO_RIGHT.pkl in mano_assets if it is there, else the open hand) | open | a file or folder
+
+
+def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
+    """Build dataclass `schema` from the mapping `raw`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type, named by its full path.
+    """
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw or {}))
+    except ConfigKeyError as error:
+        raise ConfigError(_unknown_key(schema, error.full_key or str(error.key), where)) from None
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, (where, error.full_key)))
+        raise ConfigError(f"{key}: {error.msg or error}".splitlines()[0]) from None
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
+    """Read an experiment's YAML and apply `a.b=value` overrides (values are YAML).
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type, an override without "=".
+    """
+    return parse(Experiment, read(path, overrides))
+
+
+def read(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+    """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/."""
+    path = find(path)
+    for item in overrides:
+        if "=" not in item:
+            raise ConfigError(f"override {item!r} should read key=value")
+    try:
+        raw = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:  # YAML's own errors share no base class with OmegaConf's
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    return OmegaConf.to_container(raw, resolve=True)
+
+
+def find(path: str | Path) -> Path:
+    """The config file that `path` names: as it stands, or among the shipped configs."""
+    for candidate in (Path(path), paths.CONFIGS / path, paths.CONFIGS / f"{path}.yaml", paths.CONFIGS.parent / path):
+        if candidate.is_file():
+            return candidate
+    known = sorted(str(p.relative_to(paths.CONFIGS)) for p in paths.CONFIGS.rglob("*.yaml"))
+    raise ConfigError(f"no config file {path}{nearest(str(path), known)}; shipped: {', '.join(known)}")
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The plain mapping of a config dataclass, for YAML, JSON and checkpoints."""
+    return dataclasses.asdict(config)
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """", did you mean 'x'?" for the closest of `known`, or nothing."""
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def _unknown_key(schema: type, full_key: str, where: str) -> str:
+    *parents, leaf = full_key.split(".")
+    owner: Any = schema
+    for name in parents:
+        owner = next((f.type for f in dataclasses.fields(owner) if f.name == name), None)
+        owner = globals().get(owner, owner) if isinstance(owner, str) else owner
+        if not dataclasses.is_dataclass(owner):
+            break
+    known = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
+    key = ".".join(filter(None, (where, full_key)))
+    return f"unknown key {key!r}{nearest(leaf, known)} (known here: {', '.join(known)})"

@@ -1,0 +1,1 @@
+"""Samples in, HandBatch out. Knows files and augmentation, never which model will read the batch."""

@@ -1,0 +1,1 @@
+"""Training and evaluation. Knows contracts, losses and metrics, never a concrete model or data set."""

@@ -1,0 +1,1 @@
+"""Pure tensor maths: rotations, cameras, crops, alignment, normals. Knows nothing of hands, models or files."""

@@ -1,0 +1,1 @@
+"""Generic network blocks: attention, graph convolution. No knowledge of hands."""

@@ -1,0 +1,1 @@
+"""Supervised terms: pure functions that give one value per sample."""

@@ -1,0 +1,1 @@
+"""Evaluation numbers. The only place where metres become millimetres."""

@@ -1,0 +1,1 @@
+"""Meshes -> pictures: batched rasteriser, shading, overlays."""
