@@ -53,7 +53,8 @@ class TrainConfig:
     name: str = ""  # of the run's folder; empty: the config file's name
     output: str = "runs"
     steps: int = 1000  # optimiser steps
-    batch_size: int = 32  # samples per step, all devices together
+    batch_size: int = 32  # samples per step, all devices and micro-batches together
+    accumulate: int = 1  # micro-batches per step, for batches that do not fit into memory
     seed: int = 0
     precision: str = "fp32"  # fp32 | bf16 | fp16
     ema: float = 0.0  # decay of the averaged weights that evaluation and the demo use, 0: none
@@ -64,6 +65,7 @@ class TrainConfig:
     keep: int = 2  # checkpoints
     evaluate_every: int = 0  # steps, 0: at the end only
     evaluate_samples: int = 0  # of the test split, 0: all
+    threads: int = 0  # of the training process on the CPU, 0: the cores that data.workers leave over
 
 
 @dataclass
