@@ -1,0 +1,170 @@
+"""Composition root: names in a config become live objects. The only module that imports plug-ins by name.
+
+The file name is the registry: `models/baselines/hand_seg_net.py` is the model `hand_seg_net`, `data/datasets/folder.py`
+the data set `folder`. Deleting a file removes it, adding one adds it; nothing else has to be edited.
+
+A plug-in file holds a dataclass `Config` and a function `build`: `build(config: HandModelConfig, hand) -> HandModel` for
+a model, `build(config: Config, split, hand, image_size) -> HandDataset` for a data set.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from . import config as configs
+from .config import ConfigError, Experiment
+
+if TYPE_CHECKING:
+    from .data.base import HandDataset
+    from .data.stream import Stream
+    from .mano.hand import Hand
+    from .models.base import HandModel
+
+ROOT = __package__
+GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets"}
+
+
+def available(group: str) -> dict[str, str]:
+    """Plug-in name -> module path of every plug-in of `group` ("models" or "datasets"), without importing any."""
+    package = importlib.import_module(GROUPS[group])
+    found = pkgutil.walk_packages(package.__path__, prefix=GROUPS[group] + ".")
+    modules = [m.name for m in found if not m.ispkg]
+    names = {path.rpartition(".")[2]: path for path in modules}
+    return {name: path for name, path in sorted(names.items()) if name != "base" and not name.startswith("_")}
+
+
+def plugin(group: str, name: str, where: str = "") -> ModuleType:
+    """Import one plug-in.
+
+    Raises:
+        ConfigError: no plug-in of that name; `where` is the config key that named it.
+    """
+    known = available(group)
+    if name not in known:
+        key = f"{where}: " if where else ""
+        hint = configs.nearest(str(name), list(known))
+        raise ConfigError(f"{key}no {group[:-1]} named {name!r}{hint} (there are: {', '.join(known)})")
+    return importlib.import_module(known[name])
+
+
+def load_hand(experiment: Experiment) -> Hand:
+    """The hand that an experiment names."""
+    from .mano import hand
+
+    return hand.load(experiment.hand)
+
+
+def build_model(experiment: Experiment, hand: Hand) -> HandModel:
+    """A model with fresh weights from the section `model` of an experiment.
+
+    Raises:
+        ConfigError: no name, an unknown one, or an unknown option.
+    """
+    from .models.base import HandModelConfig
+
+    options = dict(experiment.model)
+    name = options.pop("name", None)
+    if not name:
+        raise ConfigError(f"model.name is missing (there are: {', '.join(available('models'))})")
+    module = plugin("models", name, where="model.name")
+    configs.parse(module.Config, options, where="model")
+    config = HandModelConfig(
+        name=name, options=options, image_size=experiment.data.image_size, hand=hand.fingerprint_hex
+    )
+    return module.build(config, hand)
+
+
+def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
+    """Any model that `save_pretrained` wrote, whatever its architecture, in evaluation mode, on the CPU.
+
+    The hand is the one that the model was trained with, found by its fingerprint, unless `hand` is given.
+
+    Raises:
+        ConfigError: `path` holds no such model, or its plug-in or hand is not on this machine.
+    """
+    from safetensors.torch import load_file
+
+    from .mano import hand as hands
+    from .models.base import HandModelConfig
+
+    path = Path(path)
+    for name in ("config.json", "model.safetensors"):
+        if not (path / name).is_file():
+            raise ConfigError(f"{path} is not a saved model: it has no {name}")
+    config = HandModelConfig.from_pretrained(path)
+    module = plugin("models", config.name, where=f"{path / 'config.json'}: name")
+    model = module.build(config, hand or hands.find(config.hand))
+    try:
+        model.load_state_dict(load_file(path / "model.safetensors"))
+    except RuntimeError as error:
+        raise ConfigError(f"{path / 'model.safetensors'} does not fit its config.json: {error}") from None
+    return model.eval()
+
+
+def build_dataset(
+    name: str, raw: dict[str, Any] | None, split: str, hand: Hand, image_size: int, where: str = ""
+) -> HandDataset:
+    """The data set `name` with the options `raw` of its own Config; `split` is "train" or "test".
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    where = where or f"data.{split}.{name}"
+    module = plugin("datasets", name, where=where)
+    return module.build(configs.parse(module.Config, dict(raw or {}), where=where), split, hand, image_size)
+
+
+def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
+    """Every data set of the section `data.test`, by name."""
+    size = experiment.data.image_size
+    return {name: build_dataset(name, raw, "test", hand, size) for name, raw in experiment.data.test.items()}
+
+
+def build_stream(experiment: Experiment, hand: Hand, parts: int = 1) -> Stream:
+    """The training batches as a function of the step, each split into `parts` (devices times micro-batches).
+
+    `stream[step * parts + part]` is one part of the batch of `step`.
+
+    Raises:
+        ConfigError: an unknown data set or option, no data set, a bad weight, a batch that does not split evenly.
+    """
+    from .data.stream import Stream
+    from .data.transforms import Augmentation
+
+    data, train = experiment.data, experiment.train
+    if train.batch_size < 1 or train.batch_size % parts:
+        raise ConfigError(f"train.batch_size: {train.batch_size} does not split into {parts} equal parts")
+    datasets, weights = [], []
+    for name, raw in data.train.items():
+        raw = dict(raw or {})
+        weights.append(_weight(raw.pop("weight", 1.0), f"data.train.{name}.weight"))
+        datasets.append(build_dataset(name, raw, "train", hand, data.image_size))
+    if not datasets or sum(weights) == 0:
+        raise ConfigError("data.train: no data set with a weight above 0")
+    augmentation = configs.parse(Augmentation, data.augment, where="data.augment")
+    return Stream(
+        datasets, weights=weights, batch_size=train.batch_size // parts, seed=train.seed, augmentation=augmentation
+    )
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is a folder that `load_model` can read."""
+    try:
+        return "options" in json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _weight(value: Any, key: str) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{key}: {value!r} is not a number") from None
+    if not 0 <= weight < float("inf"):
+        raise ConfigError(f"{key}: {value!r} should be 0 or more")
+    return weight
