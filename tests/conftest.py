@@ -1,0 +1,37 @@
+"""What every test shares: a fixed seed, one torch thread a process (the suite runs one process a core), no network."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the suite may look for weights on a hub
+
+import numpy as np  # noqa: E402 (after the thread count: the libraries read it once, when they load)
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """Each test starts from the same random state, whatever ran before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip, with the reason, what this machine cannot run."""
+    missing = {
+        "gpu": None if torch.cuda.is_available() else "no CUDA device",
+        "pytorch3d": None if _importable("pytorch3d") else "PyTorch3D is not installed (environment.yml brings it)",
+    }
+    for item in items:
+        for marker, reason in missing.items():
+            if reason and marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _importable(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
