@@ -1,1 +1,5 @@
-"""Supervised terms: pure functions that give one value per sample."""
+"""Supervised terms: pure functions without parameters that give one float32 value per sample (see `supervised`)."""
+
+from .supervised import TERMS, Context, Term, check_terms, supervised_losses
+
+__all__ = ["TERMS", "Context", "Term", "check_terms", "supervised_losses"]

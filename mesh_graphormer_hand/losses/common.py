@@ -1,0 +1,47 @@
+"""What the terms share: the context, masked means, and which samples' hands may be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..contracts import HandPrediction, HandTargets
+from ..geometry.heatmaps import HeatmapCodec
+from ..mano.template import HandTemplate
+
+
+@dataclass(frozen=True)
+class Context:
+    """What some terms need beside a prediction and its targets."""
+
+    template: HandTemplate | None = None  # the hand of the predicted vertices: faces, edges, down-sampling
+    codec: HeatmapCodec = field(default_factory=HeatmapCodec)  # how keypoints become heat maps
+
+
+def masked_mean(error: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b"]:
+    """The mean over the valid entries of each sample, 0 where there are none; nothing invalid has a gradient."""
+    kept = torch.where(valid, error, torch.zeros_like(error))  # a product would turn an invalid NaN into NaN
+    return kept.sum(-1) / valid.sum(-1).clamp_min(1)
+
+
+def masked(error: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """The error of the valid samples, 0 without a gradient for the others."""
+    return torch.where(valid, error, torch.zeros_like(error))
+
+
+def same_mesh(prediction: HandPrediction, targets: HandTargets) -> Bool[Tensor, "b"]:
+    """Samples whose target vertices belong to the predicted vertices' own hand (fingerprints are equal and not 0)."""
+    if prediction.hand is None or targets.hand is None:
+        side = "prediction" if prediction.hand is None else "targets"
+        raise ValueError(f"vertices without a hand: set {side}.hand to the fingerprint of the hand they belong to")
+    return (prediction.hand == targets.hand) & (targets.hand != 0)
+
+
+def same_joints(prediction: HandPrediction, targets: HandTargets) -> Bool[Tensor, "b"] | bool:
+    """Samples whose joints may be compared: of the same hand, or of no parametric hand on either side."""
+    if prediction.hand is None or targets.hand is None:
+        return True
+    return (prediction.hand == targets.hand) | (prediction.hand == 0) | (targets.hand == 0)

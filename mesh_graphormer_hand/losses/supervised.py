@@ -1,0 +1,130 @@
+"""The table of terms and the rule that applies it: which fields each needs, what is skipped and what is an error.
+
+A term whose target no sample of the batch has is skipped. A term that a model can never feed, because it does not
+produce the field, and a name that is no term are errors. The caller weighs and reduces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..config import ConfigError, nearest
+from ..contracts import HandPrediction, HandTargets
+from ..geometry.heatmaps import HeatmapCodec
+from ..mano.template import HandTemplate
+from . import terms
+from .common import Context
+
+R = TypeVar("R", HandPrediction, HandTargets)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One supervised term and the fields that it reads."""
+
+    function: Callable[[HandPrediction, HandTargets, Context], Tensor]
+    prediction: tuple[str, ...]
+    targets: tuple[str, ...]
+    template: bool = False  # reads Context.template
+
+    def __call__(
+        self, prediction: HandPrediction, targets: HandTargets, context: Context | None = None
+    ) -> Float[Tensor, "b"]:
+        """One value per sample, in float32 (float64 for a float64 prediction) whatever the autocast.
+
+        Raises:
+            ValueError: the prediction or the targets lack a field, or the context lacks the template.
+        """
+        context = context or Context()
+        for owner, record, names in (("prediction", prediction, self.prediction), ("targets", targets, self.targets)):
+            for name in names:
+                if getattr(record, name) is None:
+                    raise ValueError(f"loss {self.function.__name__!r} needs {owner}.{name}, which is absent")
+        if self.template and context.template is None:
+            raise ValueError(f"loss {self.function.__name__!r} needs the hand's template")
+        with torch.autocast(getattr(prediction, self.prediction[0]).device.type, enabled=False):
+            return self.function(_wide(prediction, self.prediction), _wide(targets, self.targets), context)
+
+
+_MESH = ("vertices", "vertices_valid")
+_JOINTS = ("joints", "joints_valid")
+_JOINTS_2D = ("joints_2d", "joints_2d_valid", "crop_size")
+
+TERMS: dict[str, Term] = {
+    "vertices": Term(terms.vertices, ("vertices",), _MESH),
+    "vertices_coarse": Term(terms.vertices_coarse, ("vertices_coarse",), _MESH, template=True),
+    "edge_length": Term(terms.edge_length, ("vertices",), _MESH, template=True),
+    "normal": Term(terms.normal, ("vertices",), _MESH, template=True),
+    "joints": Term(terms.joints, ("joints",), _JOINTS),
+    "joints_l1": Term(terms.joints_l1, ("joints",), _JOINTS),
+    "joints_token": Term(terms.joints_token, ("joints_token",), _JOINTS),
+    "joints_token_l1": Term(terms.joints_token_l1, ("joints_token",), _JOINTS),
+    "joints_2d": Term(terms.joints_2d, ("joints_2d",), _JOINTS_2D),
+    "joints_2d_l1": Term(terms.joints_2d_l1, ("joints_2d",), _JOINTS_2D),
+    "joints_token_2d": Term(terms.joints_token_2d, ("joints_token_2d",), _JOINTS_2D),
+    "joints_token_2d_l1": Term(terms.joints_token_2d_l1, ("joints_token_2d",), _JOINTS_2D),
+    "rotation": Term(terms.rotation, ("rotation",), ("pose", "mano_valid")),
+    "heatmaps": Term(terms.heatmaps, ("heatmaps",), _JOINTS_2D),
+    "heatmaps_mse": Term(terms.heatmaps_mse, ("heatmaps",), _JOINTS_2D),
+    "mask": Term(terms.mask, ("mask",), ("mask", "mask_valid")),
+}
+
+
+def check_terms(names: Collection[str], produces: Collection[str] | None = None, private: Collection[str] = ()) -> None:
+    """Refuse loss names before training starts: `produces` are the model's prediction fields, `private` its own losses.
+
+    Raises:
+        ConfigError: a name that is neither a term nor private, or a term on a field that the model does not produce.
+    """
+    for name in names:
+        if name in private:
+            continue
+        if name not in TERMS:
+            known = sorted({*TERMS, *private})
+            raise ConfigError(f"unknown loss {name!r}{nearest(name, known)} (known: {', '.join(known)})")
+        missing = set(TERMS[name].prediction) - set(TERMS[name].prediction if produces is None else produces)
+        if missing:
+            raise ConfigError(f"loss {name!r} needs {', '.join(sorted(missing))}, which this model does not produce")
+
+
+def supervised_losses(
+    prediction: HandPrediction,
+    targets: HandTargets,
+    weights: Mapping[str, float],
+    template: HandTemplate | None = None,
+    codec: HeatmapCodec | None = None,
+    private: Collection[str] = (),
+) -> dict[str, Float[Tensor, "b"]]:
+    """The unweighted value per sample of every term in `weights` whose targets this batch has.
+
+    Names in `private` (the model's own losses) and terms of weight 0 are left out.
+
+    Raises:
+        ConfigError: an unknown name, or a term whose field the prediction lacks.
+        ValueError: a mesh term without `template`, vertices without a fingerprint, masks of different shapes.
+    """
+    check_terms(
+        weights, [n for n in HandPrediction.__dataclass_fields__ if getattr(prediction, n) is not None], private
+    )
+    context = Context(template, codec or HeatmapCodec())
+    losses = {}
+    for name, weight in weights.items():
+        if name in private or weight == 0:
+            continue
+        term = TERMS[name]
+        if all(getattr(targets, field) is not None for field in term.targets):
+            losses[name] = term(prediction, targets, context)
+    return losses
+
+
+def _wide(record: R, names: tuple[str, ...]) -> R:
+    """`record` with the named half-precision fields in float32."""
+    values = {n: getattr(record, n) for n in names}
+    half = (torch.float16, torch.bfloat16)
+    return replace(record, **{n: v.float() for n, v in values.items() if v.dtype in half})
