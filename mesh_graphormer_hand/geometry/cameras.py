@@ -31,11 +31,11 @@ BACKENDS = ("auto", "pytorch3d", "builtin")
 def intrinsics(focal: Float[Tensor, "*b"] | Float[Tensor, "*b 2"], centre: Float[Tensor, "*b 2"]) -> Tensor:
     """Pinhole matrices (*b, 3, 3) from focal lengths (one, or one each for x and y) and principal points, all in px."""
     focal = focal[..., None] if focal.dim() < centre.dim() else focal
-    diagonal = torch.cat((focal.expand_as(centre), torch.ones_like(centre[..., :1])), -1)
-    offset = torch.cat((centre, torch.zeros_like(centre[..., :1])), -1)
-    third = torch.zeros_like(offset)
-    third[..., 2] = 1
-    return torch.diag_embed(diagonal) + offset[..., :, None] * third[..., None, :]
+    k = centre.new_zeros(*centre.shape[:-1], 3, 3)
+    k[..., 0, 0], k[..., 1, 1] = focal[..., 0], focal[..., -1]
+    k[..., :2, 2] = centre
+    k[..., 2, 2] = 1
+    return k
 
 
 def pinhole_parameters(intrinsics: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:

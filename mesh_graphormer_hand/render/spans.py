@@ -48,7 +48,7 @@ def visibility(
 
 
 def fragments(t: Triangles, height: int, width: int, supersample: int, limit: int) -> Fragments:
-    """Yield sample index, inverse depth 1/m and index into `t` of exactly the covered samples, `limit` or so at once."""
+    """Yield sample index, inverse depth 1/m and index into `t` of the covered samples alone, about `limit` at once."""
     spans = spans_of(t, height, width, supersample)
     for part in _pieces(spans.count, limit):
         p = Spans(*(v[part] for v in spans))
