@@ -1,0 +1,82 @@
+"""What a data set is, and how batches of data sets with different labels are joined.
+
+A data set is one file `data/datasets/NAME.py` with a dataclass `Config` and
+`build(config, split: "train" | "test", hand: Hand, image_size: int) -> HandDataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..contracts import HandBatch, HandInputs, HandTargets
+
+ENDLESS = 2**40  # the length of a data set that never repeats itself
+
+# label -> the mask that says where it is known, and how many dimensions that mask has
+MASKS = {
+    "joints": "joints_valid",
+    "joints_2d": "joints_2d_valid",
+    "vertices": "vertices_valid",
+    "root": "root_valid",
+    "pose": "mano_valid",
+    "shape": "mano_valid",
+    "mask": "mask_valid",
+    "depth": "depth_valid",
+    "intrinsics": "intrinsics_valid",
+}
+PER_JOINT = ("joints_valid", "joints_2d_valid")
+
+Part = TypeVar("Part", HandInputs, HandTargets)
+
+
+class HandDataset(Protocol):
+    """Samples by index. Inherit from it for the defaults.
+
+    `block`: samples are cheapest in aligned runs of this many (a rendered block); 1 for files. `repeat` and `spacing`
+    are for endless sets whose samples are dear: see `stream`.
+    """
+
+    hand: int = 0  # fingerprint of the labels' hand, 0: labels of no parametric hand
+    block: int = 1
+    repeat: int = 1
+    spacing: int = 4
+
+    def __len__(self) -> int: ...
+
+    def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
+        """The samples with these indices, in this order, the same ones each time."""
+        ...
+
+
+def join(parts: Sequence[HandBatch]) -> HandBatch:
+    """One batch from parts that know different things: a label that a part lacks becomes zeros with a False mask."""
+    parts = [p for p in parts if len(p)]
+    if len(parts) == 1:
+        return parts[0]
+    inputs = _complete([p.inputs for p in parts], [len(p) for p in parts])
+    targets = _complete([p.targets for p in parts], [len(p) for p in parts])
+    return HandBatch.cat([replace(p, inputs=i, targets=t) for p, i, t in zip(parts, inputs, targets, strict=True)])
+
+
+def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:
+    """The parts with every field that any of them has."""
+    known = {}
+    for f in fields(parts[0]):
+        known[f.name] = next((v for v in (getattr(p, f.name) for p in parts) if v is not None), None)
+    filled = []
+    for part, size in zip(parts, sizes, strict=True):
+        values = {}
+        for label, mask in MASKS.items():
+            if known.get(label) is not None and getattr(part, mask) is None:
+                shape = (size, 21) if mask in PER_JOINT else (size,)
+                values[mask] = known[label].new_full(shape, getattr(part, label) is not None, dtype=torch.bool)
+        for name, example in known.items():
+            if name not in values and isinstance(example, Tensor) and getattr(part, name) is None:
+                values[name] = example.new_zeros((size, *example.shape[1:]))
+        filled.append(replace(part, **values))
+    return filled

@@ -1,0 +1,269 @@
+"""Augmentation of whole batches, on whatever device they are, with every label kept true to the image.
+
+The image is moved by one affine map per sample. A turn in the image is a turn of the camera about its optical axis, so
+the 3D labels turn with it and the intrinsics follow exactly: with A = new crop from old crop and R the turn about z,
+    points' = R points      K' = A K R^T      =>      K' points' = A K points.
+A change of scale or a shift only changes K. All random numbers come from `seed`, drawn on the CPU in a fixed order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..contracts import HandBatch, HandTargets
+from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
+from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+
+@dataclass
+class Augmentation:
+    """How training images are varied. The defaults are Mesh Graphormer's published ones; the rest is off (0)."""
+
+    enabled: bool = True
+    rotation: float = 90.0  # degrees, standard deviation of the turn in the image
+    rotation_max: float = 180.0  # degrees, where it is clipped
+    rotation_off: float = 0.6  # probability of no turn
+    scale: float = 0.25  # standard deviation of the zoom about 1
+    scale_max: float = 0.25  # where it is clipped: zoom within 1 - this .. 1 + this
+    translation: float = 0.0  # of the crop's side, largest shift
+    constant_border: float = 0.0  # probability that what lies outside the crop is one colour, not the repeated edge
+    channel_gain: float = 0.4  # each colour channel times 1 - this .. 1 + this
+    brightness: float = 0.0  # largest amount added to all channels
+    contrast: float = 0.0  # about the image's mean, times 1 - this .. 1 + this
+    blur: float = 0.0  # probability
+    blur_max: float = 2.0  # px, largest standard deviation
+    noise: float = 0.0  # probability
+    noise_max: float = 0.06  # largest standard deviation, of 1
+    low_resolution: float = 0.0  # probability of shrinking 2 to 4 times and back
+    occlusion: float = 0.0  # probability of a rectangle of one colour over part of the image
+    occlusion_max: float = 0.4  # of the crop's side, the rectangle's longest side
+
+
+def generator(*seed: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator for the tuple of integers `seed`; different tuples give unrelated numbers."""
+    state = np.random.SeedSequence([s & 0xFFFFFFFFFFFFFFFF for s in seed]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+def augment(batch: HandBatch, config: Augmentation, seed: int | tuple[int, ...]) -> HandBatch:
+    """The batch seen otherwise: moved, then recoloured; `seed` decides all of it."""
+    if not config.enabled or batch.inputs.image is None:
+        return batch
+    seed = (seed,) if isinstance(seed, int) else tuple(seed)
+    random = generator(*seed)
+    size, image = len(batch), batch.inputs.image
+    angle, crop_from_old = _draw_motion(size, image.shape[-1], config, random)
+    constant = torch.rand(size, generator=random) < config.constant_border
+    colour = torch.rand(size, 3, generator=random)
+    border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
+    batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
+    batch = _occlude(batch, config, random)
+    noise = generator(*seed, 1, device=image.device)
+    return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, random, noise)))
+
+
+def move(
+    batch: HandBatch, new_from_old: Float[Tensor, "b 2 3"], angle: Float[Tensor, "b"], border: Float[Tensor, "b 3"]
+) -> HandBatch:
+    """Move the image by `new_from_old` (px of the crop), whose turn is `angle` (radians), and all labels with it.
+
+    What comes from outside the old crop repeats its edge, or has the colour `border` where that is not negative.
+    """
+    size = batch.inputs.image.shape[-1]
+    old_from_new = invert_affine(new_from_old)
+    grid = _grid(old_from_new, size)
+    turn = _turn_about_z(angle)
+    inputs, targets = batch.inputs, batch.targets
+    moved = {"image": _sample_image(inputs.image, grid, border)}
+    if inputs.depth is not None:
+        moved["depth"] = _sample_labels(inputs.depth, grid)
+    if inputs.intrinsics is not None:
+        moved["intrinsics"] = homogeneous(new_from_old) @ inputs.intrinsics @ turn.transpose(-1, -2)
+    photo = batch.image_from_crop
+    return replace(
+        batch,
+        inputs=replace(inputs, **moved),
+        targets=_move_targets(targets, new_from_old, turn, grid, size),
+        image_from_crop=None if photo is None else compose_affine(photo, old_from_new),
+    )
+
+
+def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid: Tensor, size: int) -> HandTargets:
+    moved: dict[str, Any] = {}
+    for name in ("joints", "vertices"):
+        if (points := getattr(targets, name)) is not None:
+            moved[name] = points @ turn.transpose(-1, -2)
+    if targets.root is not None:
+        moved["root"] = (turn @ targets.root[..., None])[..., 0]
+    if targets.pose is not None:
+        moved["pose"] = torch.cat([_turn_axis_angle(turn, targets.pose[:, :1]), targets.pose[:, 1:]], 1)
+    if targets.joints_2d is not None:
+        moved["joints_2d"] = points = apply_affine(targets.joints_2d, new_from_old)
+        if targets.joints_visible is not None:
+            moved["joints_visible"] = targets.joints_visible & ((points >= 0) & (points < size)).all(-1)
+    if targets.mask is not None:
+        moved["mask"] = _sample_labels(targets.mask[:, None].float(), grid)[:, 0] > 0.5
+    if targets.depth is not None:
+        moved["depth"] = _sample_labels(targets.depth[:, None], grid)[:, 0]
+    return replace(targets, **moved)
+
+
+def mirror(batch: HandBatch) -> HandBatch:
+    """The batch in a mirror: right hands become left ones and back. Twice is the identity.
+
+    Poses mirror as axis-angles do: (x, y, z) -> (x, -y, -z).
+    """
+    flip = lambda t: None if t is None else t.flip(-1)  # noqa: E731
+    sign = lambda t, *s: None if t is None else t * t.new_tensor(s)  # noqa: E731
+    inputs, targets = batch.inputs, batch.targets
+    size = inputs.image.shape[-1]
+    swap = mirror_affine(size, inputs.image)
+    intrinsics = inputs.intrinsics
+    if intrinsics is not None:
+        intrinsics = homogeneous(swap) @ intrinsics * intrinsics.new_tensor([-1.0, 1.0, 1.0])
+    points = targets.joints_2d
+    return replace(
+        batch,
+        inputs=replace(inputs, image=flip(inputs.image), depth=flip(inputs.depth), intrinsics=intrinsics),
+        targets=replace(
+            targets,
+            joints=sign(targets.joints, -1.0, 1.0, 1.0),
+            vertices=sign(targets.vertices, -1.0, 1.0, 1.0),
+            root=sign(targets.root, -1.0, 1.0, 1.0),
+            pose=sign(targets.pose, 1.0, -1.0, -1.0),
+            joints_2d=None if points is None else apply_affine(points, swap),
+            mask=flip(targets.mask),
+            depth=flip(targets.depth),
+            is_left=None if targets.is_left is None else ~targets.is_left,
+        ),
+        image_from_crop=None if batch.image_from_crop is None else compose_affine(batch.image_from_crop, swap),
+    )
+
+
+def _draw_motion(count: int, size: int, config: Augmentation, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Angle (radians) and new_from_old (px) of each sample."""
+    limit = config.rotation_max
+    degrees = (torch.randn(count, generator=random) * config.rotation).clamp(-limit, limit)
+    angle = torch.where(torch.rand(count, generator=random) < config.rotation_off, 0.0, degrees).deg2rad()
+    zoom = (torch.randn(count, generator=random) * config.scale).clamp(-config.scale_max, config.scale_max) + 1
+    shift = (torch.rand(count, 2, generator=random) * 2 - 1) * config.translation * size
+    old_from_new = crop_affine(size / 2 + shift, size / zoom, size, angle)
+    return angle, invert_affine(old_from_new)
+
+
+def _grid(old_from_new: Tensor, size: int) -> Tensor:
+    """Where each new pixel's centre lies in the old crop, in grid_sample's [-1, 1] from edge to edge."""
+    scale = 2.0 / size
+    theta = old_from_new.clone()  # (new px -> old px) becomes ([-1, 1] -> [-1, 1]): both are measured from the centre
+    theta[..., 2] = (old_from_new[..., :2].sum(-1) * size / 2 + old_from_new[..., 2]) * scale - 1
+    return F.affine_grid(theta, [len(theta), 1, size, size], align_corners=False)
+
+
+def _sample_image(image: Tensor, grid: Tensor, border: Tensor) -> Tensor:
+    moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    if not (border >= 0).any():
+        return moved
+    outside = ((grid.abs() > 1).any(-1) & (border[:, :1, None] >= 0))[:, None]
+    return torch.where(outside, border[:, :, None, None].to(moved.dtype), moved)
+
+
+def _sample_labels(values: Tensor, grid: Tensor) -> Tensor:
+    """Nearest neighbour: a depth or a mask between two surfaces belongs to neither."""
+    return F.grid_sample(values, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+
+
+def _turn_about_z(angle: Tensor) -> Tensor:
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    rows = [
+        torch.stack([cos, -sin, zero], -1),
+        torch.stack([sin, cos, zero], -1),
+        torch.stack([zero, zero, zero + 1], -1),
+    ]
+    return torch.stack(rows, -2)
+
+
+def _turn_axis_angle(turn: Tensor, axis_angle: Tensor) -> Tensor:
+    return matrix_to_axis_angle(turn[:, None] @ axis_angle_to_matrix(axis_angle))
+
+
+def _occlude(batch: HandBatch, config: Augmentation, random: torch.Generator) -> HandBatch:
+    """Cover a rectangle of some samples; joints under it are hidden, mask and depth end there."""
+    image, targets = batch.inputs.image, batch.targets
+    size, count = image.shape[-1], len(batch)
+    chosen = torch.rand(count, generator=random) < config.occlusion
+    extent = (0.25 + 0.75 * torch.rand(count, 2, generator=random)) * config.occlusion_max * size
+    low = torch.rand(count, 2, generator=random) * size - extent / 2
+    colour = torch.rand(count, 3, generator=random)
+    if not chosen.any():
+        return batch
+    chosen, low, high, colour = (t.to(image.device) for t in (chosen, low, low + extent, colour))
+    centres = torch.arange(size, device=image.device) + 0.5
+    within = (centres >= low[..., None]) & (centres < high[..., None])  # b, (x, y), px
+    under = within[:, 1, :, None] & within[:, 0, None, :] & chosen[:, None, None]
+    inputs = replace(batch.inputs, image=torch.where(under[:, None], colour[:, :, None, None], image))
+    if inputs.depth is not None:
+        inputs = replace(inputs, depth=inputs.depth.masked_fill(under[:, None], 0.0))
+    hidden: dict[str, Any] = {}
+    if targets.joints_2d is not None and targets.joints_visible is not None:
+        covered = ((targets.joints_2d >= low[:, None]) & (targets.joints_2d < high[:, None])).all(-1) & chosen[:, None]
+        hidden["joints_visible"] = targets.joints_visible & ~covered
+    if targets.mask is not None:
+        hidden["mask"] = targets.mask & ~under
+    if targets.depth is not None:
+        hidden["depth"] = targets.depth.masked_fill(under, 0.0)
+    return replace(batch, inputs=inputs, targets=replace(targets, **hidden))
+
+
+def _recolour(image: Tensor, config: Augmentation, random: torch.Generator, noise: torch.Generator) -> Tensor:
+    """Colour, sharpness and noise, in the order in which a camera does them."""
+    count = len(image)
+    draw = lambda *shape: torch.rand(count, *shape, generator=random)  # noqa: E731
+    gain = 1 + (draw(3) * 2 - 1) * config.channel_gain
+    contrast = 1 + (draw(1) * 2 - 1) * config.contrast
+    offset = (draw(1) * 2 - 1) * config.brightness
+    chosen = {k: draw() < getattr(config, k) for k in ("blur", "noise", "low_resolution")}
+    blur, grain, shrink = draw() * config.blur_max, draw() * config.noise_max, (draw() * 3).long() + 2
+    to = lambda t: t.to(image.device)  # noqa: E731
+    if chosen["blur"].any():
+        image = _where(image, to(chosen["blur"]), lambda x, c: _gaussian_blur(x, to(blur)[c]))
+    for factor in (2, 3, 4):
+        if (pick := chosen["low_resolution"] & (shrink == factor)).any():
+            image = _where(image, to(pick), lambda x, c, f=factor: _shrink(x, f))
+    # gain * (contrast * (x - mean) + mean) + offset, as one multiply-add over the pixels
+    mean = image.mean((1, 2, 3)).view(-1, 1)
+    slope, shift = to(gain * contrast), to(gain * (1 - contrast)) * mean + to(offset)
+    image = torch.addcmul(shift[..., None, None], image, slope[..., None, None])
+    if chosen["noise"].any():
+        image = _where(image, to(chosen["noise"]), lambda x, c: _add_noise(x, to(grain)[c], noise))
+    return image.clamp_(0, 1)
+
+
+def _where(image: Tensor, chosen: Tensor, change: Any) -> Tensor:
+    """The image with `change(rows, chosen)` in place of the chosen rows."""
+    return image.index_copy(0, chosen.nonzero()[:, 0], change(image[chosen], chosen))
+
+
+def _add_noise(image: Tensor, sigma: Tensor, random: torch.Generator) -> Tensor:
+    values = torch.randn(image.shape, generator=random, device=image.device, dtype=image.dtype)
+    return torch.addcmul(image, values, sigma.view(-1, 1, 1, 1))
+
+
+def _gaussian_blur(image: Tensor, sigma: Tensor, radius: int = 5) -> Tensor:
+    b, c, h, w = image.shape
+    taps = torch.arange(-radius, radius + 1, device=image.device)
+    kernel = torch.softmax(-0.5 * (taps / sigma.clamp_min(0.05)[:, None]) ** 2, -1).repeat_interleave(c, 0)
+    x = F.pad(image.reshape(1, b * c, h, w), [radius] * 4, mode="replicate")
+    x = F.conv2d(x, kernel[:, None, None, :], groups=b * c)
+    return F.conv2d(x, kernel[:, None, :, None], groups=b * c).view(b, c, h, w)
+
+
+def _shrink(image: Tensor, factor: int) -> Tensor:
+    small = F.interpolate(image, scale_factor=1 / factor, mode="area")
+    return F.interpolate(small, size=image.shape[-2:], mode="bilinear", align_corners=False)
