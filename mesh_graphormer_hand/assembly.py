@@ -116,7 +116,11 @@ def build_dataset(
     """
     where = where or f"data.{split}.{name}"
     module = plugin("datasets", name, where=where)
-    return module.build(configs.parse(module.Config, dict(raw or {}), where=where), split, hand, image_size)
+    config = configs.parse(module.Config, dict(raw or {}), where=where)
+    try:
+        return module.build(config, split, hand, image_size)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
@@ -125,10 +129,10 @@ def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
     return {name: build_dataset(name, raw, "test", hand, size) for name, raw in experiment.data.test.items()}
 
 
-def build_stream(experiment: Experiment, hand: Hand, parts: int = 1) -> Stream:
+def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str = "cpu") -> Stream:
     """The training batches as a function of the step, each split into `parts` (devices times micro-batches).
 
-    `stream[step * parts + part]` is one part of the batch of `step`.
+    `stream[step * parts + part]` is one part of the batch of `step`, made on `device`.
 
     Raises:
         ConfigError: an unknown data set or option, no data set, a bad weight, a batch that does not split evenly.
@@ -148,7 +152,12 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1) -> Stream:
         raise ConfigError("data.train: no data set with a weight above 0")
     augmentation = configs.parse(Augmentation, data.augment, where="data.augment")
     return Stream(
-        datasets, weights=weights, batch_size=train.batch_size // parts, seed=train.seed, augmentation=augmentation
+        datasets,
+        weights=weights,
+        batch_size=train.batch_size // parts,
+        seed=train.seed,
+        augmentation=augmentation,
+        device=device,
     )
 
 

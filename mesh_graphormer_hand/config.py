@@ -75,7 +75,9 @@ class Experiment:
     model: dict[str, Any] = field(default_factory=dict)  # name: file under models/; the rest: that file's Config
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    hand: str = "auto"  # auto (MANO_RIGHT.pkl in mano_assets if it is there, else the open hand) | open | a file or folder
+    hand: str = (
+        "auto"  # auto (MANO_RIGHT.pkl in mano_assets if it is there, else the open hand) | open | a file or folder
+    )
 
 
 def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
@@ -105,16 +107,29 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
 def read(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/."""
     path = find(path)
-    for item in overrides:
-        if "=" not in item:
-            raise ConfigError(f"override {item!r} should read key=value")
+    changes = overrides_to_mapping(overrides)
     try:
-        raw = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        raw = OmegaConf.merge(OmegaConf.load(path), changes)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error}") from None
     except Exception as error:  # YAML's own errors share no base class with OmegaConf's
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     return OmegaConf.to_container(raw, resolve=True)
+
+
+def overrides_to_mapping(overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """["a.b=1"] -> {"a": {"b": 1}}; values are YAML.
+
+    Raises:
+        ConfigError: an item without "=", or a value that is not YAML.
+    """
+    for item in overrides:
+        if "=" not in item or item.startswith("="):
+            raise ConfigError(f"override {item!r} should read key=value")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    except Exception as error:  # YAML's own errors share no base class with OmegaConf's
+        raise ConfigError(f"overrides {' '.join(overrides)!r} cannot be read: {error}".splitlines()[0]) from None
 
 
 def find(path: str | Path) -> Path:
@@ -132,7 +147,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """", did you mean 'x'?" for the closest of `known`, or nothing."""
+    """ ", did you mean 'x'?" for the closest of `known`, or nothing."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {match[0]!r}?" if match else ""
 

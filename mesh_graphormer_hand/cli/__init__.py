@@ -1,0 +1,1 @@
+"""Console commands: thin verbs over `assembly`, `engine` and `predictor`."""

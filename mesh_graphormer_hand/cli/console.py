@@ -1,0 +1,48 @@
+"""What the console commands share: one clear line for expected errors, logging that does not tear a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+PACKAGE = __package__.partition(".")[0]
+FAILED, INTERRUPTED = 2, 130  # exit codes
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """Run a command; errors that the package or the file system raise on purpose become one line on stderr, exit 2."""
+    try:
+        return command() or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not expected(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def expected(error: BaseException) -> bool:
+    """Whether the error's own message is what a user needs: our own classes, and the file system's."""
+    ours = type(error).__module__.partition(".")[0] == PACKAGE
+    return ours or isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+
+
+class BarHandler(logging.Handler):
+    """Writes log lines above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def log_to_terminal() -> None:
+    """Show the package's own messages on stderr, and warnings of others."""
+    handler = BarHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger(PACKAGE).setLevel(logging.INFO)

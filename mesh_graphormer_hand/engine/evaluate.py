@@ -1,0 +1,74 @@
+"""Score predictors on a data set: one pass over the batches, every predictor and metric at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..contracts import HandInputs, HandPrediction
+from ..mano.template import HandTemplate
+from ..metrics import Accumulator
+from .loader import Chunks, Samples, load
+
+Predictor = Callable[[HandInputs], HandPrediction]
+
+
+class MeanPose:
+    """The answer of somebody who has not seen the photo: the hand's template, whatever the image."""
+
+    def __init__(self, template: HandTemplate) -> None:
+        self.template = template
+
+    def __call__(self, inputs: HandInputs) -> HandPrediction:
+        count, device = inputs.image.shape[0], inputs.image.device
+        vertices, joints = (t.to(device).expand(count, -1, -1) for t in (self.template.vertices, self.template.joints))
+        hand = torch.full((count,), self.template.fingerprint, dtype=torch.int64, device=device)
+        return HandPrediction(joints=joints, vertices=vertices, hand=hand)
+
+
+@torch.inference_mode()
+def evaluate(
+    predictors: Mapping[str, Predictor],
+    dataset: Samples,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+    workers: int = 0,
+    samples: int = 0,
+    share: tuple[int, int] = (0, 1),
+    progress: bool = True,
+) -> dict[str, Accumulator]:
+    """Measure every predictor on the first `samples` (0: all) of `dataset`; the batch size changes no number.
+
+    Networks are put into evaluation mode and back. `share` is (rank, count) of the process among those that divide the
+    batches between them. Returns one accumulator per predictor: `.summary()` gives the metrics, without those whose
+    fields the predictor does not produce.
+    """
+    networks = [p for p in predictors.values() if isinstance(p, nn.Module)]
+    training = [network.training for network in networks]
+    accumulators = {name: Accumulator() for name in predictors}
+    chunks = Chunks(dataset, batch_size, samples)
+    mine = range(share[0], len(chunks), share[1])
+    total = sum(chunks.size(i) for i in mine)
+    bar = tqdm(total=total, unit="img", desc="evaluate", disable=None if progress else True, dynamic_ncols=True)
+    try:
+        for network in networks:
+            network.eval()
+        for batch in load(chunks, mine, workers, torch.device(device)):
+            for name, predictor in predictors.items():
+                prediction = as_float(predictor(batch.inputs))
+                accumulators[name].update(prediction, batch.targets, batch.keys)
+            bar.update(len(batch))
+    finally:
+        bar.close()
+        for network, mode in zip(networks, training, strict=True):
+            network.train(mode)
+    return accumulators
+
+
+def as_float(prediction: HandPrediction) -> HandPrediction:
+    """The prediction in float32, whatever the autocast left it in."""
+    return prediction.map(lambda t: t.float() if t.is_floating_point() else t)

@@ -1,0 +1,78 @@
+"""Batches from worker processes, in a given order: which batch comes when never depends on the number of workers.
+
+Workers start from a fork server: the training process has threads (and maybe a GPU) by then, and a process with
+threads should not be forked. They render with one thread each, and leave Ctrl-C and SIGTERM to the training process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..contracts import HandBatch
+
+PREFETCH = 2  # batches that every worker keeps ready
+PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
+
+
+class Batches(Protocol):
+    """Anything that turns an index into a batch: `data.stream.Stream`, `Chunks`."""
+
+    def __getitem__(self, index: int) -> HandBatch: ...
+
+
+class Samples(Protocol):
+    """What evaluation needs of a data set (`data.base.HandDataset`)."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, indices: list[int], device: str = "cpu") -> HandBatch: ...
+
+
+class Chunks:
+    """A data set cut into batches of consecutive samples."""
+
+    def __init__(self, dataset: Samples, batch_size: int, samples: int = 0) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.samples = min(samples, len(dataset)) if samples > 0 else len(dataset)
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
+
+    def __getitem__(self, index: int) -> HandBatch:
+        start = index * self.batch_size
+        return self.dataset.load(list(range(start, start + self.size(index))))
+
+    def size(self, index: int) -> int:
+        """How many samples batch `index` has."""
+        return min(self.batch_size, self.samples - index * self.batch_size)
+
+
+def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
+    """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: here)."""
+    options: dict[str, Any] = {}
+    workers = min(workers, len(indices))
+    if workers > 0:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        options = {"multiprocessing_context": context, "worker_init_fn": _quiet, "prefetch_factor": PREFETCH}
+    pin = device.type == "cuda"
+    loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=pin, **options)
+    for batch in loader:
+        yield batch.to(device)
+
+
+def spare_threads(workers: int) -> int:
+    """The cores that `workers` single-threaded processes leave over, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) - workers if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _quiet(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
