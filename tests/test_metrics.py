@@ -235,17 +235,20 @@ FREIHAND = Path(__file__).parent / "data" / "freihand_scores.npz"
 
 def test_agrees_with_freihands_own_program():
     """24 invented samples scored by FreiHAND's eval.py, which aligns with reflections and prints centimetres."""
-    data = {name: torch.from_numpy(value) for name, value in np.load(FREIHAND).items()}
-    count = len(data["joints"])
+    file = np.load(FREIHAND)  # steps of 6 micrometres from a centre in metres
+    names = ("joints", "vertices", "joints_predicted", "vertices_predicted")
+    xyz, mesh_xyz, guess, mesh_guess = (torch.from_numpy(file[n] * 6e-6 + file[f"{n}_centre"]) for n in names)
+    count = len(xyz)
     hand, valid = torch.full((count,), HAND), torch.ones(count, 21, dtype=torch.bool)
-    labels = HandTargets(data["joints"], valid, vertices=data["vertices"], vertices_valid=valid[:, 0], hand=hand)
+    labels = HandTargets(xyz, valid, vertices=mesh_xyz, vertices_valid=valid[:, 0], hand=hand)
     scores = Accumulator(allow_reflection=True)
-    scores.update(predicted(joints=data["joints_predicted"], vertices=data["vertices_predicted"]), labels)
-    official = {"pa_mpjpe": 7.63934, "auc": 0.847102, "pa_mpvpe": 8.40581, "f@5": 0.492776, "f@15": 0.992414}
+    scores.update(predicted(joints=guess, vertices=mesh_guess), labels)
     summary = scores.summary()
-    # the copy is stored in float32: a distance may cross one of 778 x 2 x 24 or 2,100 thresholds
-    assert {name: summary[name] for name in official} == pytest.approx(official, abs=5e-5)
-    assert summary["mpvpe"] == pytest.approx(23.32005, abs=5e-5)
+    official_mm = {"pa_mpjpe": 7.63934, "pa_mpvpe": 8.40581, "mpvpe": 23.32005}
+    assert {name: summary[name] for name in official_mm} == pytest.approx(official_mm, abs=2e-4)
+    # the copy's rounding may carry a few of 37,344 distances or 50,400 comparisons over their thresholds
+    official_shares = {"auc": 0.847102, "f@5": 0.492776, "f@15": 0.992414}
+    assert {name: summary[name] for name in official_shares} == pytest.approx(official_shares, abs=2e-4)
 
 
 def test_half_precision_predictions_are_measured_in_float32():

@@ -1,7 +1,7 @@
 """ResNet trunks (He et al., CVPR 2016) with 50 layers or more, without pooling and classifier.
 
-Parameter names are torchvision's, so its ImageNet weights load once `fc.*` is dropped. The stride lies in a block's 3 x 3
-convolution, as there. ResNet-50's trunk has 23.5 M parameters.
+Parameter names are torchvision's, so its ImageNet weights load once `fc.*` is dropped. The stride lies in a block's
+3 x 3 convolution, as there. ResNet-50's trunk has 23.5 M parameters.
 """
 
 from jaxtyping import Float
