@@ -58,11 +58,11 @@ $(READY): pyproject.toml constraints.txt
 	@echo "in the versions of constraints.txt, from your package index. Nothing outside $(VENV) is changed."
 	@$(PYTHON) -m venv $(VENV_ARGS) $(VENV)
 	@if own=$$($(PYTHON) -c '$(FIND_TORCH)' 2>/dev/null); then \
-		echo "Uses the torch in $$own. To install: about 0.3 GB to download, 1 GB on disk."; \
+		echo "Uses the torch in $$own. To install: about 0.2 GB to download, 1 GB on disk."; \
 		echo "$$own" > "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/own_torch.pth"; \
 		grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
 	else \
-		echo "To download: about 0.5 GB with a CPU build of torch (2 GB on disk). On Linux most indexes give the CUDA build:"; \
+		echo "To download: about 0.4 GB with a CPU build of torch (1.7 GB on disk). On Linux most indexes give the CUDA build:"; \
 		echo "about 3 GB more to download, 7 GB on disk. To use a torch that you have, stop now (Ctrl-C) and say"; \
 		echo "  make PYTHON=/path/to/the/python/that/has/it"; \
 		cp constraints.txt $(VENV)/constraints.txt; \
