@@ -1,6 +1,8 @@
-"""What light does between surfaces: a shadow map for the directional light, and screen-space depth darkening."""
+"""What light does between surfaces: shadow maps for the directional light, ambient occlusion, depth darkening."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from .raster import Raster, Settings, rasterize
 
+GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # rad: turns that never repeat, for even discs of points
 LIGHT_DISTANCE = 3.0  # m: far enough for rays to be near parallel, near enough for float32 depths
 
 
@@ -66,6 +69,64 @@ def shadow(
     p = torch.bmm((points - at(centre[:, 0]))[:, None], at(frame))[:, 0] + vertices.new_tensor([0, 0, LIGHT_DISTANCE])
     scale = at(focal) / p[:, 2]
     return _tent(depth, image, p[:, 0] * scale + side / 2, p[:, 1] * scale + side / 2, p[:, 2] - bias, side)
+
+
+def soft_shadow(
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    direction: Float[Tensor, "b 3"],
+    side: int,
+    bias: float,
+    points: Float[Tensor, "p 3"],
+    image: Int64[Tensor, "p"],
+    radius: float,
+    samples: int,
+) -> Float[Tensor, "p"]:
+    """`shadow` averaged over `samples` directions in a disc of `radius` rad around `direction`."""
+    frame = _light_frame(direction)
+    total = torch.zeros_like(points[:, 0])
+    for x, y in disc(samples):
+        jittered = unit(unit(direction) + radius * (x * frame[..., 0] + y * frame[..., 1]))
+        total += shadow(vertices, faces, jittered, side, bias, points, image)
+    return total / samples
+
+
+def disc(samples: int) -> list[tuple[float, float]]:
+    """Points spread evenly over the unit disc (a sunflower's spiral)."""
+    polar = [(math.sqrt((k + 0.5) / samples), k * GOLDEN_ANGLE) for k in range(samples)]
+    return [(r * math.cos(a), r * math.sin(a)) for r, a in polar]
+
+
+def ambient_occlusion(
+    raster: Raster,
+    points: Float[Tensor, "p 3"],
+    normals: Float[Tensor, "p 3"],
+    cameras: Float[Tensor, "b 4"],
+    radius: float,
+    samples: int = 32,
+) -> Float[Tensor, "p"]:
+    """Share of the sky, in [0, 1], that the visible surface within `radius` m leaves open to each covered pixel.
+
+    Screen-space: what stands above the tangent plane at points sampled around the pixel blocks its part of the sky.
+    """
+    image = raster.image
+    pixel = raster.pixel - image * (raster.height * raster.width)
+    row = pixel.div(raster.width, rounding_mode="floor")
+    column = pixel - row * raster.width
+    surface = raster.scatter(points).reshape(-1, 3)  # z 0 where empty
+    reach = cameras[:, 0].index_select(0, image) * radius / points[:, 2]  # px
+    blocked = torch.zeros_like(reach)
+    for x, y in disc(samples):
+        u, v = column + (x * reach).round().long(), row + (y * reach).round().long()
+        inside = (u >= 0) & (u < raster.width) & (v >= 0) & (v < raster.height)
+        at = (image * raster.height + v.clamp(0, raster.height - 1)) * raster.width + u.clamp(0, raster.width - 1)
+        other = surface.index_select(0, at)
+        offset = other - points
+        distance = dot(offset, offset)[:, 0].clamp_min(1e-12).sqrt()
+        rise = dot(offset, normals)[:, 0] / distance
+        fade = (1 - distance / (1.5 * radius)).clamp_min(0)  # what is far in depth does not touch the sky here
+        blocked += (rise - 0.1).clamp_min(0) * fade * (inside & (other[:, 2] > 0))
+    return (1 - 2.5 * blocked / samples).clamp(0, 1)
 
 
 def _light_frame(direction: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from .effects import camera_points, depth_darkening, dot, shadow, unit
+from .effects import ambient_occlusion, camera_points, depth_darkening, dot, soft_shadow, unit
 from .raster import Raster, Settings, interpolate, nearest, rasterize
 
 # antialias -> samples a pixel along one axis, whether one of them is shaded for all
@@ -67,15 +67,20 @@ class Look:
 
     `antialias`: "none"; "coverage" (2 x 2 samples of visibility, one shaded) and "coverage4" (4 x 4); "ssaa" (2 x 2
     shaded) and "ssaa4". `occlusion`: strength in [0, 1] of depth darkening over `occlusion_px` pixels and `occlusion_m`
-    metres. `shadow`: side in px of a shadow map for the directional light, 0 for none. `shadow_bias`: m.
+    metres. `ambient_occlusion`: strength in [0, 1] over `ambient_radius` m. `shadow`: side in px of a shadow map of the
+    directional light, 0 for none; `shadow_samples` of them spread over `shadow_radius` rad. `shadow_bias`: m.
     """
 
     antialias: str = "none"
     occlusion: float = 0.0
     occlusion_px: int = 12
     occlusion_m: float = 0.015
+    ambient_occlusion: float = 0.0
+    ambient_radius: float = 0.02
     shadow: int = 0
     shadow_bias: float = 0.004
+    shadow_samples: int = 1
+    shadow_radius: float = 0.1
     images_per_chunk: int | None = None
 
     def __post_init__(self) -> None:
@@ -182,11 +187,13 @@ def _render_chunk(
     r = rasterize(vertices, topology.faces, cameras, size, settings)
     attributes = interpolate(r, topology.faces, _vertex_attributes(vertices, topology, albedo, lights))
     depth, face = _front(r)
-    image, points, lit = r.image, camera_points(r.pixel, depth, cameras, *size), None
-    if look.shadow:
-        lit = shadow(vertices, topology.faces, lights.direction, look.shadow, look.shadow_bias, points, image)
-    colour, normal = _light_samples(attributes, points, lit, image, lights)
-    hit = r.face >= 0
+    points, hit = camera_points(r.pixel, depth, cameras, *size), r.face >= 0
+    if look.ambient_occlusion:
+        up = unit(_average(attributes[..., :3], hit))
+        sky = ambient_occlusion(r, points, up, cameras, look.ambient_radius)
+        attributes[..., 6:] *= torch.lerp(torch.ones_like(sky), sky, look.ambient_occlusion)[:, None, None]
+    lit = _lit(vertices, topology.faces, lights, points, r.image, look)
+    colour, normal = _light_samples(attributes, points, lit, r.image, lights)
     colour, normal = _average(colour, hit), _average(normal, hit)
     if look.occlusion:
         colour = colour * depth_darkening(r, depth, look.occlusion, look.occlusion_px, look.occlusion_m)[:, None]
@@ -197,6 +204,17 @@ def _render_chunk(
     _pixels(out.depth).index_copy_(0, r.pixel, depth[:, None])
     _pixels(out.normal).index_copy_(0, r.pixel, unit(normal))
     out.part.view(-1).index_copy_(0, r.pixel, topology.parts.index_select(0, face))
+
+
+def _lit(
+    vertices: Tensor, faces: Tensor, lights: Lights, points: Float[Tensor, "p 3"], image: Int64[Tensor, "p"], look: Look
+) -> Float[Tensor, "p"] | None:
+    """Share of the directional light that reaches each point, None for all of it everywhere."""
+    if not look.shadow:
+        return None
+    side, bias, samples = look.shadow, look.shadow_bias, look.shadow_samples
+    radius = look.shadow_radius if samples > 1 else 0.0
+    return soft_shadow(vertices, faces, lights.direction, side, bias, points, image, radius, samples)
 
 
 def _vertex_attributes(vertices: Tensor, topology: Topology, albedo: Tensor, lights: Lights) -> Float[Tensor, "b v 9"]:
