@@ -3,8 +3,8 @@
 The file name is the registry: `models/baselines/hand_seg_net.py` is the model `hand_seg_net`, `data/datasets/folder.py`
 the data set `folder`. Deleting a file removes it, adding one adds it; nothing else has to be edited.
 
-A plug-in file holds a dataclass `Config` and a function `build`: `build(config: HandModelConfig, hand) -> HandModel` for
-a model, `build(config: Config, split, hand, image_size) -> HandDataset` for a data set.
+A plug-in file holds a dataclass `Config` and a function `build`: for a model `build(config: HandModelConfig, hand) ->
+HandModel`, for a data set `build(config: Config, split, hand, image_size) -> HandDataset`.
 """
 
 from __future__ import annotations

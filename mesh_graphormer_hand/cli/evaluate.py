@@ -1,7 +1,7 @@
 """Score a model:  hand-evaluate RUN [--data NAME --root DIR] [--json FILE]   (python tools/evaluate.py in a checkout).
 
-RUN is a run's folder, its name under runs/, a folder that save_pretrained wrote, or the name of shipped weights. What the
-model does not produce is a dash; beside it stands the mean-pose answer, which has never seen a photo.
+RUN is a run's folder, its name under runs/, a folder that save_pretrained wrote, or the name of shipped weights. What
+the model does not produce is a dash; beside it stands the mean-pose answer, which has never seen a photo.
 """
 
 from __future__ import annotations
