@@ -59,6 +59,7 @@ class Hand:
     tips: str = "manopth"  # key of skeleton.FINGERTIPS
     parents: tuple[int, ...] = MODEL_PARENTS
     wrist_loop: Int64[np.ndarray, "n"] = field(default_factory=lambda: np.zeros(0, np.int64))  # open boundary, in order
+    hands_std: Float[np.ndarray, "45"] | None = None  # standard deviations along hands_components, where known
     render: RenderMesh | None = None
 
     @cached_property

@@ -1,9 +1,6 @@
 """The hand as a network sees it: rest mesh, joint regressor, coarse mesh, resampling and adjacency, as torch tensors.
 
-The coarse mesh comes from quadric edge collapse (Garland and Heckbert, "Surface Simplification Using Quadric Error
-Metrics", SIGGRAPH 1997; fast_simplification) of whichever hand is loaded. Decimators take a number of faces, so the
-number that leaves the wanted number of vertices is searched for. Deterministic and quick (well under a second), so it is
-made at first use and kept for the life of the process only.
+Deterministic and quick (a quarter of a second), so it is made at first use and kept for the life of the process only.
 """
 
 from __future__ import annotations
@@ -14,10 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import fast_simplification
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch_geometric.utils import add_remaining_self_loops, to_dense_adj, to_undirected
@@ -25,14 +20,11 @@ from torch_geometric.utils import add_remaining_self_loops, to_dense_adj, to_und
 from .. import paths
 from ..contracts import Record
 from ..skeleton import NUM_JOINTS, PERMUTATIONS, TIPS, WRIST
+from .coarse import CoarseMeshError, Resampling, decimate, read_published
 from .hand import Hand
 from .layer import ManoLayer
 
 logger = logging.getLogger(__name__)
-
-
-class CoarseMeshError(ValueError):
-    """No coarse mesh with the wanted number of vertices can be made from this hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +43,6 @@ class HandTemplate(Record):
     adjacency: Float[Tensor, "c c"]  # of the coarse mesh, with self-loops, rows sum to 1
     fingerprint: int = 0  # of the hand
     coarse_fingerprint: int = 0  # of the hand and its resampling: networks trained on one coarse mesh fit no other
-
-
-@dataclass(frozen=True, eq=False)
-class Resampling:
-    """A coarse mesh of a hand, as arrays."""
-
-    faces: Int64[np.ndarray, "g 3"]
-    downsample: Float[np.ndarray, "c 778"]
-    upsample: Float[np.ndarray, "778 c"]
 
 
 @lru_cache(maxsize=16)
@@ -82,7 +65,7 @@ def hand_template(hand: Hand, coarse: int = 195, published: str | Path | None = 
         vertices = layer(torch.zeros(1, layer.pose_size))[0][0].double()
     joints = regressor @ vertices
     vertices, joints = vertices - joints[WRIST], joints - joints[WRIST]
-    mesh = _published(hand, coarse, published) or decimate(hand.v_template, hand.faces, coarse)
+    mesh = _resampling(hand, coarse, published)
     downsample = torch.from_numpy(mesh.downsample)
     faces = torch.from_numpy(hand.faces)
     return HandTemplate(
@@ -126,66 +109,16 @@ def normalised_adjacency(faces: Int64[Tensor, "f 3"], count: int) -> Float[Tenso
     return dense / dense.sum(1, keepdim=True)
 
 
-def decimate(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"], coarse: int) -> Resampling:
-    """Collapse a mesh to `coarse` vertices and find the linear maps down and up.
-
-    Both maps take barycentric coordinates of the closest point: of each coarse vertex on the fine surface, and of each
-    fine vertex on the coarse one.
-
-    Raises:
-        CoarseMeshError: no number of faces leaves `coarse` vertices.
-    """
-    points, triangles = _collapse(np.asarray(vertices, np.float32), np.asarray(faces, np.int32), coarse)
-    return Resampling(
-        faces=triangles,
-        downsample=barycentric_map(points, vertices, faces),
-        upsample=barycentric_map(vertices, points, triangles),
-    )
-
-
-def _collapse(vertices: np.ndarray, faces: np.ndarray, coarse: int) -> tuple[np.ndarray, np.ndarray]:
-    """Try face counts from the likeliest outwards; an open disc of c vertices and b boundary edges has 2 c - 2 - b faces."""
-    if not 4 <= coarse < len(vertices):
-        raise CoarseMeshError(
-            f"a coarse mesh of {coarse} vertices cannot be made from {len(vertices)}: 4 or more, fewer"
-        )
-    centre, found = 2 * coarse - 10, set()
-    for distance in range(160):
-        for target in {centre - distance, centre + distance}:
-            if not 2 <= target < len(faces):
-                continue
-            points, triangles = fast_simplification.simplify(vertices, faces, target_count=target)
-            used = np.unique(triangles)
-            found.add(len(used))
-            if len(used) == coarse:
-                return points[used].astype(np.float64), np.searchsorted(used, triangles).astype(np.int64)
-    near = sorted(found, key=lambda count: abs(count - coarse))[:4]
-    raise CoarseMeshError(
-        f"no face count decimates this hand of {len(vertices)} vertices to {coarse}; near it there are {sorted(near)}"
-    )
-
-
-def barycentric_map(
-    points: Float[np.ndarray, "n 3"], vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "n v"]:
-    """The matrix that rebuilds each point's closest point on a surface from the surface's vertices; rows sum to 1."""
-    points, vertices = np.asarray(points, np.float64), np.asarray(vertices, np.float64)
-    matrix = np.zeros((len(points), len(vertices)))
-    for start in range(0, len(points), 64):  # all pairs, in pieces that stay small
-        chunk = points[start : start + 64]
-        count, triangles = len(chunk), np.tile(vertices[faces], (len(chunk), 1, 1))
-        closest = trimesh.triangles.closest_point(triangles, np.repeat(chunk, len(faces), 0))
-        distance = np.linalg.norm(closest.reshape(count, len(faces), 3) - chunk[:, None], axis=-1)
-        face = np.argmin(np.round(distance, 9), 1)  # rounded: the first of equally close faces, on every machine
-        spot = closest.reshape(count, len(faces), 3)[np.arange(count), face]
-        weights = trimesh.triangles.points_to_barycentric(vertices[faces[face]], spot).clip(0, 1)
-        weights /= weights.sum(1, keepdims=True)
-        np.add.at(matrix, (np.arange(start, start + count)[:, None], faces[face]), weights)
-    return matrix
-
-
-def _published(hand: Hand, coarse: int, source: str | Path | None) -> Resampling | None:
-    return None
+def _resampling(hand: Hand, coarse: int, published: str | Path | None) -> Resampling:
+    if published is not None and published != "auto":
+        return read_published(Path(published), hand.v_template, coarse)
+    dropped = paths.MANO_ASSETS / "mano_downsampling.npz"
+    if published == "auto" and hand.name == "mano" and dropped.is_file():
+        try:
+            return read_published(dropped, hand.v_template, coarse)
+        except CoarseMeshError as error:
+            logger.info("%s; making a coarse mesh instead", error)
+    return decimate(hand.v_template, hand.faces, coarse)
 
 
 def _coarse_fingerprint(hand: Hand, mesh: Resampling) -> int:
