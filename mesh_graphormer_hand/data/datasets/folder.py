@@ -1,0 +1,275 @@
+"""Your own photos: a folder of images and one JSON file of what is known about the hands in them.
+
+    {"kitchen/cup.jpg": [{"keypoints_px": [[x, y], ...], "handedness": "left"}, ...], ...}
+
+Each image has a list of hands; of each hand, all keys but one of the first three are optional:
+
+    keypoints_px  21 x [x, y], pixels of the photo from its top-left corner; null for a joint that is not known
+    joints_m      21 x [x, y, z], metres in the camera's axes (x right, y down, z forward)
+    box           [x0, y0, x1, y1], pixels of the photo
+    K             3 x 3, the camera's intrinsics in pixels of the photo
+    handedness    "right" or "left", the person's own hand ("right" when it is missing); left hands are mirrored
+    score         how sure the source is, 0 to 1
+
+docs/your_own_photos.md shows it step by step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...config import nearest
+from ...contracts import HandBatch, HandInputs, HandTargets
+from ...geometry.cameras import perspective_project
+from ...geometry.crops import (
+    apply_affine,
+    box_to_square,
+    compose_affine,
+    crop_affine,
+    homogeneous,
+    invert_affine,
+    mirror_affine,
+    tight_box,
+)
+from ...mano.hand import Hand
+from ...skeleton import NUM_JOINTS, PERMUTATIONS
+from ..base import HandDataset
+from ..images import DataError, cut_crop, read_image, to_tensor
+
+KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
+CROPS = ("auto", "box", "whole")
+# label -> its shape, whether parts of it may be null, what to say it should be
+SHAPES = {
+    "keypoints_px": ((NUM_JOINTS, 2), True, "21 pairs [x, y] in pixels, null for a joint that is not known"),
+    "joints_m": ((NUM_JOINTS, 3), True, "21 triples [x, y, z] in metres, null for a joint that is not known"),
+    "box": ((4,), False, "[x0, y0, x1, y1] in pixels"),
+    "K": ((3, 3), False, "3 rows of 3 numbers, pixels"),
+}
+
+
+@dataclass
+class Config:
+    root: str = ""  # the folder
+    labels: str = "keypoints.json"  # the JSON file in it
+    crop: str = (
+        "auto"  # box: a square around the hand | whole: all of the image | auto: whole for a square image of one
+    )
+    #   hand without a box, else box
+    scale: float = 1.35  # side of the square: longer side of the box around the keypoints times this
+    box_scale: float = 1.0  # the same for a box of the JSON file's own
+    order: str = "canonical"  # of the joints in the file, a key of skeleton.PERMUTATIONS
+    min_score: float = 0.0  # hands with a lower score are left out
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One hand of one image, as the JSON file has it, in canonical order; NaN where it says null."""
+
+    file: str
+    index: int  # of the hand in its image
+    alone: bool  # the image's only hand
+    is_left: bool
+    keypoints_px: np.ndarray | None
+    joints_m: np.ndarray | None
+    box: np.ndarray | None
+    intrinsics: np.ndarray | None
+
+
+class FolderDataset(HandDataset):
+    """The hands of the folder, in the order of the JSON file."""
+
+    def __init__(self, config: Config, image_size: int) -> None:
+        self.config, self.image_size, self.root = config, image_size, Path(config.root)
+        self.entries = read_labels(self.root / config.labels, config.order, config.min_score)
+        for file in dict.fromkeys(e.file for e in self.entries):
+            if not (self.root / file).is_file():
+                raise DataError(f"{self.root / config.labels}: {file!r}: there is no such image in {self.root}")
+        self._read = lru_cache(maxsize=4)(read_image)  # neighbours in a list often share their image
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._read = lru_cache(maxsize=4)(read_image)
+
+    def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
+        """The hands with these numbers, each in its own crop.
+
+        Raises:
+            DataError: an image that cannot be read, named with the number of its hand.
+        """
+        return HandBatch.stack([self._sample(self.entries[i]) for i in indices]).to(device)
+
+    def _sample(self, entry: Entry) -> HandBatch:
+        try:
+            photo = self._read(self.root / entry.file)
+        except DataError as error:
+            raise DataError(f"{error} (hand {entry.index} of {entry.file!r} in {self.config.labels})") from None
+        image_from_crop = self._place(entry, photo.shape[1], photo.shape[0])
+        image = to_tensor(cut_crop(photo, image_from_crop, self.image_size))
+        inputs, targets = _labels(entry, image_from_crop, self.image_size)
+        # HandBatch.stack adds the batch dimension, and joins the one-element lists of keys
+        key = f"{entry.file}#{entry.index}"
+        return HandBatch(HandInputs(image=image, **inputs), targets, [key], image_from_crop)
+
+    def _place(self, entry: Entry, width: int, height: int) -> Tensor:
+        """image_from_crop of a hand, mirrored for a left one."""
+        whole = torch.tensor([0.0, 0.0, width, height])
+        square = box_to_square(whole)
+        crop = self.config.crop
+        if crop == "auto":
+            crop = "whole" if entry.box is None and entry.alone and width == height else "box"
+        if crop == "box":
+            if entry.box is not None:
+                square = box_to_square(torch.from_numpy(entry.box), self.config.box_scale)
+            elif (points := _points(entry)) is not None:
+                square = box_to_square(tight_box(points[points.isfinite().all(-1)]), self.config.scale)
+        image_from_crop = crop_affine(square[0], square[1].clamp_min(2.0), self.image_size)
+        if entry.is_left:
+            image_from_crop = compose_affine(image_from_crop, mirror_affine(self.image_size, image_from_crop))
+        return image_from_crop
+
+
+def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderDataset:
+    """The data set; both splits read the same file, so give training and test different `labels`.
+
+    Raises:
+        DataError: no folder, an unknown option, or a JSON file with a mistake in it, named by image and hand.
+    """
+    if not config.root:
+        raise DataError("data set folder: `root` is missing; say where your images and their JSON file are")
+    for name, value, known in (("crop", config.crop, CROPS), ("order", config.order, tuple(PERMUTATIONS))):
+        if value not in known:
+            raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
+    return FolderDataset(config, image_size)
+
+
+def read_labels(path: Path, order: str = "canonical", min_score: float = 0.0) -> list[Entry]:
+    """Every hand of a JSON file.
+
+    Raises:
+        DataError: the file is missing or no JSON, or a hand in it has a mistake; names file, image, hand and key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = "give `root` the folder of your images" if path.parent.is_dir() else f"there is no folder {path.parent}"
+        raise DataError(f"{path}: no such file; {hint}, `labels` the name of its JSON file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    if not isinstance(content, dict):
+        raise DataError(f'{path} should hold {{"image.jpg": [hand, ...], ...}}, not a {type(content).__name__}')
+    entries = []
+    for file, hands in content.items():
+        if not isinstance(hands, list):
+            raise DataError(f"{path}: {file!r} should have a list of hands, not a {type(hands).__name__}")
+        for index, hand in enumerate(hands):
+            where = f"{path}: {file!r}, hand {index}"
+            entry = _entry(hand, file, index, len(hands) == 1, order, where)
+            if hand.get("score") is None or hand["score"] >= min_score:
+                entries.append(entry)
+    if not entries:
+        raise DataError(f"{path} holds no hand (with a score of {min_score} or more)")
+    return entries
+
+
+def _entry(hand: Any, file: str, index: int, alone: bool, order: str, where: str) -> Entry:
+    if not isinstance(hand, dict):
+        raise DataError(f"{where} should be a mapping with some of {', '.join(KEYS)}, not a {type(hand).__name__}")
+    for key in hand:
+        if key not in KEYS:
+            raise DataError(f"{where}: unknown key {key!r}{nearest(key, KEYS)} (known: {', '.join(KEYS)})")
+    arrays = {key: _array(hand.get(key), key, where) for key in SHAPES}
+    if all(arrays[key] is None for key in ("keypoints_px", "joints_m", "box")):
+        raise DataError(f"{where} has none of keypoints_px, joints_m, box; nothing is known about this hand")
+    for key in ("keypoints_px", "joints_m"):
+        if arrays[key] is not None:
+            arrays[key] = arrays[key][list(PERMUTATIONS[order])]
+    box, side, score = arrays["box"], hand.get("handedness") or "right", hand.get("score")
+    if box is not None and not (box[2:] > box[:2]).all():
+        raise DataError(f"{where}: box {box.tolist()} is empty; it should be [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
+    if side not in ("right", "left"):
+        raise DataError(f'{where}: handedness {side!r} should be "right" or "left"')
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise DataError(f"{where}: score {score!r} should be a number")
+    return Entry(
+        file, index, alone, side == "left", arrays["keypoints_px"], arrays["joints_m"], box, intrinsics=arrays["K"]
+    )
+
+
+def _array(value: Any, key: str, where: str) -> np.ndarray | None:
+    """A label as float32, NaN where it is null."""
+    if value is None:
+        return None
+    shape, nullable, wanted = SHAPES[key]
+    if nullable and isinstance(value, list):
+        if not any(row is not None for row in value):
+            return None
+        value = [
+            [float("inf")] * shape[1] if row is None else row for row in value
+        ]  # told apart from a NaN in the file
+    try:
+        array = np.array(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: {key} should be {wanted}") from None
+    if array.shape != shape:
+        raise DataError(f"{where}: {key} has shape {list(array.shape)}, it should be {wanted}")
+    unknown = np.isinf(array).all(-1, keepdims=True) if nullable else np.zeros((1,), bool)
+    if not np.isfinite(np.where(unknown, 0, array)).all():
+        place = int(np.argwhere(~np.isfinite(np.where(unknown, 0, array)))[0][0])
+        raise DataError(f"{where}: {key} has NaN or infinity at position {place}; write null for what is not known")
+    return np.where(unknown, np.nan, array)
+
+
+def _points(entry: Entry) -> Tensor | None:
+    """The 21 keypoints in the photo, (21, 2) with NaN where unknown: as given, or the projected 3D joints."""
+    if entry.keypoints_px is not None:
+        return torch.from_numpy(entry.keypoints_px)
+    if entry.joints_m is not None and entry.intrinsics is not None:
+        return perspective_project(torch.from_numpy(entry.joints_m), torch.from_numpy(entry.intrinsics))
+    return None
+
+
+def _labels(entry: Entry, image_from_crop: Tensor, size: int) -> tuple[dict[str, Tensor], HandTargets]:
+    """Every label in the crop's frame; what a hand lacks is zeros with a False mask, so that hands can be stacked."""
+    crop_from_image = invert_affine(image_from_crop)
+    points = _points(entry)
+    points = torch.full((NUM_JOINTS, 2), torch.nan) if points is None else apply_affine(points, crop_from_image)
+    known_2d = points.isfinite().all(-1)
+    joints = torch.full((NUM_JOINTS, 3), torch.nan) if entry.joints_m is None else torch.from_numpy(entry.joints_m)
+    mirror = torch.tensor([-1.0 if entry.is_left else 1.0, 1.0, 1.0])
+    joints = joints * mirror
+    root = joints[0].nan_to_num()
+    has_root = joints[0].isfinite().all()
+    known_3d = joints.isfinite().all(-1) & has_root  # joints are relative to the wrist: without it there are none
+    camera = torch.zeros(3, 3) if entry.intrinsics is None else torch.from_numpy(entry.intrinsics)
+    inputs = {
+        "intrinsics": homogeneous(crop_from_image) @ camera * mirror,
+        "intrinsics_valid": torch.tensor(entry.intrinsics is not None),
+    }
+    targets = HandTargets(
+        joints=torch.where(known_3d[:, None], joints - root, 0.0),
+        joints_valid=known_3d,
+        joints_2d=torch.where(known_2d[:, None], points, 0.0),
+        joints_2d_valid=known_2d,
+        root=root,
+        root_valid=has_root,
+        crop_size=torch.tensor(float(size)),
+        is_left=torch.tensor(entry.is_left),
+        hand=torch.tensor(0),
+    )
+    return inputs, targets
