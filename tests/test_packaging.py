@@ -1,0 +1,127 @@
+"""What a stranger installs: the wheel's contents, and that the four places that name a dependency agree."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "py-opencv": "opencv-python-headless",
+    "pytorch": "torch",
+    "pytorch_geometric": "torch-geometric",
+}
+IMPORT_NAMES = {"cv2": "opencv-python-headless", "skimage": "scikit-image"}  # where they differ from the package's
+CONDA_ONLY = {"python", "pip", "pytorch3d"}
+OPTIONAL = {"pytorch3d", "manopth", "mediapipe"}  # imported where a user has them
+TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """Package name -> requirement, of the package itself and the named extras."""
+    lines = PROJECT["dependencies"] + [r for extra in extras for r in PROJECT["optional-dependencies"][extra]]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+EVERYTHING = requirements(*PROJECT["optional-dependencies"])
+
+
+def imported_packages(*folders: str) -> set[str]:
+    """Third-party packages imported anywhere below `folders`, by the name under which they are installed."""
+    found = set()
+    for path in (p for folder in folders for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    ours = {"mesh_graphormer_hand", "tools", "tests"} | {p.stem for p in (ROOT / "tests").glob("*.py")}
+    return {canonicalize_name(IMPORT_NAMES.get(n, n)) for n in found - set(sys.stdlib_module_names) - ours}
+
+
+def test_every_import_is_declared():
+    """The package stands on its own dependencies; tools and tests may also use the extras."""
+    assert imported_packages("mesh_graphormer_hand") - OPTIONAL <= set(requirements())
+    assert imported_packages("tools", "tests") - OPTIONAL <= set(EVERYTHING)
+
+
+def test_everything_declared_is_imported():
+    unused = set(EVERYTHING) - imported_packages("mesh_graphormer_hand", "tools", "tests") - TOOLING
+    assert not unused, f"pyproject.toml asks for {sorted(unused)}, which nothing imports"
+
+
+def test_pins_lie_in_the_ranges():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    assert set(EVERYTHING) <= set(pins), "a dependency without a tested version"
+    for name, requirement in EVERYTHING.items():
+        assert Version(pins[name]) in requirement.specifier, name
+
+
+def test_environment_yml_asks_for_the_same_ranges():
+    entries = OmegaConf.to_container(OmegaConf.load(ROOT / "environment.yml"))["dependencies"]
+    conda = {}
+    for entry in (e for e in entries if isinstance(e, str)):
+        requirement = Requirement(entry)
+        conda[canonicalize_name(CONDA_NAMES.get(requirement.name, requirement.name))] = requirement.specifier
+    assert set(conda) - CONDA_ONLY == set(EVERYTHING)
+    assert "pytorch3d" in conda
+    for name, requirement in EVERYTHING.items():
+        assert conda[name] == requirement.specifier, name
+    assert Version("3.11") in conda["python"] and PROJECT["requires-python"] == ">=3.11"
+
+
+def test_pre_commit_runs_the_tested_ruff():
+    pin = re.search(r"^ruff==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_makefile_looks_for_torch_in_the_declared_range():
+    makefile = (ROOT / "Makefile").read_text()
+    low, high = re.search(r"\[(\d+, \d+)\] <= v < \[(\d+, \d+)\]", makefile).groups()
+    assert str(EVERYTHING["torch"].specifier) == f"<{high.split(',')[0]},>={low.replace(', ', '.')}"
+
+
+def test_console_commands_exist():
+    for command, target in PROJECT["scripts"].items():
+        module, function = target.split(":")
+        tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
+        assert function in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, command
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> set[str]:
+    """The names in a freshly built wheel."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "-w", str(out), str(ROOT)], check=True, capture_output=True, timeout=120)
+    (path,) = out.glob("*.whl")
+    return set(zipfile.ZipFile(path).namelist())
+
+
+def test_wheel_carries_what_it_needs_outside_the_checkout(wheel):
+    """paths.py finds configs, the open hand and the weights inside the installed package."""
+    package = ROOT / "mesh_graphormer_hand"
+    expected = {f"mesh_graphormer_hand/{p.relative_to(package)}" for p in package.rglob("*.py")}
+    expected |= {f"mesh_graphormer_hand/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
+    expected |= {f"mesh_graphormer_hand/{p.relative_to(package)}" for p in (package / "weights").rglob("*.*")}
+    expected.add("mesh_graphormer_hand/mano_assets/open_hand.npz")
+    assert expected <= wheel
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+def test_wheel_carries_nothing_else(wheel):
+    """No tests, no tools, and above all no licensed hand that a user has dropped into mano_assets/."""
+    assert {name.split("/")[0].split("-")[0] for name in wheel} <= {"mesh_graphormer_hand"}
+    assert not [name for name in wheel if "MANO_" in name or name.endswith((".pkl", ".pyc"))]
