@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -21,9 +22,16 @@ from .subdivide import smooth
 
 Image = UInt8[np.ndarray, "h w 3"]
 COLOURS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": (0.66, 0.64, 0.61)}  # linear RGB
-STUDIO_LOOK = Look(
-    "ssaa4", ambient_occlusion=0.85, ambient_radius=0.025, shadow=384, shadow_samples=12, shadow_radius=0.22
-)
+# quality -> how to draw, and how many times larger than the picture: light and shade then have smooth edges, too
+QUALITY = {
+    "fine": (
+        Look(
+            "coverage", ambient_occlusion=0.85, ambient_radius=0.025, shadow=160, shadow_samples=16, shadow_radius=0.25
+        ),
+        2,
+    ),
+    "fast": (Look("ssaa"), 1),
+}
 SUBPIXEL = 4  # bits of sub-pixel position that cv2 is given
 LIMIT = 1 << 20  # px: what lies further out is cut, since cv2's coordinates have 32 bits
 
@@ -49,16 +57,16 @@ def draw_mesh(
     intrinsics: Float[np.ndarray, "3 3"],
     colour: str | Float[np.ndarray, "v 3"] = "porcelain",
     opacity: float = 0.95,
-    smoothing: int = 1,
+    quality: str = "fine",
 ) -> Image:
     """The shaded, anti-aliased mesh over the photo that `intrinsics` (px) belongs to.
 
     Args:
         colour: a name in COLOURS or linear RGB for each vertex.
-        smoothing: how often to split triangles for the picture's sake; the given vertices stay where they are.
+        quality: "fine", or "fast" for video: no shadows.
 
     Raises:
-        ValueError: an image, vertices or a colour of the wrong kind.
+        ValueError: an image, vertices, a colour or a quality of the wrong kind.
     """
     _check_image(image)
     vertices = _vertices(vertices_cam)
@@ -68,7 +76,7 @@ def draw_mesh(
         return image.copy()
     camera = camera - camera.new_tensor([0, 0, window.left, window.top])
     size = (window.bottom - window.top, window.right - window.left)
-    shaded, alpha = _shade(vertices, faces, camera, size, colour, smoothing)
+    shaded, alpha = _shade(vertices, faces, camera, size, colour, quality)
     out = image.copy()
     part = out[window.slices].astype(np.float32)
     out[window.slices] = np.rint(part + (shaded * 255 - part) * (alpha * opacity)).astype(np.uint8)
@@ -81,7 +89,7 @@ def side_view(
     size: tuple[int, int],
     degrees: float = 90.0,
     colour: str | Float[np.ndarray, "v 3"] = "porcelain",
-    smoothing: int = 1,
+    quality: str = "fine",
     fill: float = 0.8,
 ) -> Image:
     """The mesh turned about the vertical axis through its centre, on a plain ground.
@@ -92,7 +100,7 @@ def side_view(
         fill: share of the picture that the mesh spans; the same for every turn, so that views stay comparable.
 
     Raises:
-        ValueError: vertices or a colour of the wrong kind.
+        ValueError: vertices, a colour or a quality of the wrong kind.
     """
     vertices = _vertices(vertices_cam)
     vertices = vertices - (vertices.amax(0) + vertices.amin(0)) / 2
@@ -103,7 +111,7 @@ def side_view(
     focal = 0.5 * fill * min(size) * distance / radius
     turned = vertices @ turn.T + vertices.new_tensor([0, 0, distance])
     camera = torch.tensor([focal, focal, size[1] / 2, size[0] / 2]).float()
-    shaded, alpha = _shade(turned, faces, camera, size, colour, smoothing)
+    shaded, alpha = _shade(turned, faces, camera, size, colour, quality)
     ground = _ground(size, alpha)
     return np.rint(255 * (ground + (shaded - ground) * alpha)).astype(np.uint8)
 
@@ -190,18 +198,19 @@ def _shade(
     camera: Float[Tensor, "4"],
     size: tuple[int, int],
     colour: str | np.ndarray,
-    smoothing: int,
+    quality: str,
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 1"]]:
     """The mesh in display colours in [0, 1] and the share of each pixel that it covers."""
+    if quality not in QUALITY:
+        raise ValueError(f"quality is {quality!r}, should be one of {', '.join(QUALITY)}")
+    look, scale = QUALITY[quality]
     faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64)
-    albedo = _albedo(colour, len(vertices))
     with torch.no_grad():
-        smoothed, faces, albedo = smooth(vertices[None], faces, albedo, smoothing)
-        topology, black = Topology.build(faces, len(albedo)), torch.zeros(1, 3, *size)
-        out = render(smoothed, topology, albedo, camera[None], _studio(), black, STUDIO_LOOK, "none")
-    alpha = out.alpha[0].permute(1, 2, 0).numpy()
-    linear = out.rgb[0].permute(1, 2, 0).numpy() / np.maximum(alpha, 1e-6)
-    return _to_display(linear), alpha
+        smoothed, faces, albedo = smooth(vertices[None], faces, _albedo(colour, len(vertices)))
+        topology, black = Topology.build(faces, len(albedo)), torch.zeros(1, 3, scale * size[0], scale * size[1])
+        out = render(smoothed, topology, albedo, scale * camera[None], _studio(), black, look, "none")
+        rgb, alpha = (F.avg_pool2d(v, scale)[0].permute(1, 2, 0).numpy() for v in (out.rgb, out.alpha))
+    return _to_display(rgb / np.maximum(alpha, 1e-6)), alpha
 
 
 def _albedo(colour: str | np.ndarray, count: int) -> Float[Tensor, "v 3"]:
