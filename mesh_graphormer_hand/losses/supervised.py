@@ -49,9 +49,16 @@ class Term:
         if self.template and context.template is None:
             raise ValueError(f"loss {self.function.__name__!r} needs the hand's template")
         with torch.autocast(getattr(prediction, self.prediction[0]).device.type, enabled=False):
-            return self.function(_wide(prediction, self.prediction), _wide(targets, self.targets), context)
+            labels = _without_unlabelled(_wide(targets, self.targets), self.targets)
+            return self.function(_wide(prediction, self.prediction), labels, context)
 
 
+_MASK_OF = {
+    "joints": "joints_valid",
+    "joints_2d": "joints_2d_valid",
+    "vertices": "vertices_valid",
+    "pose": "mano_valid",
+}
 _MESH = ("vertices", "vertices_valid")
 _JOINTS = ("joints", "joints_valid")
 _JOINTS_2D = ("joints_2d", "joints_2d_valid", "crop_size")
@@ -128,3 +135,16 @@ def _wide(record: R, names: tuple[str, ...]) -> R:
     values = {n: getattr(record, n) for n in names}
     half = (torch.float16, torch.bfloat16)
     return replace(record, **{n: v.float() for n, v in values.items() if v.dtype in half})
+
+
+def _without_unlabelled(targets: HandTargets, names: tuple[str, ...]) -> HandTargets:
+    """`targets` with zeros where the named fields have no label: a NaN there would come back as a NaN gradient, since
+    0 x NaN is NaN, however the error is masked afterwards."""
+    values = {name: getattr(targets, name) for name in names if name in _MASK_OF}
+    masks = {name: getattr(targets, _MASK_OF[name]) for name in values}
+    return replace(targets, **{n: v.masked_fill(~_spread(masks[n], v), 0.0) for n, v in values.items()})
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """`mask` with as many dimensions as `like`, by trailing ones."""
+    return mask.reshape(*mask.shape, *[1] * (like.ndim - mask.ndim))
