@@ -146,10 +146,12 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
     datasets, weights = [], []
     for name, raw in data.train.items():
         raw = dict(raw or {})
-        weights.append(_weight(raw.pop("weight", 1.0), f"data.train.{name}.weight"))
-        datasets.append(build_dataset(name, raw, "train", hand, data.image_size))
-    if not datasets or sum(weights) == 0:
-        raise ConfigError("data.train: no data set with a weight above 0")
+        weight = _weight(raw.pop("weight", 1.0), f"data.train.{name}.weight")
+        if weight > 0:
+            weights.append(weight)
+            datasets.append(build_dataset(name, raw, "train", hand, data.image_size))
+    if not datasets:
+        raise ConfigError("data.train names no data set with a weight above 0, such as data.train.virtual.weight=1")
     augmentation = configs.parse(Augmentation, data.augment, where="data.augment")
     return Stream(
         datasets,

@@ -27,10 +27,10 @@ class ConfigError(ValueError):
 @dataclass
 class DataConfig:
     """Which data sets, by file name in data/datasets/; each section holds that data set's own Config, and in `train`
-    also `weight`, its share of the mixture."""
+    also `weight`, its share of the mixture (0: left out). An empty `test` evaluates nothing."""
 
-    train: dict[str, dict[str, Any]] = field(default_factory=lambda: {"virtual": {}})
-    test: dict[str, dict[str, Any]] = field(default_factory=lambda: {"virtual": {}})
+    train: dict[str, dict[str, Any]] = field(default_factory=dict)
+    test: dict[str, dict[str, Any]] = field(default_factory=dict)
     image_size: int = 224  # px, side of the square crops
     augment: dict[str, Any] = field(default_factory=dict)  # data.transforms.Augmentation
     workers: int = 1  # processes that prepare batches; 0: the training process itself
@@ -96,7 +96,7 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
-    """Read an experiment's YAML and apply `a.b=value` overrides (values are YAML).
+    """Read an experiment's YAML and apply `a.b=value` overrides (values are YAML; a mapping replaces a whole section).
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a wrong type, an override without "=".
@@ -107,9 +107,12 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
 def read(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/."""
     path = find(path)
-    changes = overrides_to_mapping(overrides)
+    overrides_to_mapping(overrides)  # checks them
     try:
-        raw = OmegaConf.merge(OmegaConf.load(path), changes)
+        raw = OmegaConf.create(OmegaConf.load(path) or {})
+        for item in overrides:
+            key = item.partition("=")[0]
+            OmegaConf.update(raw, key, OmegaConf.select(OmegaConf.from_dotlist([item]), key), merge=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error}") from None
     except Exception as error:  # YAML's own errors share no base class with OmegaConf's
