@@ -211,7 +211,8 @@ class Trainer:
         if unweighted:
             raise ConfigError(f"train.losses: no weight for {', '.join(unweighted)}, the model's own")
         weights = self.config.losses
-        shared = supervised_losses(prediction, batch.targets, weights, self.template, private=list(private))
+        codec = getattr(self.module, "codec", None)  # how this model's heat maps are encoded, where it has any
+        shared = supervised_losses(prediction, batch.targets, weights, self.template, codec, private=list(private))
         means = {name: value.float().mean() for name, value in {**shared, **private}.items()}
         if not means:
             raise TrainingError(f"step {self.step}: no loss applies to this batch ({', '.join(batch.keys[:4])} ...)")
