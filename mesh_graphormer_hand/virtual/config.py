@@ -1,0 +1,56 @@
+"""Every knob of the virtual images. Probabilities and ranges are of one sample; lengths in metres, angles in degrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..config import ConfigError, nearest
+
+SPLITS = ("train", "validation", "test")  # the position of a name enters every sample's key: append, never reorder
+
+
+@dataclass
+class VirtualConfig:
+    """What the generator draws. (seed, split, index) decides a sample; splits never share one."""
+
+    seed: int = 0
+    split: str = "train"
+    count: int = 100_000_000  # samples with an index of their own
+    # shape and pose
+    shape_std: float = 1.0  # of the 10 shape coefficients, cut off at 2.5
+    pose_weights: dict[str, float] = field(
+        default_factory=lambda: {"free": 0.22, "grasp": 0.16, "named": 0.18, "flat": 0.08, "digits": 0.36}
+    )
+    pose_candidates: int = 4  # poses tried for one without fingers inside each other
+    penetration: float = 0.003  # m of overlap between fingers that a pose may have
+    # view and framing
+    view_uniform: float = 0.5  # share of views uniform over the sphere; the rest: palm or back to the camera, tilted
+    view_tilt: float = 32.0  # standard deviation of that tilt
+    distance: list[float] = field(default_factory=lambda: [0.3, 1.8])  # log-uniform
+    fill: list[float] = field(default_factory=lambda: [0.45, 0.9])  # keypoint box's longer side, of the crop's
+    offset: float = 0.7  # how far the box strays from the middle, of the room there is
+    # what is on and round the hand
+    forearm: float = 0.95
+    sleeve: float = 0.4  # of the forearms
+    held_object: float = 0.22
+    occluder: float = 0.06
+    nail_polish: float = 0.06
+    photographs: str = ""  # folder of background photographs; empty: procedural backgrounds only
+    photograph: float = 0.6  # share of backgrounds that are photographs, where there is a folder
+    # light and skin
+    shadow: float = 0.5  # share of blocks rendered with cast shadows
+    skin_contrast: list[float] = field(default_factory=lambda: [0.5, 2.0])  # of creases, nails and blotches
+    gloss: float = 0.25  # largest strength of highlights
+    # sensor
+    blur: float = 0.3
+    motion_blur: float = 0.06
+    low_resolution: float = 0.25
+    noise: float = 0.5
+    jpeg: float = 0.4
+    photometric: float = 1.0  # strength of exposure, contrast, white balance and saturation changes
+    # speed
+    mesh_faces: int = 0  # faces of the rendered hand, 0: by image size
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ConfigError(f"split {self.split!r} is none of {', '.join(SPLITS)}{nearest(self.split, SPLITS)}")

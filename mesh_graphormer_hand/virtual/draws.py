@@ -1,0 +1,48 @@
+"""Random numbers that depend on (seed, split, index, topic) and nothing else: counter-based streams, drawn on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from .config import SPLITS, VirtualConfig
+
+# A stream of its own for each topic, so that a new knob in one leaves the others' numbers alone. Append, never reorder.
+TOPICS = ("pose", "camera", "skin", "light", "arm", "prop", "background", "sensor", "block")
+
+
+def generator(config: VirtualConfig, index: int, topic: str) -> np.random.Generator:
+    """The stream of one sample and topic."""
+    key = np.array([config.seed * len(SPLITS) + SPLITS.index(config.split), index], np.uint64)
+    counter = np.array([0, 0, 0, TOPICS.index(topic)], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+class Draws:
+    """Arrays for a block of samples (first axis), each row from its sample's own stream."""
+
+    def __init__(self, config: VirtualConfig, indices: Sequence[int], topic: str) -> None:
+        self.streams = [generator(config, index, topic) for index in indices]
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[np.ndarray, "b *shape"]:
+        """Uniform in [low, high)."""
+        return low + (high - low) * np.stack([s.random(shape) for s in self.streams])
+
+    def normal(self, *shape: int) -> Float[np.ndarray, "b *shape"]:
+        """Standard normal."""
+        return np.stack([s.standard_normal(shape) for s in self.streams])
+
+    def chance(self, probability: float, *shape: int) -> Bool[np.ndarray, "b *shape"]:
+        """True with `probability`."""
+        return self.uniform(*shape) < probability
+
+    def choice(self, weights: Sequence[float], *shape: int) -> Int64[np.ndarray, "b *shape"]:
+        """Positions in `weights`, drawn in proportion to them."""
+        edges = np.cumsum(weights)[:-1] / np.sum(weights)
+        return np.searchsorted(edges, self.uniform(*shape), side="right")
+
+    def log_uniform(self, low: float, high: float, *shape: int) -> Float[np.ndarray, "b *shape"]:
+        """Uniform in the logarithm."""
+        return np.exp(self.uniform(*shape, low=np.log(low), high=np.log(high)))

@@ -1,0 +1,125 @@
+"""A plain forearm, bare or sleeved, that goes on from the open end of the hand's skin.
+
+Two tubes of rings: skin, and cloth a little outside of it. Positions are in the hand's rest frame, relative to the wrist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from .anatomy import Anatomy, turn
+from .config import VirtualConfig
+from .draws import Draws
+
+AROUND, RINGS = 20, 20
+LENGTH = 0.24  # m
+AWAY = 50.0  # m behind the camera's far end: where unused parts are put
+STATIONS = np.concatenate([[-0.010, -0.003], np.linspace(0.005, LENGTH, RINGS - 2)])  # m along the arm
+BEND_OVER = 0.05  # m over which the wrist bends
+ANGLES = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Forearm:
+    bare: Float[np.ndarray, "b rings around 3"]  # m
+    sleeve: Float[np.ndarray, "b rings around 3"]  # m, far away where there is none
+    shade: Float[np.ndarray, "b rings around"]  # factor on the skin's colour
+    band: Float[np.ndarray, "b rings 4"]  # colour of a watch or bracelet, and whether there is one
+    cloth: Float[np.ndarray, "b rings around 3"]  # linear colour of the sleeve
+
+
+def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]) -> Forearm:
+    """Forearms for hands of `shape`."""
+    flexion, deviation = np.radians(26) * draws.normal(), np.radians(11) * draws.normal()
+    present, sleeved = draws.chance(config.forearm), draws.chance(config.sleeve)
+    thickness = draws.uniform(low=0.002, high=0.016)
+    edge = draws.uniform(low=-0.004, high=0.15)  # m along the arm, where the sleeve begins
+    wobble = draws.normal(RINGS)
+    centre, half = _opening(anatomy, shape)
+    points, frames = _axis(centre, flexion, deviation)
+    swell = draws.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS / LENGTH, 0, 1) ** 1.2
+    girth = np.where(STATIONS < 0, 0.95, 1 + swell)
+    width, depth = half[:, :1] * girth, half[:, 1:] * girth
+    width = width * (1 + 0.2 * _ease(STATIONS))  # the arm is rounder than the wrist
+    bare = _tube(points, frames, width, depth)
+    ring = np.maximum(np.searchsorted(STATIONS, edge)[:, None] + np.arange(RINGS) - 1, 0)
+    ring = np.maximum(ring, ring[:, 1:2]).clip(max=RINGS - 1)  # the first ring closes the sleeve's opening
+    cover = thickness[:, None] * (1 + 0.12 * np.cumsum(0.5 * wobble, 1).clip(-2, 2))
+    cover[:, 0] = 0.0005
+    row = np.arange(len(ring))[:, None]
+    sleeve = _tube(points[row, ring], frames[row, ring], width[row, ring] + cover, depth[row, ring] + cover)
+    bare = np.where(present[:, None, None, None], bare, AWAY)
+    sleeve = np.where((present & sleeved)[:, None, None, None], sleeve, AWAY)
+    return Forearm(bare, sleeve, _shade(draws), _band(draws), _cloth(draws))
+
+
+def faces() -> Int64[np.ndarray, "f 3"]:
+    """Faces of one tube, outward counter-clockwise."""
+    ring, around = (k.ravel() for k in np.meshgrid(np.arange(RINGS - 1), np.arange(AROUND), indexing="ij"))
+    after = (around + 1) % AROUND
+    a, b = ring * AROUND + around, ring * AROUND + after
+    c, d = a + AROUND, b + AROUND
+    return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).astype(np.int64)
+
+
+def palm_side() -> Float[np.ndarray, "around"]:
+    """How far each point round the arm belongs to its paler, palmar side."""
+    return np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1)
+
+
+def _opening(anatomy: Anatomy, shape: np.ndarray) -> tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b 2"]]:
+    """Centre of the skin's open end (m, relative to the wrist) and its half extents in y and z."""
+    if len(anatomy.wrist) == 0:
+        return np.tile([0.02, 0.0, 0.0], (len(shape), 1)), np.tile([0.02, 0.028], (len(shape), 1))
+    loop = anatomy.wrist + np.einsum("nck,bk->bnc", anatomy.wrist_shape, shape)
+    loop = loop - (anatomy.joints[0] + shape @ anatomy.joint_shape[0].T)[:, None]
+    low, high = loop.min(1), loop.max(1)
+    return (low + high) / 2, (high - low)[:, 1:] / 2
+
+
+def _ease(s: np.ndarray) -> np.ndarray:
+    t = np.clip((s - STATIONS[0]) / BEND_OVER, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _axis(centre: np.ndarray, flexion: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ring centres (b, rings, 3) and frames (b, rings, 3, 3) of an arm that bends by two angles at the wrist."""
+    angle = np.hypot(flexion, deviation)[:, None]
+    axis = np.stack([0 * flexion, deviation, flexion], -1) / np.maximum(angle, 1e-9)
+    frames = turn(axis[:, None], angle * _ease(STATIONS))
+    along = frames[..., 0]  # the arm leaves the hand towards +x
+    steps = along[:, 1:] * np.diff(STATIONS)[:, None]
+    start = centre[:, None] + along[:, :1] * STATIONS[0]
+    return np.concatenate([start, start + np.cumsum(steps, 1)], 1), frames
+
+
+def _tube(points: np.ndarray, frames: np.ndarray, width: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    ring = np.stack(
+        [0 * (width[..., None] + ANGLES), width[..., None] * np.sin(ANGLES), depth[..., None] * np.cos(ANGLES)], -1
+    )
+    return points[:, :, None] + ring @ frames.swapaxes(-1, -2)
+
+
+def _shade(draws: Draws) -> Float[np.ndarray, "b rings around"]:
+    mottle = draws.normal(RINGS, AROUND) * 0.012
+    return 1 + mottle
+
+
+def _band(draws: Draws) -> Float[np.ndarray, "b rings 4"]:
+    start = draws.uniform(low=1, high=7)[:, None]
+    ring = np.arange(RINGS)
+    inside = (ring >= start) & (ring < start + draws.uniform(low=1, high=3)[:, None])
+    inside = inside & draws.chance(0.12)[:, None]
+    colour = np.broadcast_to(draws.uniform(3)[:, None] ** 2, (*inside.shape, 3))
+    return np.concatenate([colour, inside[..., None]], -1)
+
+
+def _cloth(draws: Draws) -> Float[np.ndarray, "b rings around 3"]:
+    coloured = np.where(draws.chance(0.6)[:, None], draws.uniform(3), draws.uniform(1))
+    stripes = draws.uniform(2, 1, 1) * [[[2.5]], [[0]]] + np.round(draws.uniform(2, 1, 1) * [[[0]], [[5]]])
+    wave = np.sin(stripes[:, 0] * np.arange(RINGS)[:, None] + np.round(stripes[:, 1]) * ANGLES)
+    pattern = 1 + draws.uniform(high=0.4)[:, None, None] * wave
+    return ((0.02 + 0.95 * coloured)[:, None, None] * pattern[..., None]).clip(0.02, 1) ** 2

@@ -1,0 +1,210 @@
+"""Virtual hands: indices in, pictures with every label out.
+
+(seed, split, index) decides a sample. Parameters are drawn on the CPU from a stream of each index's own; pictures are
+made in aligned blocks of 16 indices, whatever was asked for, because batched products differ in their last bits with the
+batch's size. So a sample has equal bytes alone or in a batch, with one worker or ten, on every run of one machine type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..contracts import HandBatch, HandInputs, HandTargets
+from ..geometry.rotations import matrix_to_axis_angle
+from ..mano.hand import Hand
+from ..mano.layer import skin
+from ..render.shade import Lights, Look, Render, render
+from ..skeleton import NUM_VERTICES, PERMUTATIONS
+from . import background, sensor, surface
+from .anatomy import Anatomy
+from .config import VirtualConfig
+from .draws import generator
+from .parameters import Parameters, draw
+from .skin import linear_to_screen
+
+BLOCK = 16
+# m behind the visible surface at which a joint still counts as seen: its depth under the skin, and some more (canonical)
+DEPTHS = torch.tensor([0.034, *(0.026, 0.021, 0.018, 0.017), *(0.024, 0.018, 0.016, 0.015) * 4])
+
+
+class VirtualHands:
+    """The generator of one split.
+
+    Args:
+        config: what to draw.
+        hand: a right hand; its render mesh is drawn where it has one, else its own 778 vertices.
+    """
+
+    def __init__(self, config: VirtualConfig, hand: Hand) -> None:
+        if hand.side != "right":
+            raise ValueError("virtual hands are right hands: pass the right hand")
+        self.config, self.hand, self.anatomy = config, hand, Anatomy.of(hand)
+        self._last: tuple[tuple, HandBatch] | None = None
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def render(self, indices: Sequence[int], device: torch.device | str = "cpu", image_size: int = 224) -> HandBatch:
+        """The samples `indices`, in their order, on `device`, as square crops of `image_size` px.
+
+        Raises:
+            IndexError: an index outside 0 .. config.count - 1.
+        """
+        if outside := [i for i in indices if not 0 <= i < self.config.count]:
+            raise IndexError(f"virtual samples {outside} lie outside 0..{self.config.count - 1}")
+        rows: dict[int, list[int]] = {}
+        for position, index in enumerate(indices):
+            rows.setdefault(index // BLOCK, []).append(position)
+        parts, order = [], []
+        for block, positions in rows.items():
+            picked = [indices[p] % BLOCK for p in positions]
+            whole = self._block(block, str(device), image_size)
+            parts.append(whole if picked == list(range(BLOCK)) else whole[torch.tensor(picked)])
+            order += positions
+        batch = parts[0] if len(parts) == 1 else HandBatch.cat(parts)
+        return batch if order == sorted(order) else batch[torch.tensor(order).argsort()]
+
+    @torch.no_grad()
+    def _block(self, block: int, device: str, size: int) -> HandBatch:
+        if self._last is None or self._last[0] != (block, device, size):
+            indices = range(block * BLOCK, (block + 1) * BLOCK)
+            self._last = (block, device, size), self._make(indices, torch.device(device), size)
+        return self._last[1]
+
+    def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
+        p = draw(self.config, self.anatomy, indices)
+        mesh = _surface(self.hand, self.config.mesh_faces or faces_for(size), device)
+        targets, drawn = self._geometry(p, mesh, device, size)
+        pinhole = _tensor(p.camera.pinhole * size, device)
+        drawn_render = self._draw(p, mesh, drawn, pinhole, indices, size)
+        images, occluded = self._develop(drawn_render, indices)
+        depth, part = drawn_render.depth[:, 0], drawn_render.part
+        mask = surface.is_skin(part) & (drawn_render.alpha[:, 0] >= 0.5) & ~occluded
+        depth = depth * ~occluded
+        intrinsics = torch.zeros(len(indices), 3, 3, device=device)
+        intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
+        intrinsics[:, :2, 2] = pinhole[:, 2:]
+        everything = torch.ones(len(indices), dtype=torch.bool, device=device)
+        targets = HandTargets(
+            **targets,
+            joints_visible=_visible(targets, drawn_render.depth[:, 0], occluded),
+            mask=mask,
+            mask_valid=everything,
+            depth=depth,
+            depth_valid=everything,
+        )
+        inputs = HandInputs(image=images, intrinsics=intrinsics, intrinsics_valid=everything)
+        keys = [f"virtual/{self.config.split}/{i:06d}" for i in indices]
+        return HandBatch(inputs, targets, keys)
+
+    def _geometry(
+        self, p: Parameters, mesh: surface.Surface, device: torch.device, size: int
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"]]:
+        """Labels that the mesh gives, and the drawn vertices in camera axes, m."""
+        b = len(p.shape)
+        rotation, root = _tensor(p.camera.rotation, device), _tensor(p.camera.root, device)
+        rotations = torch.cat([rotation[:, None], _tensor(p.fingers, device)], 1)
+        shape = _tensor(p.shape, device)
+        skinned, joints = skin(mesh.skin, rotations, shape)
+        skinned = skinned - joints[:, :1]
+        vertices = skinned[:, :NUM_VERTICES].contiguous()
+        joints = torch.cat([joints - joints[:, :1], vertices[:, list(self.hand.tip_vertices)]], 1)
+        joints = joints[:, list(PERMUTATIONS["mano"])]
+        extra = _tensor(surface.extra_vertices(p), device) @ rotation.transpose(1, 2)
+        drawn = torch.cat([skinned[:, NUM_VERTICES:], extra], 1) + root[:, None]
+        seen = (joints + root[:, None]).double()
+        pinhole = torch.from_numpy(p.camera.pinhole * size).to(device)[:, None]
+        pixels = pinhole[..., :2] * seen[..., :2] / seen[..., 2:] + pinhole[..., 2:]
+        valid = torch.ones(b, dtype=torch.bool, device=device)
+        labels = {
+            "joints": joints,
+            "joints_valid": valid[:, None].expand(b, 21).clone(),
+            "joints_2d": pixels.float(),
+            "joints_2d_valid": valid[:, None].expand(b, 21).clone(),
+            "vertices": vertices,
+            "vertices_valid": valid,
+            "root": root,
+            "root_valid": valid,
+            "pose": matrix_to_axis_angle(rotations),
+            "shape": shape,
+            "mano_valid": valid,
+            "crop_size": torch.full((b,), float(size), device=device),
+            "is_left": ~valid,
+            "hand": torch.full((b,), self.hand.fingerprint, device=device),
+        }
+        return labels, drawn
+
+    def _draw(
+        self, p: Parameters, mesh: surface.Surface, drawn: Tensor, pinhole: Tensor, indices: range, size: int
+    ) -> Render:
+        device = drawn.device
+        screen = linear_to_screen(p.skin.tone)
+        behind = [
+            background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
+            for k, i in enumerate(indices)
+        ]
+        behind = torch.from_numpy(np.stack(behind)).to(device).permute(0, 3, 1, 2).square_()
+        light = p.light
+        lights = Lights(
+            *(_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
+            *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
+        )
+        block = generator(self.config, indices.start, "block")
+        look = Look(
+            "coverage",
+            occlusion=float(block.uniform(0.2, 0.7)),
+            occlusion_px=max(4, size // 16),
+            shadow=128 if block.random() < self.config.shadow else 0,
+        )
+        return render(drawn, mesh.topology, surface.skin_colours(mesh, p), pinhole, lights, behind, look)
+
+    def _develop(self, drawn: Render, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
+        """Through occluders and the sensor, sample by sample on the CPU: images in [0, 1] and what the occluders hide."""
+        pictures = drawn.rgb.clamp_(0, 1).sqrt_().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        hidden = np.zeros(pictures.shape[:3], bool)
+        stored = np.empty(pictures.shape, np.uint8)
+        for k, index in enumerate(indices):
+            rng = generator(self.config, index, "sensor")
+            picture, mask = sensor.occlude(rng, self.config, pictures[k])
+            if mask is not None:
+                hidden[k] = mask
+            stored[k] = sensor.expose(rng, self.config, picture)
+        device = drawn.rgb.device
+        images = torch.from_numpy(stored).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+        return images, torch.from_numpy(hidden).to(device)
+
+
+def faces_for(size: int) -> int:
+    """Faces of the hand that a crop of `size` px can show."""
+    return 9000 if size <= 192 else 14000
+
+
+@lru_cache(maxsize=4)
+def _surface(hand: Hand, faces: int, device: torch.device) -> surface.Surface:
+    return surface.Surface.of(hand, faces).to(device)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
+
+
+def _visible(
+    labels: dict[str, Tensor], depth: Float[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]
+) -> Bool[Tensor, "b 21"]:
+    """Joints inside the crop with nothing drawn between their own skin and the camera."""
+    b, height, width = depth.shape
+    column, row = labels["joints_2d"].floor().long().unbind(-1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)) + (
+        torch.arange(b, device=depth.device)[:, None] * height * width
+    )
+    seen, hidden = depth.reshape(-1)[place], occluded.reshape(-1)[place]
+    z = (labels["joints"] + labels["root"][:, None])[..., 2]
+    behind = (seen > 0) & (z - seen > DEPTHS.to(depth.device))
+    return inside & ~behind & ~hidden

@@ -1,0 +1,39 @@
+"""Light: a soft environment (spherical harmonics) and one directional light, tinted, in units that expose the skin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from .draws import Draws
+
+CONSTANT = 3.5449  # the constant harmonic's coefficient under which white is white (1 / 0.282095)
+SLOPE = np.array([0, 0.42, 0.42, 0.42, 0.14, 0.14, 0.14, 0.14, 0.14])  # spread of the coefficients by order
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    harmonics: Float[np.ndarray, "b 9 3"]  # radiance, camera axes
+    direction: Float[np.ndarray, "b 3"]  # towards the light
+    colour: Float[np.ndarray, "b 3"]  # its irradiance / pi
+    occlusion: Float[np.ndarray, "b"]  # strength of darkening between fingers
+
+
+def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
+    """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
+    exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
+    total = exposure * draws.log_uniform(0.6, 1.35)
+    hard = draws.uniform() ** 1.4 * 0.75  # share of the light that comes from one direction
+    tint = 1 + draws.normal(3) * 0.06
+    sun_tint = 1 + draws.normal(3) * 0.06
+    shape = draws.normal(9, 1) * SLOPE[:, None] + draws.normal(9, 3) * 0.05 * (SLOPE[:, None] > 0)
+    shape[:, 2] -= 0.18  # rooms and skies are brighter above (y points down) ...
+    shape[:, 1] -= 0.3
+    shape[:, 0] = 1
+    harmonics = CONSTANT * shape * ((1 - hard) * total)[:, None, None] * tint[:, None] * 0.9
+    direction = draws.normal(3) + [0, -0.5, -0.75]
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    colour = (hard * total * 1.5)[:, None] * sun_tint
+    return Light(harmonics, direction, colour, draws.uniform(low=0.2, high=0.7))

@@ -1,0 +1,70 @@
+"""All that decides a sample's geometry and look, drawn for a block of indices, and the hash that freezes a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ..mano.hand import Hand
+from . import camera, forearm, light, poses, prop, skin
+from .anatomy import Anatomy
+from .config import VirtualConfig
+from .draws import Draws
+
+SHAPE_LIMIT = 2.5  # standard deviations
+HASH_STEP = 1e-4  # parameters are rounded to this before hashing: machines differ in the last bits of a sine
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    shape: Float[np.ndarray, "b 10"]
+    fingers: Float[np.ndarray, "b 15 3 3"]  # rotations relative to the parent joint
+    camera: camera.Camera
+    skin: skin.Skin
+    light: light.Light
+    forearm: forearm.Forearm
+    prop: prop.Prop
+
+
+def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Parameters:
+    """The parameters of the samples `indices`, float64."""
+
+    def stream(topic: str) -> Draws:
+        return Draws(config, indices, topic)
+
+    pose = stream("pose")
+    shape = (config.shape_std * pose.normal(10)).clip(-SHAPE_LIMIT, SHAPE_LIMIT)
+    rotations = poses.sample(pose, config, anatomy)
+    joints = anatomy.pose(rotations, shape)
+    complexion = skin.sample(stream("skin"), config)
+    props = stream("prop")
+    return Parameters(
+        shape=shape,
+        fingers=rotations[:, 1:],
+        camera=camera.sample(stream("camera"), config, joints),
+        skin=complexion,
+        light=light.sample(stream("light"), complexion.tone),
+        forearm=forearm.sample(stream("arm"), config, anatomy, shape),
+        prop=prop.sample(props, config, joints, camera.uniform_rotations(props, 1)[:, 0]),
+    )
+
+
+def split_hash(config: VirtualConfig, hand: Hand) -> str:
+    """16 hexadecimal digits of what is drawn for every sample of the split: equal on every machine."""
+    anatomy, digest = Anatomy.of(hand), hashlib.sha256()
+    for start in range(0, config.count, 16):
+        block = draw(config, anatomy, range(start, min(start + 16, config.count)))
+        for array in _arrays(block):
+            digest.update(np.round(array / HASH_STEP).astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _arrays(record: object) -> list[np.ndarray]:
+    if isinstance(record, np.ndarray):
+        return [record]
+    return [array for f in dataclasses.fields(record) for array in _arrays(getattr(record, f.name))]

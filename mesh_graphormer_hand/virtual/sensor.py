@@ -1,0 +1,101 @@
+"""What a camera does to the picture: occluders in front of it, blur, few pixels, exposure, colour, noise, JPEG."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from .background import Picture, surface
+from .config import VirtualConfig
+
+LUMA = np.array([0.299, 0.587, 0.114])
+TILE = 512  # px, side of the noise that all samples cut from
+
+
+def occlude(
+    rng: np.random.Generator, config: VirtualConfig, picture: Picture
+) -> tuple[Picture, Bool[np.ndarray, "h w"] | None]:
+    """With some probability a scrap of another surface in front, and where it lies."""
+    if rng.random() >= config.occluder:
+        return picture, None
+    size = len(picture)
+    mask = np.zeros((size, size), np.float32)
+    corners = rng.uniform(0.1, 0.9, 2) + rng.uniform(-0.22, 0.22, (int(rng.integers(3, 8)), 2))
+    cv2.fillConvexPoly(mask, cv2.convexHull((corners * size).astype(np.int32)), 1.0, cv2.LINE_AA)
+    front = surface(rng, config, size)
+    return picture + (front - picture) * mask[..., None], mask > 0.5
+
+
+def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture as a camera stores it."""
+    picture = _optics(rng, config, picture)
+    picture = cv2.transform(picture, _colour_matrix(rng, config.photometric))
+    if rng.random() < config.noise:
+        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.1, 0.22) ** 2)
+    stored = cv2.convertScaleAbs(np.clip(picture, 0, 1, out=picture), alpha=255)
+    gamma = np.exp(0.16 * config.photometric * rng.standard_normal())
+    stored = cv2.LUT(stored, _curve(gamma))
+    if rng.random() < config.jpeg:
+        quality = int(rng.integers(35, 96))
+        stored = cv2.imdecode(cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return stored
+
+
+def _optics(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> Picture:
+    size = len(picture)
+    if rng.random() < config.low_resolution:
+        few = int(size * rng.uniform(0.35, 0.85))
+        picture = cv2.resize(picture, (few, few), interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
+        picture = cv2.resize(picture, (size, size), interpolation=how)
+    if rng.random() < config.blur:
+        picture = cv2.GaussianBlur(picture, (0, 0), size / 160 * rng.uniform(0.35, 1.4))
+    if rng.random() < config.motion_blur:
+        picture = cv2.filter2D(picture, -1, _streak(rng, size))
+    return picture
+
+
+def _streak(rng: np.random.Generator, size: int) -> Float[np.ndarray, "k k"]:
+    """Kernel of a motion of up to a twentieth of the picture."""
+    half = max(1, int(size * rng.uniform(0.01, 0.025)))
+    angle = rng.uniform(0, np.pi)
+    dx, dy = half * np.cos(angle), half * np.sin(angle)
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    cv2.line(kernel, (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy)), 1.0)
+    return kernel / kernel.sum()
+
+
+def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarray, "3 4"]:
+    """Exposure, contrast, brightness, white balance and saturation are one affine map of RGB."""
+    exposure, contrast, brightness, saturation, *balance = strength * rng.standard_normal(7)
+    gain = np.exp(0.1 * exposure) * (1 + 0.045 * np.array(balance))
+    kept = np.clip(1 + 0.22 * saturation, 0, 1.7)
+    mix = kept * np.eye(3) + (1 - kept) * LUMA
+    linear = np.exp(0.14 * contrast) * mix * gain
+    middle = np.full(3, 0.5)
+    return np.column_stack([linear, middle - np.exp(0.14 * contrast) * middle + 0.035 * brightness])
+
+
+def _noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h w 3"]:
+    """Standard normal noise cut from a shared tile at random, at one of two grains."""
+    tile = _tile(bool(rng.random() < 0.4))
+    if size > TILE:
+        tile = np.tile(tile, (size // TILE + 2, size // TILE + 2, 1))
+    y, x = (int(v) for v in rng.integers(0, len(tile) - size + 1, 2))
+    step = int(rng.choice((-1, 1)))
+    return tile[y : y + size, x : x + size][:, ::step, :: int(rng.choice((-1, 1)))]
+
+
+@lru_cache(maxsize=2)
+def _tile(coarse: bool) -> Float[np.ndarray, "tile tile 3"]:
+    noise = np.random.Generator(np.random.Philox(key=7)).standard_normal((TILE, TILE, 3), np.float32)
+    if coarse:
+        noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
+    return noise / noise.std()
+
+
+def _curve(gamma: float) -> UInt8[np.ndarray, "256"]:
+    return np.round(255 * np.linspace(0, 1, 256) ** gamma).astype(np.uint8)
