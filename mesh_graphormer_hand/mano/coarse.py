@@ -1,7 +1,7 @@
 """Coarse meshes of a hand: made by edge collapse, or read from MeshGraphormer's mano_downsampling.npz.
 
 The collapse is by quadric error (Garland and Heckbert, "Surface Simplification Using Quadric Error Metrics", SIGGRAPH
-1997; fast_simplification). Decimators take a number of faces, so the number that leaves the wanted vertices is searched.
+1997; fast_simplification). Decimators take a number of faces: the one that leaves the wanted vertices is searched for.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def decimate(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
 
 
 def _collapse(vertices: np.ndarray, faces: np.ndarray, coarse: int) -> tuple[np.ndarray, np.ndarray]:
-    """Try face counts from the likeliest outwards; an open disc of c vertices and b boundary edges has 2 c - 2 - b faces."""
+    """Try face counts from the likeliest outwards: a disc of c vertices and b boundary edges has 2 c - 2 - b faces."""
     if not 4 <= coarse < len(vertices):
         raise CoarseMeshError(
             f"a coarse mesh of {coarse} vertices cannot be made from {len(vertices)}: 4 or more, fewer"

@@ -126,7 +126,7 @@ def boundary_loop(faces: Int64[np.ndarray, "f 3"]) -> Int64[np.ndarray, "n"]:
 def mirrored(hand: Hand) -> Hand:
     """The same hand of the other side: points mirrored in x, axis-angles (x, y, z) -> (x, -y, -z).
 
-    A pose vector of one side thus has the same meaning as the mirrored vector on the other, as between MANO's two files.
+    Principal components of the finger pose keep their meaning: the same coefficients give mirror images.
     """
     point = np.array([-1, 1, 1], np.float32)
     angle = np.tile(-point, 15)

@@ -29,8 +29,8 @@ from .hand import NUM_BETAS, NUM_COMPONENTS, Hand, RenderMesh, Side, load
 class SkinTensors(Record):
     """What `skin` needs of a mesh bound to the 16 joints, laid out so that posing is two matrix products."""
 
-    template: Float[Tensor, "3v"]  # m; all x, then all y, then all z
-    directions: Float[Tensor, "145 3v"]  # 10 shape, then 135 pose directions, m
+    template: Float[Tensor, "n"]  # m; n = 3 v: all x, then all y, then all z
+    directions: Float[Tensor, "145 n"]  # 10 shape, then 135 pose directions, m
     weights: Float[Tensor, "16 v"]
     joints: Float[Tensor, "48"]  # m, rest joints
     joint_directions: Float[Tensor, "10 48"]  # m
@@ -155,8 +155,8 @@ class ManoLayer(nn.Module):
         self.register_buffer(
             "components", torch.from_numpy(self.hand.hands_components[:ncomps].copy()), persistent=False
         )
-        self.register_buffer("tips", torch.tensor(FINGERTIPS[self.hand.tips]), persistent=False)
-        self.register_buffer("order", torch.tensor(PERMUTATIONS["mano"]), persistent=False)
+        self.register_buffer("tips", torch.from_numpy(np.array(FINGERTIPS[self.hand.tips])), persistent=False)
+        self.register_buffer("order", torch.from_numpy(np.array(PERMUTATIONS["mano"])), persistent=False)
 
     @property
     def tensors(self) -> SkinTensors:

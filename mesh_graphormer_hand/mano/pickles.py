@@ -1,9 +1,9 @@
 """Reads the pickles in which hands are published, without executing anything that they say.
 
 A pickle is a program: it names functions and the reader calls them. Here every name that a hand's file has reason to
-use (numpy's arrays, scipy's sparse matrices, chumpy's arrays, bytes and sets) leads to an inert stand-in below that only
-keeps what it was given, and any other name is an error. Neither numpy, scipy nor chumpy ever sees the file: the
-stand-ins are turned into arrays afterwards, by plain array operations that check what they get.
+use (numpy's arrays, scipy's sparse matrices, chumpy's arrays, bytes and sets) leads to an inert stand-in below that
+keeps what it was given and does nothing, and any other name is an error. Neither numpy, scipy nor chumpy ever sees the
+file: the stand-ins are turned into arrays afterwards, by plain array operations that check what they get.
 
 Works for files of Python 2 and 3, of old and new numpy and scipy; needs no chumpy.
 """
@@ -147,7 +147,7 @@ def load(data: bytes, where: Path | str) -> Any:
     Raises:
         HandFileError: a global that no hand's file needs (named), a file that is cut short, damaged or no pickle.
     """
-    if data[:1] not in (b"\x80", b"(", b"}"):
+    if data[:1] not in (b"\x80", b"(", b"}", b"c"):
         raise HandFileError(f"{where}: not a pickle; was a web page or a Git LFS pointer saved under this name?")
     try:
         return _Unpickler(BytesIO(data), encoding="latin1").load()

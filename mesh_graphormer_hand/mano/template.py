@@ -45,24 +45,29 @@ class HandTemplate(Record):
     coarse_fingerprint: int = 0  # of the hand and its resampling: networks trained on one coarse mesh fit no other
 
 
-@lru_cache(maxsize=16)
 def hand_template(hand: Hand, coarse: int = 195, published: str | Path | None = "auto") -> HandTemplate:
     """The template of `hand` with a coarse mesh of `coarse` vertices.
 
     Args:
         hand: any loaded hand.
         coarse: vertices of the coarse mesh.
-        published: MeshGraphormer's mano_downsampling.npz: "auto" takes it from mano_assets/ where a user has put it, for
-            hands that it fits (the real MANO); a path takes that file; None never.
+        published: MeshGraphormer's mano_downsampling.npz: "auto" takes it from mano_assets/ where a user has put it,
+            for a MANO hand that it fits; a path takes that file; None never.
 
     Raises:
         CoarseMeshError: no number of faces leaves `coarse` vertices, or the published file has no such level.
         HandFileError: the published file is damaged.
     """
+    # Whoever asks first may do so on the meta device or in inference mode; what is kept serves everybody.
+    with torch.device("cpu"), torch.inference_mode(False), torch.no_grad():
+        return _hand_template(hand, coarse, published)
+
+
+@lru_cache(maxsize=16)
+def _hand_template(hand: Hand, coarse: int, published: str | Path | None) -> HandTemplate:
     regressor = joint_regressor(hand)
     layer = ManoLayer(use_pca=False, flat_hand_mean=False, side=hand.side, hand=hand)
-    with torch.no_grad():
-        vertices = layer(torch.zeros(1, layer.pose_size))[0][0].double()
+    vertices = layer(torch.zeros(1, layer.pose_size, dtype=torch.float32))[0][0].double()
     joints = regressor @ vertices
     vertices, joints = vertices - joints[WRIST], joints - joints[WRIST]
     mesh = _resampling(hand, coarse, published)
@@ -105,7 +110,7 @@ def normalised_adjacency(faces: Int64[Tensor, "f 3"], count: int) -> Float[Tenso
     """D^-1 (A + I) of a mesh's edge graph: each row averages a vertex and its neighbours."""
     edges = to_undirected(unique_edges(faces).T, num_nodes=count)
     edges, _ = add_remaining_self_loops(edges, num_nodes=count)
-    dense = to_dense_adj(edges, max_num_nodes=count)[0]
+    dense = to_dense_adj(edges, max_num_nodes=count)[0].float()
     return dense / dense.sum(1, keepdim=True)
 
 
