@@ -1,4 +1,4 @@
-"""A data set plug-in for engine tests: a noisy 16 x 16 image whose bright columns say where the 21 joints are."""
+"""A data set plug-in for engine tests: a noisy 16 x 16 image whose colour says where the 21 joints are."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class ToyData(HandDataset):
 
     def _sample(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(self.offset + index)
-        image = torch.rand(3, SIZE, SIZE, generator=generator)
-        joints = 0.1 * image.mean(0).flatten()[: 21 * 3].reshape(21, 3)
-        return (image * float("nan") if index == self.config.poison else image), joints - joints[:1]
+        colour = torch.rand(3, generator=generator)
+        image = 0.9 * colour[:, None, None] + 0.1 * torch.rand(3, SIZE, SIZE, generator=generator)
+        joints = 0.005 * torch.arange(21.0)[:, None] * colour
+        return (image * float("nan") if index == self.config.poison else image), joints
 
 
 def build(config: Config, split: str, hand: Hand, image_size: int) -> ToyData:

@@ -14,9 +14,10 @@ from mesh_graphormer_hand.models.base import HandModel, HandModelConfig
 
 @dataclass
 class Config:
-    """The one option."""
+    """`norm`: batch norm, which makes a batch more than the sum of its parts."""
 
     dropout: float = 0.1
+    norm: bool = True
 
 
 class Toy(HandModel):
@@ -26,12 +27,13 @@ class Toy(HandModel):
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
         super().__init__(config, hand)
-        dropout = config.options.get("dropout", 0.1)
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout))
+        options = Config(**config.options)
+        norm = nn.BatchNorm2d(4) if options.norm else nn.Identity()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm, nn.ReLU(), nn.Dropout(options.dropout))
         self.head = nn.Linear(4 * config.image_size**2, 63)
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
-        joints = self.head(self.body(inputs.image).flatten(1)).unflatten(1, (21, 3))
+        joints = 0.01 * self.head(self.body(inputs.image).flatten(1)).unflatten(1, (21, 3))
         return HandPrediction(joints=joints - joints[:, :1], hand=torch.zeros(len(joints), dtype=torch.int64))
 
 

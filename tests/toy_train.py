@@ -9,12 +9,18 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 PLUGINS = {"models": {"toy": "toy_model"}, "datasets": {"toy": "toy_data"}}
 CONFIG = {
     "model": {"name": "toy"},
-    "data": {"train": {"toy": {}}, "test": {"toy": {"samples": 10}}, "image_size": 16, "workers": 0},
+    "data": {
+        "train": {"toy": {}},
+        "test": {"toy": {"samples": 10}},
+        "image_size": 16,
+        "workers": 0,
+        "augment": {"enabled": False},
+    },
     "train": {
         "steps": 30,
         "batch_size": 4,
         "ema": 0.9,
-        "optimizer": {"name": "adamw", "lr": 0.01, "warmup": 3, "schedule": "cosine", "weight_decay": 0.01},
+        "optimizer": {"name": "adamw", "lr": 0.003, "warmup": 3, "schedule": "cosine", "weight_decay": 0.01},
         "losses": {"joints": 100.0},
         "checkpoint_every": 5,
         "threads": 1,

@@ -177,7 +177,6 @@ class Trainer:
 
     def _train_step(self, batches: Iterator[HandBatch]) -> None:
         config, accelerator = self.config, self.accelerator
-        seed_step(config.seed, self.step, accelerator.process_index)
         scalars: dict[str, Tensor] = {}
         waited, keys = 0.0, []
         for part in range(config.accumulate):
@@ -185,6 +184,8 @@ class Trainer:
             batch = next(batches)
             waited += time.perf_counter() - started
             keys += batch.keys
+            # after the data: a loader that starts, and data sets in this process, draw numbers too
+            seed_all(config.seed, self.step * config.accumulate + part, accelerator.process_index)
             with accelerator.no_sync(self.model) if part + 1 < config.accumulate else nullcontext():
                 terms = self._losses(batch)
                 accelerator.backward(terms["loss"] / config.accumulate)
@@ -363,9 +364,9 @@ class Interrupt:
         logger.info("%s: finishing this step and saving ...", signal.Signals(number).name)
 
 
-def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed Python, NumPy and torch (every device) for one step, so that no random state has to be saved."""
-    state = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+def seed_all(seed: int, part: int, rank: int = 0) -> None:
+    """Seed Python, NumPy and torch (every device) for one part of a step, so that no random state has to be saved."""
+    state = np.random.SeedSequence([seed & 0xFFFFFFFF, part, rank]).generate_state(2)
     random.seed(int(state[0]))
     np.random.seed(int(state[0]))
     torch.manual_seed(int(state[1]))
