@@ -57,24 +57,24 @@ def weak_perspective(points: Float[Tensor, "*b n 3"], camera: Float[Tensor, "*b 
     return camera[..., None, :1] * (points[..., :2] + camera[..., None, 1:])
 
 
-def crop_to_pixels(uv: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b n 2"]:
+def crop_to_pixels(uv: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float | int) -> Float[Tensor, "*b n 2"]:
     """Crop coordinates in [-1, 1] -> px of a square crop of side `crop_size` px."""
     return (uv + 1) * 0.5 * _per_point(crop_size)
 
 
-def pixels_to_crop(pixels: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b n 2"]:
+def pixels_to_crop(pixels: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float | int) -> Float[Tensor, "*b n 2"]:
     """Px of a square crop of side `crop_size` px -> crop coordinates in [-1, 1]."""
     return pixels / _per_point(crop_size) * 2 - 1
 
 
-def _per_point(size: Tensor | float) -> Tensor | float:
+def _per_point(size: Tensor | float | int) -> Tensor | float | int:
     return size[..., None, None] if isinstance(size, Tensor) and size.dim() else size
 
 
 def weak_perspective_translation(
     camera: Float[Tensor, "*b 3"],
-    focal: Float[Tensor, "*b"] | float,
-    crop_size: Float[Tensor, "*b"] | float,
+    focal: Float[Tensor, "*b"] | float | int,
+    crop_size: Float[Tensor, "*b"] | float | int,
     centre: Float[Tensor, "*b 2"] | None = None,
 ) -> Float[Tensor, "*b 3"]:
     """Where (m) to put points before a pinhole of the crop so that it shows what the weak camera (s, tx, ty) shows.
@@ -144,7 +144,7 @@ class LearnedCamera:
             return -self._pytorch3d_ndc(renderer, *self._same_type(points))
 
     def project_pixels(
-        self, points: Float[Tensor, "*b n 3"], crop_size: Float[Tensor, "*b"] | float
+        self, points: Float[Tensor, "*b n 3"], crop_size: Float[Tensor, "*b"] | float | int
     ) -> Float[Tensor, "*b n 2"]:
         """Px of a square crop of side `crop_size` px."""
         return crop_to_pixels(self.project(points), crop_size)

@@ -87,7 +87,7 @@ def side_view(
     vertices_cam: Float[np.ndarray, "v 3"],
     faces: Int64[np.ndarray, "f 3"],
     size: tuple[int, int],
-    degrees: float = 90.0,
+    degrees: float | int = 90,
     colour: str | Float[np.ndarray, "v 3"] = "porcelain",
     quality: str = "fine",
     fill: float = 0.8,
@@ -120,7 +120,7 @@ def draw_skeleton(
     image: Image,
     joints_2d: Float[np.ndarray, "21 2"],
     valid: Sequence[bool] | None = None,
-    thickness: float | None = None,
+    thickness: float | int | None = None,
     outline: float = 0.55,
 ) -> Image:
     """The 21 joints and their bones in the fingers' colours, outlined so that they show on any photo.

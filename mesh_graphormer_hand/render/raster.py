@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from .spans import EMPTY, LOW32, visibility
@@ -43,7 +43,7 @@ class Raster:
         """Which image of the batch each covered pixel is in."""
         return self.pixel.div(self.height * self.width, rounding_mode="floor")
 
-    def scatter(self, values: Float[Tensor, "p *c"], fill: float = 0) -> Float[Tensor, "b h w *c"]:
+    def scatter(self, values: Shaped[Tensor, "p *c"], fill: float | int = 0) -> Shaped[Tensor, "b h w *c"]:
         """Spread values of covered pixels over images, `fill` elsewhere."""
         total = self.batch * self.height * self.width
         out = torch.full((total, *values.shape[1:]), fill, dtype=values.dtype, device=values.device)
@@ -67,7 +67,7 @@ def rasterize(
     """Visible surface of b meshes that share `faces`.
 
     Args:
-        vertices: float32 m, OpenCV camera axes.
+        vertices: m, OpenCV camera axes; visibility is decided in float32 whatever their type.
         cameras: fx, fy, cx, cy in px, from the image's corner.
         size: height and width in px.
 
@@ -119,7 +119,7 @@ def _rasterize_chunk(
 ) -> Raster:
     height, width = size[0] * s.supersample, size[1] * s.supersample
     with torch.no_grad():
-        t = triangles(vertices.detach(), faces, cameras, height, width, s)
+        t = triangles(vertices.detach().float(), faces, cameras.detach().float(), height, width, s)
         keys, pixel = visibility(t, vertices.shape[0] * height * width, height, width, s, limit)
     return _resolve(keys, pixel, t, vertices, faces, cameras, size, s)
 

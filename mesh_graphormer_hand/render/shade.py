@@ -6,6 +6,7 @@ shapes are those of `triangles`. RGB is differentiable in albedo and lights, and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from .effects import ambient_occlusion, camera_points, depth_darkening, dot, soft_shadow, unit
 from .raster import Raster, Settings, interpolate, nearest, rasterize
 
+Rasterizer = Callable[[Tensor, Tensor, Tensor, tuple[int, int], Settings], Raster]
 # antialias -> samples a pixel along one axis, whether one of them is shaded for all
 ANTIALIAS = {"none": (1, False), "coverage": (2, True), "coverage4": (4, True), "ssaa": (2, False), "ssaa4": (4, False)}
 
@@ -111,15 +113,19 @@ def render(
     background: Float[Tensor, "b 3 h w"],
     look: Look | None = None,
     cull: str = "back",
+    rasterizer: Rasterizer = rasterize,
 ) -> Render:
-    """Draw b meshes (vertices in m, camera axes) over `background`; cameras are fx, fy, cx, cy in px."""
+    """Draw b meshes (vertices in m, camera axes) over `background`; cameras are fx, fy, cx, cy in px.
+
+    `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
+    """
     look = look or Look()
     out = _empty(background)
     step = look.images_per_chunk or (4 if vertices.device.type == "cpu" else 128)  # on a CPU: few enough for its cache
     for start in range(0, len(vertices), step):
         part = slice(start, start + step)
         colours = albedo if albedo.dim() == 2 else albedo[part]
-        _render_chunk(vertices[part], topology, colours, cameras[part], lights[part], out[part], look, cull)
+        _render_chunk(vertices[part], topology, colours, cameras[part], lights[part], out[part], look, cull, rasterizer)
     return out
 
 
@@ -179,12 +185,13 @@ def _render_chunk(
     out: Render,
     look: Look,
     cull: str,
+    rasterizer: Rasterizer,
 ) -> None:
     """Draw into `out`."""
     size = (out.rgb.shape[2], out.rgb.shape[3])
     supersample, one_surface = ANTIALIAS[look.antialias]
     settings = Settings(cull=cull, supersample=supersample, one_surface=one_surface)
-    r = rasterize(vertices, topology.faces, cameras, size, settings)
+    r = rasterizer(vertices, topology.faces, cameras, size, settings)
     attributes = interpolate(r, topology.faces, _vertex_attributes(vertices, topology, albedo, lights))
     depth, face = _front(r)
     points, hit = camera_points(r.pixel, depth, cameras, *size), r.face >= 0

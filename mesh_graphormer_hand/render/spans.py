@@ -142,14 +142,14 @@ def _depth_plane(x: Corners, y: Corners, w: Corners) -> tuple[Float[Tensor, "t"]
     return (aw * by - bw * ay) * inverse, (bw * ax - aw * bx) * inverse
 
 
-def _sort_by_y(x: Corners, y: Corners, w: Corners) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _sort_by_y(x: Corners, y: Corners, w: Corners) -> tuple[Corners, Corners, Corners]:
     """Reorder each triangle's corners by rising y (a three-step sorting network)."""
     x, y, w = list(x), list(y), list(w)
     for i, j in ((0, 1), (1, 2), (0, 1)):
         swap = y[i] > y[j]
         for v in (x, y, w):
             v[i], v[j] = torch.where(swap, v[j], v[i]), torch.where(swap, v[i], v[j])
-    return x, y, w
+    return tuple(x), tuple(y), tuple(w)
 
 
 def _clamp(v: Tensor, low: Tensor, high: Tensor) -> Tensor:

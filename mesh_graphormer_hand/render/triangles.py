@@ -94,7 +94,7 @@ def triangles(
 
 
 def project(
-    vertices: Float[Tensor, "b v 3"], cameras: Float[Tensor, "b 4"], near: float, scale: float = 1.0
+    vertices: Float[Tensor, "b v 3"], cameras: Float[Tensor, "b 4"], near: float, scale: int = 1
 ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b v"], Float[Tensor, "b v"]]:
     """x, y in samples (NaN nearer than `near`) and inverse depth 1/m of every vertex."""
     x, y, z = vertices.unbind(-1)
