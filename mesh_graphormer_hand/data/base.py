@@ -60,7 +60,14 @@ def join(parts: Sequence[HandBatch]) -> HandBatch:
         return parts[0]
     inputs = _complete([p.inputs for p in parts], [len(p) for p in parts])
     targets = _complete([p.targets for p in parts], [len(p) for p in parts])
-    return HandBatch.cat([replace(p, inputs=i, targets=t) for p, i, t in zip(parts, inputs, targets, strict=True)])
+    filled = [replace(p, inputs=i, targets=t) for p, i, t in zip(parts, inputs, targets, strict=True)]
+    placed = next((p.image_from_crop for p in parts if p.image_from_crop is not None), None)
+    if placed is not None:  # a sample without a photo is its own photo
+        own = torch.eye(3, dtype=placed.dtype, device=placed.device)[:2]
+        filled = [
+            p if p.image_from_crop is not None else replace(p, image_from_crop=own.repeat(len(p), 1, 1)) for p in filled
+        ]
+    return HandBatch.cat(filled)
 
 
 def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:

@@ -41,7 +41,7 @@ def tight_box(points: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b 4"]:
     return torch.cat([points.amin(-2), points.amax(-2)], -1)
 
 
-def apply_affine(points: Float[Tensor, "*b n 2"], affine: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b n 2"]:
+def apply_affine(points: Float[Tensor, "*#b n 2"], affine: Float[Tensor, "*#b 2 3"]) -> Float[Tensor, "*#b n 2"]:
     """The points in the other frame."""
     return points @ affine[..., :2].transpose(-1, -2) + affine[..., None, :, 2]
 
@@ -53,13 +53,13 @@ def invert_affine(affine: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b 2 3"]:
     return torch.cat([linear, -linear @ affine[..., 2:]], -1)
 
 
-def compose_affine(first: Float[Tensor, "*b 2 3"], second: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b 2 3"]:
+def compose_affine(first: Float[Tensor, "*#b 2 3"], second: Float[Tensor, "*#b 2 3"]) -> Float[Tensor, "*#b 2 3"]:
     """a_from_c of a_from_b (`first`) and b_from_c (`second`)."""
     linear = first[..., :2]
     return torch.cat([linear @ second[..., :2], linear @ second[..., 2:] + first[..., 2:]], -1)
 
 
-def mirror_affine(size: float, like: Tensor) -> Float[Tensor, "2 3"]:
+def mirror_affine(size: int, like: Tensor) -> Float[Tensor, "2 3"]:
     """The map x -> size - x, its own inverse, with the type and device of `like`."""
     return torch.tensor([[-1.0, 0.0, size], [0.0, 1.0, 0.0]], dtype=like.dtype, device=like.device)
 

@@ -1,0 +1,255 @@
+"""Augmentation moves every label with the image. Image content is the judge: dots drawn at labels are found there."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandTargets
+from mesh_graphormer_hand.data.transforms import Augmentation, augment, generator, mirror, move
+from mesh_graphormer_hand.geometry.cameras import intrinsics, perspective_project
+from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, invert_affine
+from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
+
+SIZE = 96
+MOVES = Augmentation(rotation_off=0.0, scale=0.25, translation=0.15, channel_gain=0.0)
+EVERYTHING = Augmentation(
+    rotation_off=0.2, translation=0.1, constant_border=0.5, brightness=0.2, contrast=0.3, blur=0.5, noise=0.5,
+    low_resolution=0.5, occlusion=0.5,
+)  # fmt: skip
+
+
+def make_batch(count: int = 4) -> HandBatch:
+    """Hands of random points before a camera with an off-centre principal point; a bright dot at every projection."""
+    random = torch.Generator().manual_seed(3)
+    joints = (torch.rand(count, 21, 3, generator=random) - 0.5) * 0.12
+    joints = joints - joints[:, :1]
+    root = torch.tensor([0.02, -0.03, 0.6]).expand(count, 3)
+    camera = intrinsics(torch.full((count,), 160.0), torch.tensor([52.0, 41.0]).expand(count, 2))
+    points = perspective_project(joints + root[:, None], camera)
+    dots, mask = torch.zeros(count, 3, SIZE, SIZE), torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
+    centres = torch.arange(SIZE) + 0.5
+    middle = points.mean(1)
+    for b in range(count):
+        for x, y in points[b].tolist():
+            near = torch.exp(-((centres - x)[None] ** 2 + (centres - y)[:, None] ** 2) / 4)
+            dots[b] = torch.maximum(dots[b], near)
+        mask[b] = (centres - middle[b, 0])[None] ** 2 + (centres - middle[b, 1])[:, None] ** 2 < 15**2
+    yes = torch.ones(count, dtype=torch.bool)
+    all_joints = torch.ones(count, 21, dtype=torch.bool)
+    depth = mask * 0.6
+    targets = HandTargets(
+        joints=joints, joints_valid=all_joints, joints_2d=points, joints_2d_valid=all_joints,
+        joints_visible=all_joints, vertices=joints.repeat(1, 38, 1)[:, :778], vertices_valid=yes, root=root,
+        root_valid=yes, pose=torch.randn(count, 16, 3, generator=random), shape=torch.zeros(count, 10),
+        mano_valid=yes, mask=mask, mask_valid=yes, depth=depth, depth_valid=yes,
+        crop_size=torch.full((count,), float(SIZE)), is_left=~yes, hand=torch.full((count,), 7),
+    )  # fmt: skip
+    inputs = HandInputs(
+        image=dots, depth=depth[:, None], depth_valid=yes, intrinsics=camera, intrinsics_valid=yes
+    )  # fmt: skip
+    photo = crop_affine(torch.tensor([[300.0, 200.0]]), torch.tensor([150.0]), SIZE).expand(count, 2, 3)
+    return HandBatch(inputs, targets, [str(i) for i in range(count)], photo)
+
+
+def value_at(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """(b, n) of the first channel of (b, c, h, w) at points in px."""
+    grid = (points / image.shape[-1] * 2 - 1)[:, None]
+    return torch.nn.functional.grid_sample(image[:, :1], grid, align_corners=False)[:, 0, 0]
+
+
+def equal(a, b) -> bool:
+    """Whether two records are equal in every bit."""
+    for f in fields(a):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(x, torch.Tensor):
+            if not torch.equal(x, y):
+                return False
+        elif hasattr(x, "map"):
+            if not equal(x, y):
+                return False
+        elif x != y:
+            return False
+    return True
+
+
+def test_image_content_follows_the_labels():
+    """A turn the wrong way loses the dots."""
+    batch = make_batch()
+    assert value_at(batch.inputs.image, batch.targets.joints_2d).min() > 0.85
+    for step in range(5):
+        moved = augment(batch, MOVES, (0, step))
+        points = moved.targets.joints_2d
+        inside = ((points > 2) & (points < SIZE - 2)).all(-1)
+        assert inside.float().mean() > 0.4
+        assert value_at(moved.inputs.image, points)[inside].min() > 0.7
+        assert not torch.equal(points, batch.targets.joints_2d)
+
+
+def test_image_content_follows_the_labels_to_a_tenth_of_a_pixel():
+    """A blot's centre of mass stays on its label: half a pixel off, the usual mistake, fails."""
+    batch = make_batch(8)
+    centres = torch.arange(SIZE) + 0.5
+    blot = torch.exp(-((centres - 50.0)[None] ** 2 + (centres - 43.5)[:, None] ** 2) / 30)
+    points = torch.tensor([50.0, 43.5]).expand(8, 21, 2)
+    batch = replace(batch, inputs=replace(batch.inputs, image=blot.expand(8, 3, SIZE, SIZE)))
+    batch = replace(batch, targets=replace(batch.targets, joints_2d=points))
+    moved = augment(batch, MOVES, (8, 0))
+    image, point = moved.inputs.image[:, 0], moved.targets.joints_2d[:, 0]
+    found = torch.stack([(image.sum(1) * centres).sum(1), (image.sum(2) * centres).sum(1)], 1)
+    found = found / image.sum((1, 2))[:, None]
+    inside = ((point > 22) & (point < SIZE - 22)).all(-1)
+    assert inside.sum() >= 4
+    assert_close(found[inside], point[inside], atol=0.1, rtol=0)
+
+
+def test_projected_3d_joints_stay_on_the_2d_ones():
+    batch = make_batch()
+    for step in range(5):
+        moved = augment(batch, MOVES, (1, step))
+        points = moved.targets.joints + moved.targets.root[:, None]
+        projected = perspective_project(points, moved.inputs.intrinsics)
+        assert_close(projected, moved.targets.joints_2d, atol=1e-3, rtol=0)
+        assert_close(moved.targets.vertices[:, :21], moved.targets.joints)
+        assert_close(moved.inputs.intrinsics[:, 2], torch.tensor([0.0, 0.0, 1.0]).expand(4, 3))
+        assert moved.inputs.intrinsics[:, 0, 1].abs().max() < 1e-3  # no skew
+
+
+def test_wrist_rotation_turns_with_the_joints():
+    """R(new wrist) = turn R(old wrist), the turn being the one of the joints."""
+    batch = make_batch()
+    moved = augment(batch, MOVES, (2, 0))
+    turn = axis_angle_to_matrix(moved.targets.pose[:, 0]) @ axis_angle_to_matrix(batch.targets.pose[:, 0]).mT
+    assert_close(batch.targets.joints @ turn.mT, moved.targets.joints, atol=1e-5, rtol=0)
+    assert_close(moved.targets.pose[:, 1:], batch.targets.pose[:, 1:])
+
+
+def test_mask_and_depth_move_with_the_image():
+    batch = make_batch()
+    moved = augment(batch, MOVES, (3, 1))
+    middle = moved.targets.joints_2d.mean(1)
+    for b in range(4):
+        row, column = moved.targets.mask[b].nonzero().float().mean(0) + 0.5
+        if ((middle[b] > 20) & (middle[b] < SIZE - 20)).all():  # the disc is whole
+            assert_close(torch.stack([column, row]), middle[b], atol=0.6, rtol=0)
+    assert torch.equal(moved.targets.depth > 0, moved.targets.mask)
+    assert torch.equal(moved.inputs.depth[:, 0], moved.targets.depth)
+
+
+def test_photo_pixels_of_a_label_do_not_change():
+    batch = make_batch()
+    moved = augment(batch, MOVES, (4, 0))
+    before = apply_affine(batch.targets.joints_2d, batch.image_from_crop)
+    assert_close(apply_affine(moved.targets.joints_2d, moved.image_from_crop), before, atol=1e-2, rtol=0)
+
+
+def test_joints_outside_are_not_visible_but_known():
+    batch = make_batch()
+    shifted = move(
+        batch, torch.tensor([[1.0, 0, 60], [0, 1, 0]]).expand(4, 2, 3), torch.zeros(4), -torch.ones(4, 3)
+    )  # fmt: skip
+    outside = shifted.targets.joints_2d[..., 0] >= SIZE
+    assert outside.any() and not shifted.targets.joints_visible[outside].any()
+    assert shifted.targets.joints_visible[~outside].all() and shifted.targets.joints_2d_valid.all()
+
+
+def test_turn_is_clockwise_on_the_screen():
+    """Convention pin: a quarter turn takes what points right to pointing down."""
+    batch = make_batch(1)
+    right = replace(batch.targets, joints=torch.tensor([[[1.0, 0, 0]]]).expand(1, 21, 3))
+    new_from_old = invert_affine(crop_affine(torch.tensor([[48.0, 48]]), torch.tensor([96.0]), SIZE, torch.pi / 2))
+    moved = move(replace(batch, targets=right), new_from_old, torch.tensor([torch.pi / 2]), -torch.ones(1, 3))
+    assert_close(moved.targets.joints[0, 0], torch.tensor([0.0, 1, 0]), atol=1e-6, rtol=0)
+
+
+def test_border_is_repeated_or_one_colour():
+    batch = make_batch(2)
+    batch = replace(batch, inputs=replace(batch.inputs, image=torch.full((2, 3, SIZE, SIZE), 0.25)))
+    border = torch.tensor([[-1.0, -1, -1], [0.5, 0.75, 1]])
+    out = move(batch, torch.tensor([[1.0, 0, 60], [0, 1, 0]]).expand(2, 2, 3), torch.zeros(2), border).inputs.image
+    assert_close(out[0], torch.full_like(out[0], 0.25))
+    assert_close(out[1, :, 5, 5], border[1])
+    assert_close(out[1, :, 5, 80], torch.full((3,), 0.25))
+
+
+def test_mirrored_twice_is_the_same():
+    batch = make_batch()
+    once = mirror(batch)
+    assert once.targets.is_left.all() and not torch.equal(once.inputs.image, batch.inputs.image)
+    twice = mirror(once)
+    for name in ("joints", "joints_2d", "vertices", "pose", "root"):
+        assert_close(getattr(twice.targets, name), getattr(batch.targets, name), atol=1e-5, rtol=0)
+    assert torch.equal(twice.inputs.image, batch.inputs.image)
+    assert torch.equal(twice.targets.mask, batch.targets.mask)
+    assert_close(twice.inputs.intrinsics, batch.inputs.intrinsics, atol=1e-4, rtol=0)
+    assert_close(twice.image_from_crop, batch.image_from_crop, atol=1e-4, rtol=0)
+
+
+def test_mirror_keeps_projection_and_content():
+    once = mirror(make_batch())
+    points = once.targets.joints + once.targets.root[:, None]
+    assert_close(perspective_project(points, once.inputs.intrinsics), once.targets.joints_2d, atol=1e-3, rtol=0)
+    assert value_at(once.inputs.image, once.targets.joints_2d).min() > 0.85
+    turned = axis_angle_to_matrix(once.targets.pose)
+    flip = torch.diag(torch.tensor([-1.0, 1, 1]))
+    assert_close(turned, flip @ axis_angle_to_matrix(make_batch().targets.pose) @ flip, atol=1e-5, rtol=0)
+
+
+def test_crop_then_inverse_is_the_original_pixel():
+    random = generator(5)
+    centre = torch.rand(6, 2, generator=random) * 500
+    side, angle = torch.rand(6, generator=random) * 300 + 20, torch.rand(6, generator=random) * 6
+    image_from_crop = crop_affine(centre, side, 224, angle)
+    points = torch.rand(6, 9, 2, generator=random) * 500
+    there = apply_affine(points, invert_affine(image_from_crop))
+    assert_close(apply_affine(there, image_from_crop), points, atol=1e-2, rtol=0)
+    identity = compose_affine(image_from_crop, invert_affine(image_from_crop))
+    assert_close(identity, torch.eye(3)[:2].expand(6, 2, 3), atol=1e-3, rtol=0)
+    assert_close(apply_affine(torch.full((1, 1, 2), 112.0), image_from_crop)[:, 0], centre, atol=1e-3, rtol=0)
+
+
+def test_occlusion_hides_joints_mask_and_depth():
+    batch = make_batch(8)
+    config = Augmentation(rotation_off=1.0, scale=0.0, channel_gain=0.0, occlusion=1.0, occlusion_max=0.6)
+    out = augment(batch, config, (6, 0))
+    hidden = batch.targets.joints_visible & ~out.targets.joints_visible
+    assert hidden.any()
+    column, row = out.targets.joints_2d.long().unbind(-1)
+    inside = hidden & (column.clamp(0, SIZE - 1) == column) & (row.clamp(0, SIZE - 1) == row)
+    b, j = inside.nonzero().unbind(-1)
+    covered = out.targets.mask[b, row[b, j], column[b, j]]
+    assert not covered.any()
+    assert out.targets.mask.sum() < batch.targets.mask.sum()
+    assert torch.equal(out.targets.depth > 0, out.targets.mask)
+
+
+def test_seed_decides_everything():
+    batch = make_batch()
+    assert equal(augment(batch, EVERYTHING, (0, 1)), augment(batch, EVERYTHING, (0, 1)))
+    assert not equal(augment(batch, EVERYTHING, (0, 1)), augment(batch, EVERYTHING, (0, 2)))
+    assert not equal(augment(batch, EVERYTHING, (1, 0)), augment(batch, EVERYTHING, (0, 1)))
+
+
+def test_images_stay_images():
+    batch = make_batch(8)
+    before = batch.inputs.image.clone()
+    for step in range(6):
+        out = augment(batch, EVERYTHING, (7, step)).inputs.image
+        assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1 and out.shape == before.shape
+    assert torch.equal(batch.inputs.image, before)  # a cached batch is augmented again and again
+
+
+def test_off_is_off():
+    batch = make_batch()
+    assert augment(batch, Augmentation(enabled=False), 0) is batch
+
+
+@pytest.mark.parametrize("name", ["blur", "noise", "low_resolution", "brightness", "contrast", "channel_gain"])
+def test_each_photometric_change_does_something_and_moves_nothing(name):
+    still = {"rotation_off": 1.0, "scale": 0.0, "channel_gain": 0.0, "rotation": 0.0}
+    batch = make_batch(8)
+    batch = replace(batch, inputs=replace(batch.inputs, image=batch.inputs.image * 0.5 + 0.2))
+    out = augment(batch, Augmentation(**{**still, name: 0.5}), 3)
+    assert (out.inputs.image - batch.inputs.image).abs().max() > 0.01
+    assert_close(out.targets.joints_2d, batch.targets.joints_2d, atol=1e-4, rtol=0)
