@@ -33,7 +33,7 @@ class DataConfig:
     test: dict[str, dict[str, Any]] = field(default_factory=dict)
     image_size: int = 224  # px, side of the square crops
     augment: dict[str, Any] = field(default_factory=dict)  # data.transforms.Augmentation
-    workers: int = 1  # processes that prepare batches; 0: the training process itself
+    workers: int = -1  # processes that prepare batches; 0: the training process itself; -1: by the number of cores
     on_device: bool = False  # render virtual samples on the training device instead of in workers
 
 

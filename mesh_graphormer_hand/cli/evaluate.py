@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare batches")
+    parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes that prepare batches")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     arguments = parser.parse_intermixed_args(argv)
     return console.run(lambda: evaluate(arguments))
@@ -47,6 +47,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from .. import assembly
     from ..engine import train
     from ..engine.evaluate import MeanPose, evaluate
+    from ..engine.loader import worker_count
     from ..mano import hand as hands
     from ..mano.template import hand_template
 
@@ -62,7 +63,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             dataset,
             device=device,
             batch_size=arguments.batch_size,
-            workers=arguments.workers,
+            workers=worker_count(arguments.workers),
             samples=arguments.samples,
         )
         results[name] = {who: accumulator.summary() for who, accumulator in scores.items()}

@@ -34,7 +34,7 @@ from ..mano.template import HandTemplate
 from ..models.base import HandModel
 from . import checkpoint
 from .evaluate import Predictor, as_float, evaluate
-from .loader import Batches, Samples, load, spare_threads
+from .loader import Batches, Samples, load, spare_threads, worker_count
 from .log import Board, Progress, Window, provenance
 from .optim import Ema, build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 
@@ -69,7 +69,7 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
     if accelerator.distributed_type not in [DistributedType[k] for k in SUPPORTED if k in DistributedType.__members__]:
         raise ConfigError(f"{accelerator.distributed_type} is not supported: use one process or plain DDP")
     if accelerator.device.type == "cpu":
-        workers = experiment.data.workers
+        workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
         torch.set_num_threads(experiment.train.threads or spare_threads(workers * accelerator.num_processes))
     return accelerator
 
@@ -120,6 +120,7 @@ class Trainer:
     ) -> None:
         self.experiment, self.config, self.folder = experiment, experiment.train, folder
         self.stream, self.accelerator = stream, accelerator
+        self.workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
         self.tests: dict[str, Samples] = {}
         self.references: dict[str, Predictor] = {}
         self.template: HandTemplate | None = None
@@ -173,7 +174,7 @@ class Trainer:
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
         parts = self.config.accumulate * count
         mine = range(self.step * parts + rank, self.config.steps * parts, count)
-        return load(self.stream, mine, self.experiment.data.workers, self.accelerator.device)
+        return load(self.stream, mine, self.workers, self.accelerator.device)
 
     def _train_step(self, batches: Iterator[HandBatch]) -> None:
         config, accelerator = self.config, self.accelerator
@@ -291,7 +292,7 @@ class Trainer:
             {"model": self.module, **self.references},
             dataset,
             device=accelerator.device,
-            workers=self.experiment.data.workers,
+            workers=self.workers,
             samples=self.config.evaluate_samples,
             share=(accelerator.process_index, accelerator.num_processes),
             progress=accelerator.is_main_process,
