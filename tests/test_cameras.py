@@ -37,7 +37,7 @@ def random_rotations(count):
 
 
 def test_learned_camera_equals_pytorch3d(stored):
-    """View, normalised and screen coordinates, for asymmetric rotations; screen ones to float32's last bits at 224 px."""
+    """View, normalised and screen coordinates, for asymmetric rotations."""
     camera = stored_camera(stored)
     assert torch.allclose(camera.view(stored["points"]) * FLIP, stored["view_points"], atol=1e-6)
     assert torch.allclose(-camera.project(stored["points"]), stored["orthographic_ndc"][..., :2], atol=1e-6)

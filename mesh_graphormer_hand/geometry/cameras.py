@@ -25,11 +25,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Number = float | int
 BACKENDS = ("auto", "pytorch3d", "builtin")
 
 
-def intrinsics(focal: Float[Tensor, "*b"] | Float[Tensor, "*b 2"], centre: Float[Tensor, "*b 2"]) -> Tensor:
-    """Pinhole matrices (*b, 3, 3) from focal lengths (one, or one each for x and y) and principal points, all in px."""
+def intrinsics(focal: Float[Tensor, "..."], centre: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 3 3"]:
+    """Pinhole matrices from focal lengths (*b), or (*b, 2) for x and y, and principal points, all in px."""
     focal = focal[..., None] if focal.dim() < centre.dim() else focal
     k = centre.new_zeros(*centre.shape[:-1], 3, 3)
     k[..., 0, 0], k[..., 1, 1] = focal[..., 0], focal[..., -1]
@@ -57,24 +58,24 @@ def weak_perspective(points: Float[Tensor, "*b n 3"], camera: Float[Tensor, "*b 
     return camera[..., None, :1] * (points[..., :2] + camera[..., None, 1:])
 
 
-def crop_to_pixels(uv: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float | int) -> Float[Tensor, "*b n 2"]:
+def crop_to_pixels(uv: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | Number) -> Float[Tensor, "*b n 2"]:
     """Crop coordinates in [-1, 1] -> px of a square crop of side `crop_size` px."""
     return (uv + 1) * 0.5 * _per_point(crop_size)
 
 
-def pixels_to_crop(pixels: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | float | int) -> Float[Tensor, "*b n 2"]:
+def pixels_to_crop(pixels: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | Number) -> Float[Tensor, "*b n 2"]:
     """Px of a square crop of side `crop_size` px -> crop coordinates in [-1, 1]."""
     return pixels / _per_point(crop_size) * 2 - 1
 
 
-def _per_point(size: Tensor | float | int) -> Tensor | float | int:
+def _per_point(size: Tensor | Number) -> Tensor | Number:
     return size[..., None, None] if isinstance(size, Tensor) and size.dim() else size
 
 
 def weak_perspective_translation(
     camera: Float[Tensor, "*b 3"],
-    focal: Float[Tensor, "*b"] | float | int,
-    crop_size: Float[Tensor, "*b"] | float | int,
+    focal: Float[Tensor, "*b"] | Number,
+    crop_size: Float[Tensor, "*b"] | Number,
     centre: Float[Tensor, "*b 2"] | None = None,
 ) -> Float[Tensor, "*b 3"]:
     """Where (m) to put points before a pinhole of the crop so that it shows what the weak camera (s, tx, ty) shows.
@@ -144,7 +145,7 @@ class LearnedCamera:
             return -self._pytorch3d_ndc(renderer, *self._same_type(points))
 
     def project_pixels(
-        self, points: Float[Tensor, "*b n 3"], crop_size: Float[Tensor, "*b"] | float | int
+        self, points: Float[Tensor, "*b n 3"], crop_size: Float[Tensor, "*b"] | Number
     ) -> Float[Tensor, "*b n 2"]:
         """Px of a square crop of side `crop_size` px."""
         return crop_to_pixels(self.project(points), crop_size)
