@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from mano_reference import CASES, VERTICES, invented_hand, tensor
 from scipy.spatial.transform import Rotation
 from torch.autograd import gradcheck
 
+from mano_reference import CASES, VERTICES, invented_hand, tensor
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load, mirrored
 from mesh_graphormer_hand.mano.layer import ManoLayer, skin, skin_tensors
@@ -95,7 +95,7 @@ def test_mean_pose_is_added(hand, layer):
 
 
 def test_fingertips_are_skin(layer):
-    """Whether the middle finger's tip is vertex 444 or 445 is a convention: manopth's right hand says 444, its left 445."""
+    """Whether the middle tip is vertex 444 or 445 is a convention: manopth's right hand says 444, its left one 445."""
     vertices, joints = layer(some_pose())
     assert FINGERTIPS["manopth"] == (745, 317, 444, 556, 673)
     assert FINGERTIPS["manopth_left"] == (745, 317, 445, 556, 673)

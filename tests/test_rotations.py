@@ -1,4 +1,4 @@
-"""Rotations agree with PyTorch3D's stored answers, undo each other, and have finite gradients where formulas divide by 0."""
+"""Rotations agree with PyTorch3D's stored answers, undo each other, and have finite gradients everywhere."""
 
 import math
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_agrees_with_pytorch3d(reference, function, given, expected):
 
 
 def test_conventions_at_an_asymmetric_angle():
-    """30 degrees about z turns x towards y; the 6D form holds rows, not columns; the quaternion's real part is first."""
+    """30 degrees about z turns x towards y; the 6D form holds rows; the quaternion's real part is first."""
     c, s = math.cos(math.pi / 6), math.sin(math.pi / 6)
     expected = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64)
     turn = torch.tensor([0, 0, math.pi / 6], dtype=torch.float64)
