@@ -109,7 +109,7 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         if targets.joints_visible is not None:
             moved["joints_visible"] = targets.joints_visible & ((points >= 0) & (points < size)).all(-1)
     if targets.mask is not None:
-        moved["mask"] = _sample_labels(targets.mask[:, None].float(), grid)[:, 0] > 0.5
+        moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
     if targets.depth is not None:
         moved["depth"] = _sample_labels(targets.depth[:, None], grid)[:, 0]
     return replace(targets, **moved)
@@ -160,10 +160,10 @@ def _draw_motion(count: int, size: int, config: Augmentation, random: torch.Gene
 
 def _grid(old_from_new: Tensor, size: int) -> Tensor:
     """Where each new pixel's centre lies in the old crop, in grid_sample's [-1, 1] from edge to edge."""
-    scale = 2.0 / size
-    theta = old_from_new.clone()  # (new px -> old px) becomes ([-1, 1] -> [-1, 1]): both are measured from the centre
-    theta[..., 2] = (old_from_new[..., :2].sum(-1) * size / 2 + old_from_new[..., 2]) * scale - 1
-    return F.affine_grid(theta, [len(theta), 1, size, size], align_corners=False)
+    centres = torch.arange(size, dtype=old_from_new.dtype, device=old_from_new.device) + 0.5
+    across = old_from_new[:, None, :, 0] * centres[:, None]  # b, column, (x, y)
+    down = old_from_new[:, None, :, 1] * centres[:, None] + old_from_new[:, None, :, 2]  # b, row, (x, y)
+    return across[:, None] * (2 / size) + (down[:, :, None] * (2 / size) - 1)
 
 
 def _sample_image(image: Tensor, grid: Tensor, border: Tensor) -> Tensor:
