@@ -249,6 +249,8 @@ def test_a_target_that_a_batch_lacks_is_skipped_a_field_that_the_model_lacks_is_
         supervised_losses(dataclasses.replace(prediction, heatmaps=None), targets, {"heatmaps": 1.0})
     with pytest.raises(ValueError, match=r"targets\.mask"):
         TERMS["mask"](prediction, unmasked)
+    with pytest.raises(ValueError, match=r"targets\.joints_valid"):
+        supervised_losses(prediction, dataclasses.replace(targets, joints_valid=None), {"joints": 1.0})
     with pytest.raises(ValueError, match="template"):
         supervised_losses(prediction, targets, {"edge_length": 1.0})
 

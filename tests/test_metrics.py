@@ -206,6 +206,11 @@ def test_a_nan_prediction_is_an_error_that_names_field_rows_and_keys():
     assert "a ... d" in caught.value.__notes__[0]
 
 
+def test_labels_without_their_mask_are_refused():
+    with pytest.raises(ValueError, match="joints_valid"):
+        per_sample(predicted(joints=joints()), HandTargets(joints=joints()))
+
+
 def test_only_what_is_produced_is_measured():
     labels = targets_3d(joints())
     assert per_sample(HandPrediction(mask=torch.zeros(4, 8, 8)), labels) == {}

@@ -30,7 +30,7 @@ class Term:
 
     function: Callable[[HandPrediction, HandTargets, Context], Tensor]
     prediction: tuple[str, ...]
-    targets: tuple[str, ...]
+    targets: tuple[str, ...]  # the label first; a batch without it skips the term, one without its mask is an error
     template: bool = False  # reads Context.template
 
     def __call__(
@@ -114,7 +114,8 @@ def supervised_losses(
 
     Raises:
         ConfigError: an unknown name, or a term whose field the prediction lacks.
-        ValueError: a mesh term without `template`, vertices without a fingerprint, masks of different shapes.
+        ValueError: a mesh term without `template`, a label without its mask, vertices without a fingerprint, hand masks
+            of different shapes.
     """
     check_terms(
         weights, [n for n in HandPrediction.__dataclass_fields__ if getattr(prediction, n) is not None], private
@@ -125,7 +126,7 @@ def supervised_losses(
         if name in private or weight == 0:
             continue
         term = TERMS[name]
-        if all(getattr(targets, field) is not None for field in term.targets):
+        if getattr(targets, term.targets[0]) is not None:
             losses[name] = term(prediction, targets, context)
     return losses
 

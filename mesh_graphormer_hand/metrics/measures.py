@@ -54,7 +54,8 @@ def per_sample(
 
     Raises:
         HandMismatchError: vertices, or joints that come from a mesh, of different hands.
-        ValueError: a prediction that is not finite, vertices without a fingerprint, masks of different shapes.
+        ValueError: a prediction that is not finite or of another shape, labels without their mask, vertices without a
+            fingerprint.
     """
     measured = measure(prediction, targets, allow_reflection)
     return {**{name: torch.nanmean(v, -1) for name, v in measured.joints.items()}, **measured.samples}
@@ -66,15 +67,17 @@ def measure(prediction: HandPrediction, targets: HandTargets, allow_reflection: 
     out = Measured()
     with torch.autocast(_device(prediction), enabled=False):
         if prediction.joints is not None and targets.joints is not None:
-            _check_hands(prediction, targets, targets.joints_valid.any(-1), "joints", unknown_allowed=True)
-            _measure_joints(out, *_floats("joints", prediction, targets), targets.joints_valid, allow_reflection)
+            valid = _labelled("joints_valid", targets)
+            _check_hands(prediction, targets, valid.any(-1), "joints", unknown_allowed=True)
+            _measure_joints(out, *_floats("joints", prediction, targets), valid, allow_reflection)
         if prediction.vertices is not None and targets.vertices is not None:
-            _check_hands(prediction, targets, targets.vertices_valid, "vertices", unknown_allowed=False)
-            _measure_vertices(out, *_floats("vertices", prediction, targets), targets.vertices_valid, allow_reflection)
+            valid = _labelled("vertices_valid", targets)
+            _check_hands(prediction, targets, valid, "vertices", unknown_allowed=False)
+            _measure_vertices(out, *_floats("vertices", prediction, targets), valid, allow_reflection)
         if prediction.joints_2d is not None and targets.joints_2d is not None:
-            _measure_joints_2d(out, *_floats("joints_2d", prediction, targets), targets.joints_2d_valid)
+            _measure_joints_2d(out, *_floats("joints_2d", prediction, targets), _labelled("joints_2d_valid", targets))
         if prediction.mask is not None and targets.mask is not None:
-            out.samples["mask_iou"] = _unlabelled(_mask_iou(prediction, targets), targets.mask_valid)
+            out.samples["mask_iou"] = _unlabelled(_mask_iou(prediction, targets), _labelled("mask_valid", targets))
     return out
 
 
@@ -153,6 +156,14 @@ def _distance(a: Float[Tensor, "b n 3"], b: Float[Tensor, "b n 3"]) -> Float[Ten
 def _unlabelled(values: Tensor, valid: Tensor) -> Tensor:
     """`values` with NaN where there is no label."""
     return torch.where(valid, values, torch.nan)
+
+
+def _labelled(name: str, targets: HandTargets) -> Tensor:
+    """The mask `name` of the labels, which must come with them."""
+    valid = getattr(targets, name)
+    if valid is None:
+        raise ValueError(f"targets.{name} is absent: labels come with a mask that says which of them count")
+    return valid
 
 
 def _floats(name: str, prediction: HandPrediction, targets: HandTargets) -> tuple[Tensor, Tensor]:
