@@ -21,6 +21,7 @@ from .shade import Lights, Look, Topology, render
 from .subdivide import smooth
 
 Image = UInt8[np.ndarray, "h w 3"]
+AnyImage = UInt8[np.ndarray, "_ _ 3"]  # of a shape of its own
 COLOURS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": (0.66, 0.64, 0.61)}  # linear RGB
 # quality -> how to draw, and how many times larger than the picture: light and shade then have smooth edges, too
 QUALITY = {
@@ -142,7 +143,7 @@ def draw_skeleton(
         shown &= np.asarray(valid, bool)
     if not shown.any():
         return image.copy()
-    width = _thickness(image, joints[shown]) if thickness is None else thickness
+    width = _thickness(image, joints[shown]) if thickness is None else float(thickness)
     joints = np.clip(np.where(shown[:, None], joints, 0), -LIMIT, LIMIT) - 0.5  # cv2 counts from pixel centres
     rim = max(1.0, 0.22 * width)
     dark = _strokes(image.copy(), joints, shown, width, rim, dark=True)
@@ -150,8 +151,8 @@ def draw_skeleton(
 
 
 def panel(
-    images: Sequence[Image], height: int | None = None, gap: int = 8, ground: tuple[int, int, int] = (255, 255, 255)
-) -> Image:
+    images: Sequence[AnyImage], height: int | None = None, gap: int = 8, ground: tuple[int, int, int] = (255, 255, 255)
+) -> AnyImage:
     """The images side by side, all `height` px high (the tallest one's by default), `gap` px of ground between.
 
     Raises:
@@ -271,7 +272,7 @@ def _strokes(
             step = (child - 1) % 4
             taper = width * (1 - 0.12 * step), width * (1 - 0.12 * (step + 1))
             _bone(canvas, joints[[parent, child]], taper, rim, outline if dark else _colour(child))
-    for joint in np.flatnonzero(shown):
+    for joint in np.flatnonzero(shown).tolist():
         radius = width * (0.95 if joint else 1.2)
         _disc(canvas, joints[joint], radius + rim, outline if dark else _colour(joint))
         if not dark:
@@ -300,7 +301,7 @@ def _fixed_point(points: np.ndarray) -> np.ndarray:
     return np.rint(points * (1 << SUBPIXEL)).astype(np.int32)
 
 
-def _to_height(image: Image, height: int) -> Image:
+def _to_height(image: AnyImage, height: int) -> AnyImage:
     if image.shape[0] == height:
         return image
     width = max(1, round(image.shape[1] * height / image.shape[0]))

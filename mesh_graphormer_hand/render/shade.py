@@ -107,7 +107,7 @@ class Render:
 def render(
     vertices: Float[Tensor, "b v 3"],
     topology: Topology,
-    albedo: Float[Tensor, "b v 3"] | Float[Tensor, "v 3"],
+    albedo: Float[Tensor, "b v c"] | Float[Tensor, "v c"],
     cameras: Float[Tensor, "b 4"],
     lights: Lights,
     background: Float[Tensor, "b 3 h w"],
@@ -117,7 +117,7 @@ def render(
 ) -> Render:
     """Draw b meshes (vertices in m, camera axes) over `background`; cameras are fx, fy, cx, cy in px.
 
-    `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
+    `albedo` has 3 channels, or a fourth that scales the highlights. `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
     """
     look = look or Look()
     out = _empty(background)
@@ -198,7 +198,7 @@ def _render_chunk(
     if look.ambient_occlusion:
         up = unit(_average(attributes[..., :3], hit))
         sky = ambient_occlusion(r, points, up, cameras, look.ambient_radius)
-        attributes[..., 6:] *= torch.lerp(torch.ones_like(sky), sky, look.ambient_occlusion)[:, None, None]
+        attributes[..., 6:9] *= torch.lerp(torch.ones_like(sky), sky, look.ambient_occlusion)[:, None, None]
     lit = _lit(vertices, topology.faces, lights, points, r.image, look)
     colour, normal = _light_samples(attributes, points, lit, r.image, lights)
     colour, normal = _average(colour, hit), _average(normal, hit)
@@ -224,19 +224,20 @@ def _lit(
     return soft_shadow(vertices, faces, lights.direction, side, bias, points, image, radius, samples)
 
 
-def _vertex_attributes(vertices: Tensor, topology: Topology, albedo: Tensor, lights: Lights) -> Float[Tensor, "b v 9"]:
-    """What is interpolated: normal, albedo, ambient irradiance / pi.
+def _vertex_attributes(vertices: Tensor, topology: Topology, albedo: Tensor, lights: Lights) -> Float[Tensor, "b v c"]:
+    """What is interpolated: normal, albedo, ambient irradiance / pi, share of the highlights where albedo brings it.
 
     Ambient light is smooth by nature, so it is evaluated at vertices; the directional light, its highlight and its
     shadow are per sample.
     """
     normal = vertex_normals(vertices, topology)
     ambient = sh_irradiance(normal, lights.sh).clamp_min(0)
-    return torch.cat((normal, albedo.expand(len(vertices), -1, -1), ambient), -1)
+    albedo = albedo.expand(len(vertices), -1, -1)
+    return torch.cat((normal, albedo[..., :3], ambient, albedo[..., 3:]), -1)
 
 
 def _light_samples(
-    attributes: Float[Tensor, "p s 9"],
+    attributes: Float[Tensor, "p s c"],
     points: Float[Tensor, "p 3"],
     lit: Float[Tensor, "p"] | None,
     image: Int64[Tensor, "p"],
@@ -254,7 +255,9 @@ def _light_samples(
     nl = dot(normal, direction).clamp_min(0)
     nh = dot(normal, half).clamp_min(1e-4)
     gloss = at(lights.specular[:, None]) * torch.exp2(nh.log2() * at(lights.shininess[:, None])) * (nl > 0)
-    diffuse = attributes[..., 6:] + nl * colour
+    if attributes.shape[-1] > 9:
+        gloss = gloss * attributes[..., 9:]
+    diffuse = attributes[..., 6:9] + nl * colour
     return attributes[..., 3:6] * diffuse + gloss * colour, normal
 
 
