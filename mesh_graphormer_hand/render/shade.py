@@ -117,7 +117,8 @@ def render(
 ) -> Render:
     """Draw b meshes (vertices in m, camera axes) over `background`; cameras are fx, fy, cx, cy in px.
 
-    `albedo` has 3 channels, or a fourth that scales the highlights. `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
+    `albedo` has 3 channels, or a fourth that scales the highlights.
+    `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
     """
     look = look or Look()
     out = _empty(background)

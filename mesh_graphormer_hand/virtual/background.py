@@ -1,4 +1,4 @@
-"""What is behind the hand: gradients, noise, weaves, edges and clutter, some of it of the skin's colour; or photographs.
+"""What is behind the hand: gradients, noise, weaves, edges, clutter, some of it of the skin's colour; or photographs.
 
 Pictures are float32 RGB screen values in [0, 1], drawn with OpenCV at the crop's size.
 """
@@ -42,7 +42,7 @@ def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Pictu
     if kind == 0:
         return np.full((size, size, 3), dark, np.float32)
     pattern = (_gradient, _cloud, _waves, _checks, _speckle)[kind - 1](rng, size)
-    return np.ascontiguousarray(dark + (light - dark) * pattern[..., None], np.float32)
+    return cv2.transform(pattern.astype(np.float32, copy=False), np.stack([light - dark, dark], 1))
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 def _cloud(rng: np.random.Generator, size: int) -> np.ndarray:
     """Fractal noise."""
     side = int(rng.integers(2, 5))
-    picture, gain = rng.random((side, side), np.float32), rng.uniform(0.35, 0.75)
+    picture, gain = rng.random((side, side), np.float32), float(rng.uniform(0.35, 0.75))
     for octave in range(1, 5):
         side = picture.shape[0] * 2
         picture = _resize(picture, side, cv2.INTER_CUBIC)
@@ -77,7 +77,7 @@ def _waves(rng: np.random.Generator, size: int) -> np.ndarray:
     """Stripes and weaves."""
     line = np.arange(size, dtype=np.float32) / size
     angle, frequency = rng.uniform(0, np.pi), 2 * np.pi * np.exp(rng.uniform(0.7, 3.9))
-    x, y = frequency * np.cos(angle) * line, frequency * np.sin(angle) * line[:, None]
+    x, y = np.float32(frequency * np.cos(angle)) * line, np.float32(frequency * np.sin(angle)) * line[:, None]
     pattern = np.sin(x) * np.cos(y) + np.cos(x) * np.sin(y)  # sin(x + y) by two short sines
     if rng.random() < 0.4:
         pattern = pattern * (np.cos(x) * np.cos(y) + np.sin(x) * np.sin(y))
@@ -101,7 +101,7 @@ def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Gravel, grass, fabric: noise of one scale."""
     side = int(rng.integers(8, max(size // 2, 9)))
     picture = _resize(rng.random((side, side), np.float32), size, cv2.INTER_CUBIC)
-    return np.clip((picture - 0.5) * rng.uniform(0.6, 3) + 0.5, 0, 1)
+    return np.clip((picture - 0.5) * np.float32(rng.uniform(0.6, 3)) + 0.5, 0, 1)
 
 
 def _edge(rng: np.random.Generator, picture: Picture, other: Picture) -> Picture:

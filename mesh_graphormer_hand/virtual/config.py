@@ -1,4 +1,4 @@
-"""Every knob of the virtual images. Probabilities and ranges are of one sample; lengths in metres, angles in degrees."""
+"""Every knob of the virtual images. Probabilities and ranges are of a sample; lengths in metres, angles in degrees."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class VirtualConfig:
     blur: float = 0.3
     motion_blur: float = 0.06
     low_resolution: float = 0.25
-    noise: float = 0.5
+    noise: float = 0.35
     jpeg: float = 0.4
     photometric: float = 1.0  # strength of exposure, contrast, white balance and saturation changes
     # speed

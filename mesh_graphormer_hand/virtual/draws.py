@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, split, index, topic) and nothing else: counter-based streams, drawn on the CPU."""
+"""Random numbers of (seed, split, index, topic) and nothing else: counter-based streams, drawn on the CPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A plain forearm, bare or sleeved, that goes on from the open end of the hand's skin.
 
-Two tubes of rings: skin, and cloth a little outside of it. Positions are in the hand's rest frame, relative to the wrist.
+Two tubes of rings: skin, and cloth a little outside of it. Positions are in the hand's rest frame, relative to the
+wrist.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from .draws import Draws
 
 AROUND, RINGS = 20, 20
 LENGTH = 0.24  # m
-AWAY = 50.0  # m behind the camera's far end: where unused parts are put
-STATIONS = np.concatenate([[-0.010, -0.003], np.linspace(0.005, LENGTH, RINGS - 2)])  # m along the arm
+ABSENT = 0.0  # m: parts that are not there shrink to a point inside the wrist, which is never drawn
+STATIONS = np.concatenate([[-0.006, 0.0], np.linspace(0.008, LENGTH, RINGS - 2)])  # m along the arm
 BEND_OVER = 0.05  # m over which the wrist bends
 ANGLES = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
 
@@ -25,7 +26,7 @@ ANGLES = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
 @dataclass(frozen=True, eq=False)
 class Forearm:
     bare: Float[np.ndarray, "b rings around 3"]  # m
-    sleeve: Float[np.ndarray, "b rings around 3"]  # m, far away where there is none
+    sleeve: Float[np.ndarray, "b rings around 3"]  # m, a point where there is none
     shade: Float[np.ndarray, "b rings around"]  # factor on the skin's colour
     band: Float[np.ndarray, "b rings 4"]  # colour of a watch or bracelet, and whether there is one
     cloth: Float[np.ndarray, "b rings around 3"]  # linear colour of the sleeve
@@ -38,21 +39,22 @@ def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[n
     thickness = draws.uniform(low=0.002, high=0.016)
     edge = draws.uniform(low=-0.004, high=0.15)  # m along the arm, where the sleeve begins
     wobble = draws.normal(RINGS)
-    centre, half = _opening(anatomy, shape)
+    centre, opening = _opening(anatomy, shape)
     points, frames = _axis(centre, flexion, deviation)
     swell = draws.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS / LENGTH, 0, 1) ** 1.2
-    girth = np.where(STATIONS < 0, 0.95, 1 + swell)
-    width, depth = half[:, :1] * girth, half[:, 1:] * girth
-    width = width * (1 + 0.2 * _ease(STATIONS))  # the arm is rounder than the wrist
-    bare = _tube(points, frames, width, depth)
+    girth = np.where(STATIONS < 0, 0.97, 1 + swell)
+    outline = _outline(opening) * girth[..., None, None]  # b rings around 3
+    bare = points[:, :, None] + outline @ frames.swapaxes(-1, -2)
     ring = np.maximum(np.searchsorted(STATIONS, edge)[:, None] + np.arange(RINGS) - 1, 0)
     ring = np.maximum(ring, ring[:, 1:2]).clip(max=RINGS - 1)  # the first ring closes the sleeve's opening
     cover = thickness[:, None] * (1 + 0.12 * np.cumsum(0.5 * wobble, 1).clip(-2, 2))
     cover[:, 0] = 0.0005
     row = np.arange(len(ring))[:, None]
-    sleeve = _tube(points[row, ring], frames[row, ring], width[row, ring] + cover, depth[row, ring] + cover)
-    bare = np.where(present[:, None, None, None], bare, AWAY)
-    sleeve = np.where((present & sleeved)[:, None, None, None], sleeve, AWAY)
+    inside = outline[row, ring]
+    cloth = inside + cover[..., None, None] * inside / np.linalg.norm(inside, axis=-1, keepdims=True)
+    sleeve = points[row, ring][:, :, None] + cloth @ frames[row, ring].swapaxes(-1, -2)
+    bare = np.where(present[:, None, None, None], bare, ABSENT)
+    sleeve = np.where((present & sleeved)[:, None, None, None], sleeve, ABSENT)
     return Forearm(bare, sleeve, _shade(draws), _band(draws), _cloth(draws))
 
 
@@ -65,19 +67,35 @@ def faces() -> Int64[np.ndarray, "f 3"]:
     return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).astype(np.int64)
 
 
-def palm_side() -> Float[np.ndarray, "around"]:
-    """How far each point round the arm belongs to its paler, palmar side."""
-    return np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1)
+def palm_side() -> Float[np.ndarray, "rings around"]:
+    """How far each point belongs to the paler, palmar side, as on the hand at the wrist and less up the arm."""
+    return np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1) * (1 - 0.5 * _ease(STATIONS / 2))[:, None]
 
 
-def _opening(anatomy: Anatomy, shape: np.ndarray) -> tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b 2"]]:
-    """Centre of the skin's open end (m, relative to the wrist) and its half extents in y and z."""
-    if len(anatomy.wrist) == 0:
-        return np.tile([0.02, 0.0, 0.0], (len(shape), 1)), np.tile([0.02, 0.028], (len(shape), 1))
+def _opening(
+    anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]
+) -> tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b around 3"]]:
+    """The open end of the hand's skin: its centre (m, relative to the wrist) and its outline round the centre."""
+    if len(anatomy.wrist) == 0:  # no open end: an ellipse of a wrist's size at the wrist
+        ellipse = np.stack([0 * ANGLES, 0.02 * np.sin(ANGLES), 0.028 * np.cos(ANGLES)], -1)
+        return np.tile([0.01, 0.0, 0.0], (len(shape), 1)), np.tile(ellipse, (len(shape), 1, 1))
+    middle = anatomy.wrist.mean(0)
+    angle = np.arctan2(*(anatomy.wrist - middle).T[1:])
+    order = np.argsort(angle)
+    weights = np.stack([np.interp(ANGLES, angle[order], row[order], period=2 * np.pi) for row in np.eye(len(angle))], 1)
     loop = anatomy.wrist + np.einsum("nck,bk->bnc", anatomy.wrist_shape, shape)
     loop = loop - (anatomy.joints[0] + shape @ anatomy.joint_shape[0].T)[:, None]
-    low, high = loop.min(1), loop.max(1)
-    return (low + high) / 2, (high - low)[:, 1:] / 2
+    centre = loop.mean(1)
+    return centre, weights @ loop - centre[:, None]
+
+
+def _outline(opening: Float[np.ndarray, "b around 3"]) -> Float[np.ndarray, "b rings around 3"]:
+    """From the hand's own outline to an ellipse, rounder than the wrist, over the length of the bend."""
+    half = (opening.max(1) - opening.min(1))[:, 1:] / 2
+    ellipse = (
+        np.stack([0 * ANGLES, np.sin(ANGLES), np.cos(ANGLES)], -1) * np.insert(half * [1.2, 1.0], 0, 0, 1)[:, None]
+    )
+    return opening[:, None] + (ellipse - opening)[:, None] * _ease(STATIONS)[:, None, None]
 
 
 def _ease(s: np.ndarray) -> np.ndarray:
@@ -94,13 +112,6 @@ def _axis(centre: np.ndarray, flexion: np.ndarray, deviation: np.ndarray) -> tup
     steps = along[:, 1:] * np.diff(STATIONS)[:, None]
     start = centre[:, None] + along[:, :1] * STATIONS[0]
     return np.concatenate([start, start + np.cumsum(steps, 1)], 1), frames
-
-
-def _tube(points: np.ndarray, frames: np.ndarray, width: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    ring = np.stack(
-        [0 * (width[..., None] + ANGLES), width[..., None] * np.sin(ANGLES), depth[..., None] * np.cos(ANGLES)], -1
-    )
-    return points[:, :, None] + ring @ frames.swapaxes(-1, -2)
 
 
 def _shade(draws: Draws) -> Float[np.ndarray, "b rings around"]:

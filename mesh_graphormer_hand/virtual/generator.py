@@ -1,8 +1,9 @@
 """Virtual hands: indices in, pictures with every label out.
 
 (seed, split, index) decides a sample. Parameters are drawn on the CPU from a stream of each index's own; pictures are
-made in aligned blocks of 16 indices, whatever was asked for, because batched products differ in their last bits with the
-batch's size. So a sample has equal bytes alone or in a batch, with one worker or ten, on every run of one machine type.
+made in aligned blocks of 16 indices, whatever was asked for, because batched products differ in their last bits with
+the batch's size. So a sample has equal bytes alone or in a batch, with one worker or ten, on every run of one machine
+type.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .parameters import Parameters, draw
 from .skin import linear_to_screen
 
 BLOCK = 16
-# m behind the visible surface at which a joint still counts as seen: its depth under the skin, and some more (canonical)
+# m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
 DEPTHS = torch.tensor([0.034, *(0.026, 0.021, 0.018, 0.017), *(0.024, 0.018, 0.016, 0.015) * 4])
 
 
@@ -157,7 +158,6 @@ class VirtualHands:
         )
         block = generator(self.config, indices.start, "block")
         look = Look(
-            "coverage",
             occlusion=float(block.uniform(0.2, 0.7)),
             occlusion_px=max(4, size // 16),
             shadow=128 if block.random() < self.config.shadow else 0,
@@ -165,13 +165,15 @@ class VirtualHands:
         return render(drawn, mesh.topology, surface.skin_colours(mesh, p), pinhole, lights, behind, look)
 
     def _develop(self, drawn: Render, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
-        """Through occluders and the sensor, sample by sample on the CPU: images in [0, 1] and what the occluders hide."""
+        """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
         pictures = drawn.rgb.clamp_(0, 1).sqrt_().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        depth = drawn.depth[:, 0].cpu().numpy()
         hidden = np.zeros(pictures.shape[:3], bool)
         stored = np.empty(pictures.shape, np.uint8)
         for k, index in enumerate(indices):
             rng = generator(self.config, index, "sensor")
-            picture, mask = sensor.occlude(rng, self.config, pictures[k])
+            picture = sensor.soften_edges(pictures[k], depth[k])
+            picture, mask = sensor.occlude(rng, self.config, picture)
             if mask is not None:
                 hidden[k] = mask
             stored[k] = sensor.expose(rng, self.config, picture)
@@ -182,7 +184,7 @@ class VirtualHands:
 
 def faces_for(size: int) -> int:
     """Faces of the hand that a crop of `size` px can show."""
-    return 9000 if size <= 192 else 14000
+    return 7000 if size <= 192 else 11000
 
 
 @lru_cache(maxsize=4)

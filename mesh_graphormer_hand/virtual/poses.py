@@ -1,8 +1,8 @@
 """Hand poses within anatomical limits: flexion couplings, spread that vanishes with flexion, thumb opposition.
 
 Five families are mixed: free (random flexion with neighbours coupled), grasp (all digits close together), named
-(gestures and mixes of two), flat (open hand) and digits (each finger straight, half bent or curled on its own). Of a few
-candidates the first whose digits do not pass through each other is taken.
+(gestures and mixes of two), flat (open hand) and digits (each finger straight, half bent or curled on its own). Of a
+few candidates the first whose digits do not pass through each other is taken.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from ..skeleton import TIPS
 from .config import VirtualConfig
 from .draws import Draws
-from .forearm import AWAY
+from .forearm import ABSENT
 
 ROUND, RINGS = 20, 12
 POWERS = np.array([1.0, 2.5, 6.0])  # ball, rounded, box
@@ -18,7 +18,7 @@ POWERS = np.array([1.0, 2.5, 6.0])  # ball, rounded, box
 
 @dataclass(frozen=True, eq=False)
 class Prop:
-    vertices: Float[np.ndarray, "b v 3"]  # m, rest frame, wrist-relative; far away where there is none
+    vertices: Float[np.ndarray, "b v 3"]  # m, rest frame, wrist-relative; a point where there is none
     colours: Float[np.ndarray, "b v 3"]  # linear
 
 
@@ -61,4 +61,4 @@ def sample(
     wave = np.sin(SPHERE @ (draws.normal(3, 3) * draws.uniform(1, 1, high=9)) + draws.uniform(1, 3, high=6.3))
     colours = draws.uniform(1, 3, low=0.03) + draws.uniform(1, 1, high=0.3) * wave
     present = draws.chance(config.held_object)[:, None, None]
-    return Prop(np.where(present, vertices, AWAY), colours.clip(0.02, 1) ** 2)
+    return Prop(np.where(present, vertices, ABSENT), colours.clip(0.02, 1) ** 2)

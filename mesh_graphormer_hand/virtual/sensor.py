@@ -12,6 +12,8 @@ from .background import Picture, surface
 from .config import VirtualConfig
 
 LUMA = np.array([0.299, 0.587, 0.114])
+STEP = 0.006  # m
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 TILE = 512  # px, side of the noise that all samples cut from
 
 
@@ -29,12 +31,22 @@ def occlude(
     return picture + (front - picture) * mask[..., None], mask > 0.5
 
 
+def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
+    """Smooth what one sample a pixel leaves jagged: outlines and steps of more than `STEP` m inside the hand.
+
+    Cheaper than supersampling, and inner edges come out as smooth as the silhouette.
+    """
+    step = cv2.dilate(depth, CROSS) - cv2.erode(depth, CROSS)
+    edge = cv2.threshold(step, STEP, 1, cv2.THRESH_BINARY)[1][..., None]
+    return picture + edge * (cv2.GaussianBlur(picture, (3, 3), 0.62) - picture)
+
+
 def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
     """The picture as a camera stores it."""
     picture = _optics(rng, config, picture)
     picture = cv2.transform(picture, _colour_matrix(rng, config.photometric))
     if rng.random() < config.noise:
-        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.1, 0.22) ** 2)
+        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.06, 0.18) ** 2)
     stored = cv2.convertScaleAbs(np.clip(picture, 0, 1, out=picture), alpha=255)
     gamma = np.exp(0.16 * config.photometric * rng.standard_normal())
     stored = cv2.LUT(stored, _curve(gamma))
@@ -72,7 +84,7 @@ def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarra
     """Exposure, contrast, brightness, white balance and saturation are one affine map of RGB."""
     exposure, contrast, brightness, saturation, *balance = strength * rng.standard_normal(7)
     gain = np.exp(0.1 * exposure) * (1 + 0.045 * np.array(balance))
-    kept = np.clip(1 + 0.22 * saturation, 0, 1.7)
+    kept = np.clip(1.05 + 0.2 * saturation, 0, 1.7)
     mix = kept * np.eye(3) + (1 - kept) * LUMA
     linear = np.exp(0.14 * contrast) * mix * gain
     middle = np.full(3, 0.5)

@@ -15,8 +15,8 @@ from .config import VirtualConfig
 from .draws import Draws
 
 # Centres of measured skin tones, light to dark (L*, a*, b*, D65): lighter skin is pinker, the middle range yellower.
-TONES_LAB = np.array([(73.0, 9.0, 13.0), (67, 11, 17), (60, 13, 20), (51, 14, 21), (41, 14, 18), (29, 10, 12)])
-PALM_LAB = np.array([70.0, 14.0, 15.0])
+TONES_LAB = np.array([(74.0, 10.0, 16.0), (69, 13, 20), (62, 15, 23), (52, 16, 24), (41, 15, 20), (29, 11, 13)])
+PALM_LAB = np.array([71.0, 16.0, 17.0])
 BLOTCH_WAVES = 6
 
 

@@ -22,8 +22,10 @@ from ..skeleton import NUM_VERTICES
 from . import forearm, prop
 from .parameters import Parameters
 
+FADE = 0.012  # m from the open end over which the hand's own details give way to the plain forearm
 PARTS = ("hand", "forearm", "sleeve", "prop")
 HAND, FOREARM, SLEEVE, PROP = range(4)
+NAIL_GLOSS = 2.5  # how much more nails shine than skin
 PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
 
 
@@ -33,11 +35,12 @@ class Surface:
     topology: Topology  # of the drawn vertices: v of the hand, then forearm, sleeve, prop
     size: int  # v
     rest: Float[Tensor, "v 3"]  # m
-    palm: Float[Tensor, "v 1"]  # 0 on the back of the hand, 1 on the palm's side
+    wrist: Float[Tensor, "3"]  # m, at rest
+    palm: Float[Tensor, "va 1"]  # 0 on the back of the hand, 1 on the palm's side; of the hand, then the forearm
     broad: Float[Tensor, "v 3"]  # logarithm of slow colour changes
     fine: Float[Tensor, "v 3"]  # logarithm of creases and spots
     nail: Float[Tensor, "v 1"]
-    gloss: Float[Tensor, "v"]
+    gloss: Float[Tensor, "all 1"]  # of all drawn vertices, 1: as the skin
 
     @classmethod
     def of(cls, hand: Hand, faces: int) -> Surface:
@@ -53,11 +56,14 @@ class Surface:
             colours=mesh.colours,
             gloss=mesh.gloss,
         )
-        palm, broad, fine, nail = (torch.from_numpy(a.astype(np.float32)) for a in _colours(mesh))
-        topology = _topology(mesh)
-        rest = torch.from_numpy(np.ascontiguousarray(mesh.vertices, np.float32))
-        gloss = torch.from_numpy(mesh.gloss.astype(np.float32))
-        return cls(skin_tensors(hand, both), topology, v, rest, palm, broad, fine, nail, gloss)
+        palm, broad, fine, nail = _colours(mesh)
+        palm = np.concatenate([palm, forearm.palm_side().reshape(-1, 1)])
+        others = 2 * forearm.RINGS * forearm.AROUND + len(prop.SPHERE)
+        gloss = np.concatenate([1 + NAIL_GLOSS * nail, np.ones((others, 1))])
+        wrist = hand.joint_regressor[0] @ hand.v_template
+        arrays = (mesh.vertices, wrist, palm, broad, fine, nail, gloss)
+        tensors = (torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)
+        return cls(skin_tensors(hand, both), _topology(mesh), v, *tensors)
 
     def to(self, device: torch.device | str) -> Surface:
         """The surface on `device`."""
@@ -88,8 +94,8 @@ def thin(mesh: RenderMesh, faces: int) -> RenderMesh:
     )
 
 
-def skin_colours(surface: Surface, p: Parameters) -> Float[Tensor, "b v 3"]:
-    """Linear colour of every drawn vertex, hand, forearm, sleeve and prop, on the surface's device."""
+def skin_colours(surface: Surface, p: Parameters) -> Float[Tensor, "b v 4"]:
+    """Linear colour of every drawn vertex (hand, forearm, sleeve, prop) and how much it shines."""
     device = surface.rest.device
 
     def tensor(array: np.ndarray) -> Tensor:
@@ -98,18 +104,19 @@ def skin_colours(surface: Surface, p: Parameters) -> Float[Tensor, "b v 3"]:
     s = p.skin
     tone, palm = tensor(s.tone)[:, None], tensor(s.palm)[:, None]
     waves = tensor(s.waves)
-    blotch = torch.sin(surface.rest @ waves[..., :3].transpose(1, 2) + waves[:, None, :, 3]).sum(-1, keepdim=True)
-    detail = tensor(s.broad)[:, None, None] * surface.broad + tensor(s.fine)[:, None, None] * surface.fine
-    detail = detail + tensor(s.blotch)[:, None, None] * blotch * blotch.new_tensor([0.5, 1.0, 1.0])
-    hand = torch.lerp(tone, palm, surface.palm) * detail.exp_()
+    b, v = len(tone), surface.size
+    rest = torch.cat([surface.rest.expand(b, v, 3), tensor(p.forearm.bare).view(b, -1, 3) + surface.wrist], 1)
+    blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], rest, waves[..., :3].transpose(1, 2))).sum(-1, keepdim=True)
+    detail = blotch * (tensor(s.blotch)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
+    detail[:, :v] += tensor(s.broad)[:, None, None] * surface.broad + tensor(s.fine)[:, None, None] * surface.fine
+    skin = torch.lerp(tone, palm, surface.palm) * detail.exp_()
     nail = tensor(s.nail)[:, None]
-    hand = torch.lerp(hand, nail[..., :3], surface.nail * nail[..., 3:])
-    arm = s.tone[:, None] + (s.palm - s.tone)[:, None] * (0.6 * forearm.palm_side()[:, None])
-    arm = arm[:, None] * p.forearm.shade[..., None]
-    band = p.forearm.band[:, :, None]
-    arm = arm + (band[..., :3] - arm) * band[..., 3:]
-    others = [arm.reshape(len(arm), -1, 3), p.forearm.cloth.reshape(len(arm), -1, 3), p.prop.colours]
-    return torch.cat([hand, tensor(np.concatenate(others, 1))], 1).clamp_(0.004, 1)
+    hand = torch.lerp(skin[:, :v], nail[..., :3], surface.nail * nail[..., 3:])
+    band = tensor(p.forearm.band)[:, :, None]
+    arm = (skin[:, v:] * tensor(p.forearm.shade).view(b, -1, 1)).view(b, forearm.RINGS, -1, 3)
+    arm = torch.lerp(arm, band[..., :3], band[..., 3:]).view(b, -1, 3)
+    colours = torch.cat([hand, arm, tensor(p.forearm.cloth).view(b, -1, 3), tensor(p.prop.colours)], 1).clamp_(0.004, 1)
+    return torch.cat([colours, surface.gloss.expand(b, -1, 1)], 2)
 
 
 def extra_vertices(p: Parameters) -> Float[np.ndarray, "b v 3"]:
@@ -145,7 +152,8 @@ def _colours(mesh: RenderMesh) -> tuple[np.ndarray, ...]:
     colour = colour - base @ np.linalg.lstsq(base[skin], colour[skin], rcond=None)[0]
     colour = colour * (1 - nail)
     broad = _smooth(colour, mesh.faces, 12)
-    return palm, broad, colour - broad, nail
+    fade = np.clip((mesh.vertices[:, :1].max() - mesh.vertices[:, :1]) / FADE, 0, 1)
+    return palm, broad * fade, (colour - broad) * fade, nail
 
 
 def _normals(mesh: RenderMesh) -> Float[np.ndarray, "v 3"]:
@@ -169,4 +177,4 @@ def _smooth(values: np.ndarray, faces: Int64[np.ndarray, "f 3"], steps: int) -> 
 
 def is_skin(part: Int64[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
     """Pixels of the hand and the bare forearm."""
-    return (part == HAND) | (part == FOREARM)
+    return part.bitwise_right_shift(1) == 0  # parts 0 and 1; -1 is empty
