@@ -22,10 +22,12 @@ import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..contracts import HandBatch
@@ -34,6 +36,25 @@ from .transforms import Augmentation, augment
 
 LANES = 8
 ROOM = 64  # blocks kept of a data set, at least (2.4 MB each at 224 pixels, and as much again for each label image)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rendered block in memory: images as bytes, a quarter of their size; virtual ones are rounded so anyway."""
+
+    image: UInt8[Tensor, "b 3 h w"]
+    rest: HandBatch
+
+    @classmethod
+    def of(cls, batch: HandBatch) -> Block:
+        """The block that holds a batch."""
+        image = (batch.inputs.image * 255).round_().to(torch.uint8)
+        return cls(image, replace(batch, inputs=replace(batch.inputs, image=None)))
+
+    def samples(self, rows: Int64[Tensor, "n"]) -> HandBatch:
+        """Some of its samples."""
+        rest = self.rest[rows]
+        return replace(rest, inputs=replace(rest.inputs, image=self.image[rows].float().div_(255)))
 
 
 class Stream(Dataset):
@@ -61,7 +82,7 @@ class Stream(Dataset):
         self.datasets, self.weights = list(datasets), weights
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.augmentation = augmentation or Augmentation(enabled=False)
-        self._cache: OrderedDict[tuple[int, int], HandBatch] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
 
     def __getitem__(self, index: int) -> HandBatch:
         """The batch of one step."""
@@ -105,19 +126,19 @@ class Stream(Dataset):
         parts = []
         for block, group in itertools.groupby(indices, key=lambda i: i // dataset.block):
             rows = torch.tensor([i % dataset.block for i in group], device=self.device)
-            parts.append(self._block(d, block)[rows])
-        return _as_float(HandBatch.cat(parts))
+            parts.append(self._block(d, block).samples(rows))
+        return HandBatch.cat(parts)
 
-    def _block(self, d: int, block: int) -> HandBatch:
-        """A rendered block, from memory where it is there; images are kept as bytes."""
+    def _block(self, d: int, block: int) -> Block:
+        """A rendered block, from memory where it is there."""
         dataset, key = self.datasets[d], (d, block)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
         first = block * dataset.block
         made = dataset.load(list(range(first, min(first + dataset.block, len(dataset)))), self.device)
-        self._cache[key] = made = _as_bytes(made)
-        return made
+        self._cache[key] = kept = Block.of(made)
+        return kept
 
     def _forget(self, index: int) -> None:
         """Drop the blocks that this lane has shown for the last time, and the oldest ones where there are too many."""
@@ -147,12 +168,3 @@ def _epoch_order(length: int, block: int, seed: int, d: int, epoch: int) -> np.n
     blocks = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, d, epoch]).permutation(-(-length // block))
     order = (blocks[:, None] * block + np.arange(block)).ravel()
     return order[order < length]
-
-
-def _as_bytes(batch: HandBatch) -> HandBatch:
-    image = (batch.inputs.image * 255).round_().to(torch.uint8)
-    return replace(batch, inputs=replace(batch.inputs, image=image))
-
-
-def _as_float(batch: HandBatch) -> HandBatch:
-    return replace(batch, inputs=replace(batch.inputs, image=batch.inputs.image.float().div_(255)))
