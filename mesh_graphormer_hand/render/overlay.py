@@ -120,7 +120,7 @@ def side_view(
 def draw_skeleton(
     image: Image,
     joints_2d: Float[np.ndarray, "21 2"],
-    valid: Sequence[bool] | None = None,
+    valid: Sequence[bool] | np.ndarray | None = None,
     thickness: float | int | None = None,
     outline: float = 0.55,
 ) -> Image:
