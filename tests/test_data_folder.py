@@ -1,0 +1,318 @@
+"""The folder data set and the image reader, on fixtures made here: what is right is read, what is wrong is named."""
+
+import json
+import pickle
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.data.datasets.folder import Config, build
+from mesh_graphormer_hand.data.images import DataError, cut_crop, read_image
+from mesh_graphormer_hand.geometry.cameras import perspective_project
+from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, mirror_affine
+from mesh_graphormer_hand.mano import hand as hands
+
+SIZE = 64
+HAND = hands.load("open")
+
+
+def joints_m() -> list[list[float]]:
+    random = np.random.default_rng(1)
+    return (random.uniform(-0.05, 0.05, (21, 3)) + [0.05, 0.02, 0.5]).tolist()
+
+
+K = [[300.0, 0, 100.0], [0, 320.0, 80.0], [0, 0, 1]]
+
+
+def keypoints() -> list[list[float]]:
+    return perspective_project(torch.tensor(joints_m()), torch.tensor(K)).tolist()
+
+
+def photo(height: int = 150, width: int = 200) -> np.ndarray:
+    """Dark, with a white dot at each keypoint."""
+    image = np.zeros((height, width, 3), np.uint8)
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    for u, v in keypoints():
+        dot = 255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 4)
+        image = np.maximum(image, dot[..., None].astype(np.uint8))
+    return image
+
+
+def write(folder, labels, image=None, name: str = "a.png"):
+    cv2.imwrite(str(folder / name), photo() if image is None else image)
+    text = labels if isinstance(labels, str) else json.dumps(labels)
+    (folder / "keypoints.json").write_text(text)
+    return folder
+
+
+def load(folder, **options):
+    dataset = build(Config(root=str(folder), **options), "test", HAND, SIZE)
+    return dataset.load(list(range(len(dataset))))
+
+
+def test_labels_land_on_the_dots(tmp_path):
+    """Right and left, cropped and whole: the crop's labels lie on its content, and come back to the photo's pixels."""
+    hand = {"keypoints_px": keypoints(), "joints_m": joints_m(), "K": K, "score": 0.9}
+    write(tmp_path, {"a.png": [hand, {**hand, "handedness": "left", "box": [60, 20, 190, 130]}]})
+    for crop in ("auto", "box", "whole"):
+        batch = load(tmp_path, crop=crop)
+        assert batch.keys == ["a.png#0", "a.png#1"]
+        assert batch.targets.is_left.tolist() == [False, True]
+        points = batch.targets.joints_2d
+        grid = (points / SIZE * 2 - 1)[:, None]
+        seen = torch.nn.functional.grid_sample(batch.inputs.image[:, :1], grid, align_corners=False)[:, 0, 0]
+        assert seen.min() > 0.15 and seen.mean() > 0.4  # dots shrink with the crop
+        back = apply_affine(points, batch.image_from_crop)
+        assert_close(back, torch.tensor(keypoints()).expand(2, 21, 2), atol=1e-3, rtol=0)
+        cam = batch.targets.joints + batch.targets.root[:, None]
+        assert_close(perspective_project(cam, batch.inputs.intrinsics), points, atol=1e-2, rtol=0)
+    assert_close(batch.targets.joints[1], batch.targets.joints[0] * torch.tensor([-1.0, 1, 1]))
+
+
+def test_real_layout_without_3d(tmp_path):
+    """The layout of a keypoint detector: pixels, handedness, score."""
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints(), "handedness": "left", "score": 0.5}]})
+    batch = load(tmp_path)
+    assert batch.targets.joints_2d_valid.all() and not batch.targets.joints_valid.any()
+    assert not batch.inputs.intrinsics_valid.any() and batch.targets.hand.tolist() == [0]
+    assert len(load(tmp_path, min_score=0.4)) == 1
+    with pytest.raises(DataError, match="holds no hand"):
+        load(tmp_path, min_score=0.6)
+
+
+def test_unknown_joints_are_masked(tmp_path):
+    points, joints = keypoints(), joints_m()
+    points[3] = joints[5] = None
+    write(tmp_path, {"a.png": [{"keypoints_px": points, "joints_m": joints}]})
+    targets = load(tmp_path).targets
+    assert (~targets.joints_2d_valid).nonzero().tolist() == [[0, 3]]
+    assert (~targets.joints_valid).nonzero().tolist() == [[0, 5]]
+    assert targets.joints_2d.isfinite().all() and targets.joints.isfinite().all()
+
+
+def test_3d_with_a_camera_gives_2d(tmp_path):
+    write(tmp_path, {"a.png": [{"joints_m": joints_m(), "K": K}]})
+    batch = load(tmp_path)
+    back = apply_affine(batch.targets.joints_2d, batch.image_from_crop)
+    assert_close(back[0], torch.tensor(keypoints()), atol=1e-3, rtol=0)
+
+
+def test_crop_choices(tmp_path):
+    points = np.array(keypoints())
+    extent = (points.max(0) - points.min(0)).max()
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}]}, photo(200, 200))
+    side = {c: load(tmp_path, crop=c).image_from_crop[0, 0, 0].item() * SIZE for c in ("auto", "box", "whole")}
+    assert side["auto"] == pytest.approx(200) and side["whole"] == pytest.approx(
+        200
+    )  # square, one hand: a crop already
+    assert side["box"] == pytest.approx(1.35 * extent, rel=1e-4)
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}]})
+    assert load(tmp_path, crop="auto").image_from_crop[0, 0, 0].item() * SIZE == pytest.approx(1.35 * extent, rel=1e-4)
+
+
+def test_other_joint_orders(tmp_path):
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}]})
+    plain, rhd = load(tmp_path).targets.joints_2d, load(tmp_path, order="rhd").targets.joints_2d
+    assert_close(rhd[0, 1:5], plain[0, [4, 3, 2, 1]])
+
+
+def test_batches_are_pure_and_picklable(tmp_path):
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}] * 3})
+    dataset = build(Config(root=str(tmp_path)), "test", HAND, SIZE)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy.load([2, 0]).inputs.image, dataset.load([0, 2]).inputs.image)
+
+
+def test_built_by_name(tmp_path):
+    write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}]})
+    dataset = assembly.build_dataset("folder", {"root": str(tmp_path), "crop": "whole"}, "test", HAND, SIZE)
+    assert len(dataset) == 1
+    with pytest.raises(ConfigError, match="crop"):
+        assembly.build_dataset("folder", {"root": str(tmp_path), "corp": "whole"}, "test", HAND, SIZE)
+
+
+GOOD = {"keypoints_px": keypoints()}
+DIRT = {
+    "nan": ({"keypoints_px": [[float("nan"), 1], *keypoints()[1:]]}, "a.png', hand 1.*NaN.*position 0.*null"),
+    "count": ({"keypoints_px": keypoints()[:20]}, r"hand 1.*\[20, 2\].*21 pairs"),
+    "3d as 2d": ({"keypoints_px": joints_m()}, r"\[21, 3\].*21 pairs"),
+    "ragged": ({"keypoints_px": [[1], *keypoints()[1:]]}, "keypoints_px should be 21 pairs"),
+    "text": ({"keypoints_px": "left"}, "keypoints_px should be 21 pairs"),
+    "joints": ({"joints_m": [[0, 0, 0]] * 20}, "joints_m.*21 triples"),
+    "box order": ({"box": [10, 10, 5, 20]}, "box.*empty.*x0 < x1"),
+    "box count": ({"box": [10, 10, 5]}, "box has shape"),
+    "K": ({**GOOD, "K": [1, 2, 3]}, "K has shape.*3 rows"),
+    "side": ({**GOOD, "handedness": "Right"}, 'handedness.*"right" or "left"'),
+    "score": ({**GOOD, "score": "high"}, "score 'high' should be a number"),
+    "key": ({"keypoints": keypoints()}, "unknown key 'keypoints', did you mean 'keypoints_px'"),
+    "nothing": ({"handedness": "left"}, "nothing is known"),
+    "no mapping": ([1, 2], "hand 1 should be a mapping"),
+}
+
+
+@pytest.mark.parametrize("name", DIRT)
+def test_dirty_labels_name_file_hand_and_remedy(tmp_path, name):
+    hand, message = DIRT[name]
+    write(tmp_path, {"a.png": [GOOD, hand]})
+    with pytest.raises(DataError, match=message) as error:
+        load(tmp_path)
+    assert "keypoints.json" in str(error.value) and "a.png" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a.png": [', "not valid JSON: .* line 1"),
+        ("[]", "should hold"),
+        ('{"a.png": 3}', "list of hands"),
+        ("{}", "holds no hand"),
+        ('{"b.png": [{"box": [0, 0, 9, 9]}]}', "'b.png': there is no such image"),
+    ],
+)
+def test_dirty_files(tmp_path, text, message):
+    write(tmp_path, text)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_missing_folder_and_options(tmp_path):
+    with pytest.raises(DataError, match="`root` is missing"):
+        build(Config(), "test", HAND, SIZE)
+    with pytest.raises(DataError, match="there is no folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no such file; give `root`"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="crop 'hole', did you mean 'whole'"):
+        load(tmp_path, crop="hole")
+
+
+def test_broken_image_names_its_hand(tmp_path):
+    write(tmp_path, {"a.jpg": [GOOD]}, name="a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="a.jpg is a JPEG that was cut short.*hand 0 of 'a.jpg'"):
+        load(tmp_path)
+
+
+def encode(image: np.ndarray, suffix: str, *options: int) -> bytes:
+    return cv2.imencode(suffix, image, list(options))[1].tobytes()
+
+
+def gradient(channels: int = 3, dtype=np.uint8) -> np.ndarray:
+    """No row or column like another, smooth enough for JPEG."""
+    y, x = np.mgrid[0:40, 0:60]
+    planes = [2 * x + y, 3 * x, 5 * y, x * 0 + 200][:channels]
+    image = np.stack(planes, -1).astype(dtype)
+    return image * 257 if dtype == np.uint16 else image
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (encode(gradient(), ".png"), gradient()),
+        (encode(gradient()[..., :1], ".png"), np.repeat(gradient()[..., :1], 3, -1)),
+        (encode(gradient(4), ".png"), gradient()),
+        (encode(gradient(dtype=np.uint16), ".png"), gradient()),
+        (encode(gradient(), ".bmp"), gradient()),
+        (encode(gradient()[:1, :1], ".png"), gradient()[:1, :1]),
+    ],
+    ids=["colour", "grey", "alpha", "16 bit", "bmp", "1x1"],
+)
+def test_image_kinds(tmp_path, data, wanted):
+    (tmp_path / "a").write_bytes(data)
+    image = read_image(tmp_path / "a")
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, wanted[..., ::-1])
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF orientation, and a thumbnail's end marker inside the segment."""
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 1) + entry + struct.pack(">I", 0) + b"\xff\xda\xff\xd9"
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+def test_exif_is_applied(tmp_path):
+    jpeg = encode(gradient(), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100)
+    (tmp_path / "a.jpg").write_bytes(with_exif(jpeg, 6))
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == (60, 40, 3)
+    assert np.abs(image.astype(int) - np.rot90(gradient(), -1)[..., ::-1]).max() < 12
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_every_cut_of_a_jpeg_is_noticed(tmp_path, progressive):
+    """Decoders fill the missing part with grey and say nothing. A film behind the image, as phones add, is no harm."""
+    noise = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 3]
+    whole = with_exif(encode(noise, ".jpg", *flags), 1)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole + b"film \xff\xda\xff\xe1 film")
+    assert read_image(path).shape == (50, 70, 3)
+    for length in (*range(3, len(whole), 97), len(whole) - 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty"), (b"\x89PNG\r\n\x1a\n123", "a.png is not an image"), (b"hello there" * 9, "not an image")],
+)
+def test_no_images(tmp_path, content, message):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_image(tmp_path / "a.png")
+
+
+def test_no_files(tmp_path):
+    with pytest.raises(DataError, match="folder"):
+        read_image(tmp_path)
+    with pytest.raises(DataError, match="no such file"):
+        read_image(tmp_path / "none.png")
+
+
+def test_crop_of_the_whole_is_the_image():
+    image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    identity = crop_affine(torch.tensor([32.0, 32.0]), torch.tensor(64.0), SIZE)
+    np.testing.assert_array_equal(cut_crop(image, identity, SIZE), image)
+    flipped = cut_crop(image, compose_affine(identity, mirror_affine(SIZE, identity)), SIZE)
+    np.testing.assert_array_equal(flipped, image[:, ::-1])
+
+
+def test_large_crops_are_averaged():
+    """Sampling every tenth pixel of a fine pattern would give noise."""
+    image = np.zeros((640, 640, 3), np.uint8)
+    image[::2, ::2] = 200
+    crop = cut_crop(image, crop_affine(torch.tensor([320.0, 320.0]), torch.tensor(640.0), SIZE), SIZE)
+    assert abs(int(crop.min()) - 50) <= 2 and abs(int(crop.max()) - 50) <= 2
+
+
+@pytest.mark.parametrize("side", [20.0, 100.0, 700.0])
+def test_crops_place_content_exactly(side):
+    """Enlarged, reduced and turned: a blot's centre of mass lies where the map says."""
+    y, x = np.mgrid[0:1000, 0:1100] + 0.5
+    sigma = side / 12
+    blot = 255 * np.exp(-((x - 510.4) ** 2 + (y - 430.7) ** 2) / (2 * sigma**2))
+    image = np.repeat(np.rint(blot).astype(np.uint8)[..., None], 3, -1)
+    centre = torch.tensor([510.4 + side * 0.1, 430.7 - side * 0.05])
+    image_from_crop = crop_affine(centre, torch.tensor(side), SIZE, 0.4)
+    crop = cut_crop(image, image_from_crop, SIZE)[..., 0].astype(float)
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    found = torch.tensor([[(crop * columns).sum() / crop.sum(), (crop * rows).sum() / crop.sum()]]).float()
+    there = apply_affine(found, image_from_crop)[0]
+    assert_close(there, torch.tensor([510.4, 430.7]), atol=side / SIZE * 0.15, rtol=0)
+
+
+def test_crops_beyond_the_photo_repeat_its_edge():
+    image = np.full((30, 30, 3), 77, np.uint8)
+    for centre in ([15.0, 15.0], [200.0, -50.0]):
+        assert (cut_crop(image, crop_affine(torch.tensor(centre), torch.tensor(100.0), SIZE), SIZE) == 77).all()
+    one = np.full((1, 1, 3), 9, np.uint8)
+    assert (cut_crop(one, crop_affine(torch.tensor([0.5, 0.5]), torch.tensor(1.0), SIZE), SIZE) == 9).all()
