@@ -9,6 +9,7 @@ HandModel`, for a data set `build(config: Config, split, hand, image_size) -> Ha
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import pkgutil
@@ -67,12 +68,7 @@ def build_model(experiment: Experiment, hand: Hand) -> HandModel:
     """
     from .models.base import HandModelConfig
 
-    options = dict(experiment.model)
-    name = options.pop("name", None)
-    if not name:
-        raise ConfigError(f"model.name is missing (there are: {', '.join(available('models'))})")
-    module = plugin("models", name, where="model.name")
-    configs.parse(module.Config, options, where="model")
+    name, options, module = _model_options(experiment)
     config = HandModelConfig(
         name=name, options=options, image_size=experiment.data.image_size, hand=hand.fingerprint_hex
     )
@@ -115,8 +111,7 @@ def build_dataset(
         ConfigError: an unknown name or option.
     """
     where = where or f"data.{split}.{name}"
-    module = plugin("datasets", name, where=where)
-    config = configs.parse(module.Config, dict(raw or {}), where=where)
+    module, config = _dataset_config(name, raw, where)
     try:
         return module.build(config, split, hand, image_size)
     except ValueError as error:
@@ -145,8 +140,7 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
         raise ConfigError(f"train.batch_size: {train.batch_size} does not split into {parts} equal parts")
     datasets, weights = [], []
     for name, raw in data.train.items():
-        raw = dict(raw or {})
-        weight = _weight(raw.pop("weight", 1.0), f"data.train.{name}.weight")
+        raw, weight = _split_weight(name, raw)
         if weight > 0:
             weights.append(weight)
             datasets.append(build_dataset(name, raw, "train", hand, data.image_size))
@@ -171,11 +165,51 @@ def is_model(path: str | Path) -> bool:
         return False
 
 
-def _weight(value: Any, key: str) -> float:
+def check(experiment: Experiment) -> None:
+    """Parse every plug-in's section without building anything, so that a mistake is told in a moment.
+
+    Raises:
+        ConfigError: an unknown plug-in or option, a value of the wrong type.
+    """
+    from .data.transforms import Augmentation
+
+    _model_options(experiment)
+    for name, raw in experiment.data.train.items():
+        _dataset_config(name, _split_weight(name, raw)[0], f"data.train.{name}")
+    for name, raw in experiment.data.test.items():
+        _dataset_config(name, raw, f"data.test.{name}")
+    configs.parse(Augmentation, experiment.data.augment, where="data.augment")
+
+
+def _model_options(experiment: Experiment) -> tuple[str, dict[str, Any], ModuleType]:
+    options = dict(experiment.model)
+    name = options.pop("name", None)
+    if not name:
+        wrong = next((key for key in options if configs.nearest(key, ["name"])), None)
+        problem = f"unknown key 'model.{wrong}', did you mean 'name'?" if wrong else "model.name is missing"
+        raise ConfigError(f"{problem} (there are: {', '.join(available('models'))})")
+    module = plugin("models", name, where="model.name")
+    configs.parse(module.Config, options, where="model")
+    return name, options, module
+
+
+def _dataset_config(name: str, raw: dict[str, Any] | None, where: str) -> tuple[ModuleType, Any]:
+    module = plugin("datasets", name, where=where)
+    return module, configs.parse(module.Config, dict(raw or {}), where=where)
+
+
+def _split_weight(name: str, raw: dict[str, Any] | None) -> tuple[dict[str, Any], float]:
+    """A training section without its `weight`, and that weight, 1 by default."""
+    raw, where = dict(raw or {}), f"data.train.{name}"
+    value = raw.pop("weight", 1.0)
+    known = [f.name for f in dataclasses.fields(plugin("datasets", name, where=where).Config)]
+    for key in raw.keys() - set(known):
+        if configs.nearest(key, [*known, "weight"]) == configs.nearest("weight", ["weight"]):
+            raise ConfigError(f"unknown key {where + '.' + key!r}, did you mean 'weight'?")
     try:
         weight = float(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{key}: {value!r} is not a number") from None
+        raise ConfigError(f"{where}.weight: {value!r} is not a number") from None
     if not 0 <= weight < float("inf"):
-        raise ConfigError(f"{key}: {value!r} should be 0 or more")
-    return weight
+        raise ConfigError(f"{where}.weight: {value!r} should be 0 or more")
+    return raw, weight

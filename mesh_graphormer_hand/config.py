@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,8 +160,7 @@ def _unknown_key(schema: type, full_key: str, where: str) -> str:
     *parents, leaf = full_key.split(".")
     owner: Any = schema
     for name in parents:
-        owner = next((f.type for f in dataclasses.fields(owner) if f.name == name), None)
-        owner = globals().get(owner, owner) if isinstance(owner, str) else owner
+        owner = typing.get_type_hints(owner).get(name)
         if not dataclasses.is_dataclass(owner):
             break
     known = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []

@@ -36,6 +36,7 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
     from ..engine import evaluate, train
     from ..mano.template import hand_template
 
+    assembly.check(experiment)
     accelerator = train.make_accelerator(experiment)
     if accelerator.is_main_process:
         prepare_folder(folder, fresh)

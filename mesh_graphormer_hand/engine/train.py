@@ -16,7 +16,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 from omegaconf import OmegaConf
 from torch import Tensor
+from transformers.utils import logging as hf_logging
 
 from ..config import ConfigError, Experiment, nearest, to_mapping
 from ..contracts import HandBatch
@@ -409,14 +410,28 @@ def write_model(model: HandModel, folder: Path, weights: Mapping[str, Tensor] | 
     shutil.rmtree(temporary, ignore_errors=True)
     state = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
     try:
-        model.save_pretrained(temporary, state_dict=state)
+        with _no_bars():
+            model.save_pretrained(temporary, state_dict=state)
         folder.mkdir(parents=True, exist_ok=True)
         for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors makes files that only their owner may read
             os.replace(file, folder / file.name)
     except OSError as error:
         raise checkpoint.CheckpointError(f"cannot write {folder}: {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the bars that transformers shows while it writes: they would tear ours."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def write_json(path: Path, value: Any) -> None:
