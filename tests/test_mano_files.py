@@ -218,6 +218,8 @@ def test_nonsense_numbers_are_named(written, tmp_path):
         ("f", np.full((1538, 3), 778), "`f` names vertices outside 0..777"),
         ("weights", np.ones((778, 16)), "rows of `weights` should sum to 1"),
         ("kintree_table", np.zeros((2, 16), int), "not MANO's order of joints"),
+        ("kintree_table", np.zeros((2, 16)), "not an array of whole numbers"),
+        ("shapedirs", np.array([None, None]), "`shapedirs`: not a readable array"),
     ):
         with pytest.raises(HandFileError, match=message):
             read_mano(store({**content, key: value}, path))

@@ -180,6 +180,13 @@ def test_autocast_costs_no_precision(layer):
         torch.testing.assert_close(layer(pose)[0], expected, atol=1e-7, rtol=0)
 
 
+def test_keeps_nothing_on_another_device(hand):
+    """On the meta device every tensor that stayed behind on the CPU is an error; so it is for CUDA."""
+    layer = ManoLayer(ncomps=45, center_idx=0, root_rot_mode="rot6d", hand=hand).to("meta")
+    vertices, joints = layer(torch.zeros(2, 51, device="meta"), trans=torch.zeros(2, 3, device="meta"))
+    assert vertices.device.type == joints.device.type == "meta" and vertices.shape == (2, 778, 3)
+
+
 def test_saves_nothing(layer):
     """No licensed number may get into a checkpoint."""
     assert not layer.state_dict() and not list(layer.parameters())

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from scipy import sparse
 
-from ..skeleton import MODEL_PARENTS, NUM_MODEL_JOINTS
+from ..skeleton import FINGERTIPS, MODEL_PARENTS, NUM_MODEL_JOINTS
 from . import pickles
 from .hand import ARRAYS, NUM_COMPONENTS, Hand, HandFileError, RenderMesh, Side, boundary_loop
 
@@ -114,6 +114,8 @@ def read_npz(path: str | Path) -> Hand:
         integer = {"faces": np.int64}
         render = RenderMesh(**{n: a.astype(integer.get(n, np.float32)) for n, a in arrays.items()})
         _check_render(path, render)
+    if str(content.get("tips", "manopth")) not in FINGERTIPS:
+        raise HandFileError(f"{path}: `tips` is {content['tips']}, known conventions: {', '.join(FINGERTIPS)}")
     return replace(
         hand,
         side="left" if str(content.get("side", "right")) == "left" else "right",
@@ -146,8 +148,10 @@ def _assemble(path: Path, content: Mapping[str, Any], keys: dict[str, str], read
     for name, (shape, dtype) in ARRAYS.items():
         key = keys[name]
         array = read(_required(path, content, key), key)
-        if np.shape(array) != shape:
-            raise HandFileError(f"{path}: `{key}` has shape {np.shape(array)}, a hand's is {shape}")
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+            raise HandFileError(f"{path}: `{key}` is not an array of numbers")
+        if array.shape != shape:
+            raise HandFileError(f"{path}: `{key}` has shape {array.shape}, a hand's is {shape}")
         if not np.isfinite(array).all():
             raise HandFileError(f"{path}: `{key}` holds numbers that are not finite")
         arrays[name] = np.ascontiguousarray(array, dtype)
@@ -169,8 +173,10 @@ def _required(path: Path, content: Mapping[str, Any], key: str) -> Any:
 
 
 def _check_tree(path: Path, tree: np.ndarray) -> None:
-    if np.shape(tree) != (2, NUM_MODEL_JOINTS):
-        raise HandFileError(f"{path}: `kintree_table` has shape {np.shape(tree)}, a hand's is (2, {NUM_MODEL_JOINTS})")
+    if not isinstance(tree, np.ndarray) or tree.dtype.kind not in "iu":
+        raise HandFileError(f"{path}: `kintree_table` is not an array of whole numbers")
+    if tree.shape != (2, NUM_MODEL_JOINTS):
+        raise HandFileError(f"{path}: `kintree_table` has shape {tree.shape}, a hand's is (2, {NUM_MODEL_JOINTS})")
     if tuple(int(parent) for parent in tree[0][1:]) != MODEL_PARENTS[1:]:  # the root's is -1 as an unsigned number
         raise HandFileError(f"{path}: `kintree_table` is not MANO's order of joints")
 

@@ -38,7 +38,7 @@ class RenderMesh:
     weights: Float[np.ndarray, "v 16"]
     shapedirs: Float[np.ndarray, "v 3 10"]  # m per unit of shape
     posedirs: Float[np.ndarray, "v 3 135"]  # m per unit of (rotation - identity)
-    colours: Float[np.ndarray, "v 3"]  # RGB in [0, 1], linear light as stored in the file
+    colours: Float[np.ndarray, "v 3"]  # RGB in [0, 1] as displayed (gamma-encoded)
     gloss: Float[np.ndarray, "v"]
 
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def skin(
         Vertices and the 16 joints in metres; the wrist stays where the rest pose has it. Never run in half precision
         by autocast: millimetres are lost there.
     """
-    with torch.autocast(rotations.device.type, enabled=False):
+    with _full_precision(rotations.device.type):
         batch = len(rotations)
         rotations, betas = rotations.to(mesh.template.dtype), betas.to(mesh.template.dtype)
         joints = torch.addmm(mesh.joints, betas, mesh.joint_directions).view(batch, 16, 3)
@@ -89,6 +90,12 @@ def skin(
         for axis in range(3):
             vertices = torch.addcmul(vertices, blended[:, :, axis], rest[:, :, axis])
         return vertices.transpose(1, 2).contiguous(), positions
+
+
+def _full_precision(device_type: str) -> AbstractContextManager:
+    """Autocast off, on those devices that have it."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def _kinematics(rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
