@@ -25,12 +25,17 @@ def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarra
     picture = surface(rng, config, size)
     if rng.random() < 0.4:
         picture = _edge(rng, picture, surface(rng, config, size))
-    for _ in range(int(rng.choice((0, 0, 1, 3, 6, 12)))):
-        _clutter(rng, picture, skin)
-    if rng.random() < 0.5:  # out of focus
-        sigma = size / 160 * rng.uniform(0.5, 4)
+    coarse = rng.uniform(0.15, 1)  # a few large things, or many small ones
+    for _ in range(int(rng.choice((0, 1, 2, 4, 8)) / coarse)):
+        _clutter(rng, picture, skin, coarse)
+    if rng.random() < 0.45:
+        grain = _speckle(rng, size)
+        picture *= (1 + np.float32(rng.uniform(0.05, 0.5)) * (grain - 0.5))[..., None]
+    if rng.random() < 0.4:  # out of focus
+        sigma = size / 160 * rng.uniform(0.4, 3)
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    return np.clip(picture * rng.uniform(0.55, 1.2), 0, 1, out=picture)
+    picture *= np.float32(rng.uniform(0.6, 1.4))
+    return np.clip(picture, 0, 1, out=picture)
 
 
 def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Picture:
@@ -101,7 +106,7 @@ def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Gravel, grass, fabric: noise of one scale."""
     side = int(rng.integers(8, max(size // 2, 9)))
     picture = _resize(rng.random((side, side), np.float32), size, cv2.INTER_CUBIC)
-    return np.clip((picture - 0.5) * np.float32(rng.uniform(0.6, 3)) + 0.5, 0, 1)
+    return np.clip((picture - 0.5) * np.float32(rng.uniform(0.4, 1.8)) + 0.5, 0, 1)
 
 
 def _edge(rng: np.random.Generator, picture: Picture, other: Picture) -> Picture:
@@ -116,24 +121,26 @@ def _edge(rng: np.random.Generator, picture: Picture, other: Picture) -> Picture
     return picture + (other - picture) * mask[..., None]
 
 
-def _clutter(rng: np.random.Generator, picture: Picture, skin: Float[np.ndarray, "3"]) -> None:
+def _clutter(rng: np.random.Generator, picture: Picture, skin: Float[np.ndarray, "3"], coarse: float) -> None:
     """Draw one thing into `picture`: a bar, a box, a disc, a scrap, or a limb of skin."""
     size = len(picture)
-    limb = rng.random() < 0.22
+    limb = rng.random() < 0.2 * coarse
     colour = skin + 0.06 * rng.standard_normal(3) if limb else rng.random(3) * rng.uniform(0.3, 1)
     colour = tuple(float(c) for c in np.clip(colour, 0, 1))
-    p, q = (tuple(int(v) for v in rng.integers(-size // 8, size + size // 8, 2)) for _ in range(2))
+    centre, reach = rng.uniform(-0.1, 1.1, 2) * size, coarse * size
+    p, q = (tuple(int(v) for v in centre + sign * reach * rng.uniform(0.05, 0.7, 2)) for sign in (-1, 1))
     kind = 0 if limb else int(rng.integers(4))
     if kind == 0:
-        cv2.line(picture, p, q, colour, max(1, int(size * rng.uniform(0.01, 0.16))), cv2.LINE_AA)
+        q = q if rng.random() < 0.5 else (q[0], 2 * p[1] - q[1])
+        cv2.line(picture, p, q, colour, max(1, int(reach * rng.uniform(0.01, 0.18))), cv2.LINE_AA)
     elif kind == 1:
-        cv2.rectangle(picture, p, q, colour, -1 if rng.random() < 0.65 else max(1, size // 60))
+        cv2.rectangle(picture, p, q, colour, -1 if rng.random() < 0.7 else max(1, size // 80))
     elif kind == 2:
-        axes = tuple(int(v) for v in rng.integers(2, size // 4, 2))
+        axes = tuple(int(1 + reach * v) for v in rng.uniform(0.02, 0.3, 2))
         cv2.ellipse(picture, p, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
     else:
-        corners = rng.integers(0, size, (int(rng.integers(3, 6)), 2)).astype(np.int32)
-        cv2.fillPoly(picture, [corners], colour, cv2.LINE_AA)
+        corners = centre + reach * rng.uniform(-0.5, 0.5, (int(rng.integers(3, 6)), 2))
+        cv2.fillPoly(picture, [corners.astype(np.int32)], colour, cv2.LINE_AA)
 
 
 # --------------------------------------------------------------------------------------------------------- photographs

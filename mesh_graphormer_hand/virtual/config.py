@@ -30,7 +30,7 @@ class VirtualConfig:
     fill: list[float] = field(default_factory=lambda: [0.45, 0.9])  # keypoint box's longer side, of the crop's
     offset: float = 0.7  # how far the box strays from the middle, of the room there is
     # what is on and round the hand
-    forearm: float = 0.95
+    forearm: float = 1.0  # without one, the open end of the skin shows
     sleeve: float = 0.4  # of the forearms
     held_object: float = 0.22
     occluder: float = 0.06

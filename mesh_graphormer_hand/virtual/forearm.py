@@ -92,9 +92,8 @@ def _opening(
 def _outline(opening: Float[np.ndarray, "b around 3"]) -> Float[np.ndarray, "b rings around 3"]:
     """From the hand's own outline to an ellipse, rounder than the wrist, over the length of the bend."""
     half = (opening.max(1) - opening.min(1))[:, 1:] / 2
-    ellipse = (
-        np.stack([0 * ANGLES, np.sin(ANGLES), np.cos(ANGLES)], -1) * np.insert(half * [1.2, 1.0], 0, 0, 1)[:, None]
-    )
+    circle = np.stack([0 * ANGLES, 1.2 * np.sin(ANGLES), np.cos(ANGLES)], -1)
+    ellipse = circle * np.insert(half, 0, 0, 1)[:, None]
     return opening[:, None] + (ellipse - opening)[:, None] * _ease(STATIONS)[:, None, None]
 
 

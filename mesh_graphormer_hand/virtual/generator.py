@@ -31,7 +31,7 @@ from .skin import linear_to_screen
 
 BLOCK = 16
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
-DEPTHS = torch.tensor([0.034, *(0.026, 0.021, 0.018, 0.017), *(0.024, 0.018, 0.016, 0.015) * 4])
+DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 
 
 class VirtualHands:

@@ -24,10 +24,10 @@ class Light:
 def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
     exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
-    total = exposure * draws.log_uniform(0.75, 1.6)
+    total = exposure * draws.log_uniform(0.8, 1.9)
     hard = draws.uniform() ** 1.4 * 0.75  # share of the light that comes from one direction
-    tint = 1 + draws.normal(3) * 0.045
-    sun_tint = 1 + draws.normal(3) * 0.045
+    tint = 1 + draws.normal(3) * 0.035
+    sun_tint = 1 + draws.normal(3) * 0.035
     shape = draws.normal(9, 1) * SLOPE[:, None] + draws.normal(9, 3) * 0.05 * (SLOPE[:, None] > 0)
     shape[:, 2] -= 0.18  # rooms and skies are brighter above (y points down) ...
     shape[:, 1] -= 0.3

@@ -83,12 +83,11 @@ def _streak(rng: np.random.Generator, size: int) -> Float[np.ndarray, "k k"]:
 def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarray, "3 4"]:
     """Exposure, contrast, brightness, white balance and saturation are one affine map of RGB."""
     exposure, contrast, brightness, saturation, *balance = strength * rng.standard_normal(7)
-    gain = np.exp(0.1 * exposure) * (1 + 0.045 * np.array(balance))
+    gain = np.exp(0.1 * exposure) * (1 + 0.035 * np.array(balance))
     kept = np.clip(1.05 + 0.2 * saturation, 0, 1.7)
     mix = kept * np.eye(3) + (1 - kept) * LUMA
-    linear = np.exp(0.14 * contrast) * mix * gain
-    middle = np.full(3, 0.5)
-    return np.column_stack([linear, middle - np.exp(0.14 * contrast) * middle + 0.035 * brightness])
+    steep = np.exp(0.06 + 0.14 * contrast)
+    return np.column_stack([steep * mix * gain, np.full(3, 0.5 * (1 - steep) + 0.035 * brightness)])
 
 
 def _noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h w 3"]:
