@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +88,7 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
     Raises:
         ConfigError: an unknown key (with the nearest known one) or a value of the wrong type, named by its full path.
     """
+    _check_sections(schema, raw or {}, where)
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw or {}))
     except ConfigKeyError as error:
@@ -154,6 +156,16 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """ ", did you mean 'x'?" for the closest of `known`, or nothing."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {match[0]!r}?" if match else ""
+
+
+def _check_sections(schema: type, raw: Any, where: str) -> None:
+    """Refuse a plain value where a section belongs: OmegaConf's own message would not say where."""
+    known = [f.name for f in dataclasses.fields(schema)]
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{where or 'the config'}: {raw!r} should be a section ({', '.join(known)})")
+    for name, kind in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind) and name in raw:
+            _check_sections(kind, raw[name], ".".join(filter(None, (where, name))))
 
 
 def _unknown_key(schema: type, full_key: str, where: str) -> str:
