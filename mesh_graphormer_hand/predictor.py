@@ -92,7 +92,7 @@ class HandPredictor:
     def predict(
         self,
         image: np.ndarray | str | Path,
-        boxes: Sequence[Sequence[float]] | None = None,
+        boxes: Sequence[Sequence[float | int]] | np.ndarray | None = None,
         sides: Sequence[str] | None = None,
         K: np.ndarray | None = None,
     ) -> list[HandResult]:
@@ -226,7 +226,7 @@ def _second_look(joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"]) -> Te
     return torch.cat([centre, side[None]]) if inside and low * first[2] < side < high * first[2] else None
 
 
-def _squares(boxes: Sequence[Sequence[float]] | None, width: int, height: int) -> list[Tensor]:
+def _squares(boxes: Sequence[Sequence[float | int]] | np.ndarray | None, width: int, height: int) -> list[Tensor]:
     """Centre and side (px) of the crop for each box."""
     if boxes is None:
         return [torch.tensor([width / 2, height / 2, max(width, height)])]
@@ -243,7 +243,7 @@ def _squares(boxes: Sequence[Sequence[float]] | None, width: int, height: int) -
 
 
 def _mask_in_photo(
-    logits: Float[Tensor, "h w"], image_from_crop: Float[Tensor, "2 3"], size: int, shape: tuple[int, int]
+    logits: Float[Tensor, "rows columns"], image_from_crop: Float[Tensor, "2 3"], size: int, shape: tuple[int, int]
 ) -> Bool[np.ndarray, "h w"]:
     """The crop's mask where it lies in the photo; outside the crop there is none."""
     map_from_crop = torch.diag(torch.tensor([logits.shape[1] / size, logits.shape[0] / size, 1.0]))
