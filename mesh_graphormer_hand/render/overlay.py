@@ -33,6 +33,7 @@ QUALITY = {
     ),
     "fast": (Look("ssaa"), 1),
 }
+LARGE = 900  # px: drawn this large, a hand needs no finer light and shade
 SUBPIXEL = 4  # bits of sub-pixel position that cv2 is given
 LIMIT = 1 << 20  # px: what lies further out is cut, since cv2's coordinates have 32 bits
 
@@ -205,6 +206,7 @@ def _shade(
     if quality not in QUALITY:
         raise ValueError(f"quality is {quality!r}, should be one of {', '.join(QUALITY)}")
     look, scale = QUALITY[quality]
+    scale = scale if max(size) <= LARGE else 1
     faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64)
     with torch.no_grad():
         smoothed, faces, albedo = smooth(vertices[None], faces, _albedo(colour, len(vertices)))
