@@ -33,7 +33,7 @@ QUALITY = {
     ),
     "fast": (Look("ssaa"), 1),
 }
-LARGE = 900  # px: drawn this large, a hand needs no finer light and shade
+LARGEST = 800  # px: a hand drawn this large may be stretched to a larger picture
 SUBPIXEL = 4  # bits of sub-pixel position that cv2 is given
 LIMIT = 1 << 20  # px: what lies further out is cut, since cv2's coordinates have 32 bits
 
@@ -206,14 +206,22 @@ def _shade(
     if quality not in QUALITY:
         raise ValueError(f"quality is {quality!r}, should be one of {', '.join(QUALITY)}")
     look, scale = QUALITY[quality]
-    scale = scale if max(size) <= LARGE else 1
+    scale = min(scale, LARGEST / max(size))
+    drawn = [max(1, round(scale * side)) for side in size]
+    stretch = camera.new_tensor([drawn[1] / size[1], drawn[0] / size[0]]).repeat(2)
     faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64)
     with torch.no_grad():
         smoothed, faces, albedo = smooth(vertices[None], faces, _albedo(colour, len(vertices)))
-        topology, black = Topology.build(faces, len(albedo)), torch.zeros(1, 3, scale * size[0], scale * size[1])
-        out = render(smoothed, topology, albedo, scale * camera[None], _studio(), black, look, "none")
-        rgb, alpha = (F.avg_pool2d(v, scale)[0].permute(1, 2, 0).numpy() for v in (out.rgb, out.alpha))
+        topology, black = Topology.build(faces, len(albedo)), torch.zeros(1, 3, *drawn)
+        out = render(smoothed, topology, albedo, (camera * stretch)[None], _studio(), black, look, "none")
+        rgb, alpha = (_resize(v, size)[0].permute(1, 2, 0).numpy() for v in (out.rgb, out.alpha))
     return _to_display(rgb / np.maximum(alpha, 1e-6)), alpha
+
+
+def _resize(picture: Float[Tensor, "1 c h1 w1"], size: tuple[int, int]) -> Float[Tensor, "1 c h w"]:
+    if picture.shape[2] >= size[0]:
+        return F.interpolate(picture, size, mode="area")
+    return F.interpolate(picture, size, mode="bilinear", align_corners=False)
 
 
 def _albedo(colour: str | np.ndarray, count: int) -> Float[Tensor, "v 3"]:
