@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from .. import config
 from ..config import ConfigError, nearest
 
+FAMILIES = ("free", "grasp", "named", "flat", "digits")  # of poses, see `poses`
 SPLITS = ("train", "validation", "test")  # the position of a name enters every sample's key: append, never reorder
 
 
@@ -15,7 +18,7 @@ class VirtualConfig:
 
     seed: int = 0
     split: str = "train"
-    count: int = 100_000_000  # samples with an index of their own
+    count: int = 2**40  # samples: as good as endless
     # shape and pose
     shape_std: float = 1.0  # of the 10 shape coefficients, cut off at 2.5
     pose_weights: dict[str, float] = field(
@@ -54,3 +57,16 @@ class VirtualConfig:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ConfigError(f"split {self.split!r} is none of {', '.join(SPLITS)}{nearest(self.split, SPLITS)}")
+        if unknown := set(self.pose_weights) - set(FAMILIES):
+            name = min(unknown)
+            known = ", ".join(FAMILIES)
+            raise ConfigError(f"pose_weights: no family {name!r}{nearest(name, FAMILIES)} (known here: {known})")
+
+
+def read(path: str | Path) -> VirtualConfig:
+    """A YAML file of these options, such as configs/virtual_test.yaml, the frozen test split.
+
+    Raises:
+        ConfigError: no such file, an unknown key, a wrong type.
+    """
+    return config.parse(VirtualConfig, config.read(path), where=str(path))

@@ -26,7 +26,7 @@ class Draws:
     def __init__(self, config: VirtualConfig, indices: Sequence[int], topic: str) -> None:
         self.streams = [generator(config, index, topic) for index in indices]
 
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[np.ndarray, "b *shape"]:
+    def uniform(self, *shape: int, low: float | int = 0, high: float | int = 1) -> Float[np.ndarray, "b *shape"]:
         """Uniform in [low, high)."""
         return low + (high - low) * np.stack([s.random(shape) for s in self.streams])
 
@@ -38,11 +38,11 @@ class Draws:
         """True with `probability`."""
         return self.uniform(*shape) < probability
 
-    def choice(self, weights: Sequence[float], *shape: int) -> Int64[np.ndarray, "b *shape"]:
+    def choice(self, weights: Sequence[float | int], *shape: int) -> Int64[np.ndarray, "b *shape"]:
         """Positions in `weights`, drawn in proportion to them."""
         edges = np.cumsum(weights)[:-1] / np.sum(weights)
         return np.searchsorted(edges, self.uniform(*shape), side="right")
 
-    def log_uniform(self, low: float, high: float, *shape: int) -> Float[np.ndarray, "b *shape"]:
+    def log_uniform(self, low: float | int, high: float | int, *shape: int) -> Float[np.ndarray, "b *shape"]:
         """Uniform in the logarithm."""
         return np.exp(self.uniform(*shape, low=np.log(low), high=np.log(high)))

@@ -64,19 +64,21 @@ class VirtualHands:
             rows.setdefault(index // BLOCK, []).append(position)
         parts, order = [], []
         for block, positions in rows.items():
-            picked = [indices[p] % BLOCK for p in positions]
-            whole = self._block(block, str(device), image_size)
-            parts.append(whole if picked == list(range(BLOCK)) else whole[torch.tensor(picked)])
+            parts.append(self._block(block, [indices[p] % BLOCK for p in positions], str(device), image_size))
             order += positions
         batch = parts[0] if len(parts) == 1 else HandBatch.cat(parts)
         return batch if order == sorted(order) else batch[torch.tensor(order).argsort()]
 
     @torch.no_grad()
-    def _block(self, block: int, device: str, size: int) -> HandBatch:
-        if self._last is None or self._last[0] != (block, device, size):
-            indices = range(block * BLOCK, (block + 1) * BLOCK)
-            self._last = (block, device, size), self._make(indices, torch.device(device), size)
-        return self._last[1]
+    def _block(self, block: int, rows: list[int], device: str, size: int) -> HandBatch:
+        """Rows of one block; the last that was not taken whole is kept. What is returned may be overwritten."""
+        key = (block, device, size)
+        if self._last is None or self._last[0] != key:
+            made = self._make(range(block * BLOCK, (block + 1) * BLOCK), torch.device(device), size)
+            if rows == list(range(BLOCK)):
+                return made
+            self._last = key, made
+        return self._last[1][torch.tensor(rows)]
 
     def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
         p = draw(self.config, self.anatomy, indices)

@@ -55,7 +55,13 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
 
 
 def split_hash(config: VirtualConfig, hand: Hand) -> str:
-    """16 hexadecimal digits of what is drawn for every sample of the split: equal on every machine."""
+    """16 hexadecimal digits of what is drawn for every sample of a split of finite length: equal on every machine.
+
+    Raises:
+        ValueError: the split has more than a million samples.
+    """
+    if config.count > 1_000_000:
+        raise ValueError(f"a split of {config.count} samples is not for hashing: set `count`")
     anatomy, digest = Anatomy.of(hand), hashlib.sha256()
     for start in range(0, config.count, 16):
         block = draw(config, anatomy, range(start, min(start + 16, config.count)))

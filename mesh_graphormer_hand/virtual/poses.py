@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from .anatomy import Anatomy
-from .config import VirtualConfig
+from .config import FAMILIES, VirtualConfig
 from .draws import Draws
 
 Fingers = Float[np.ndarray, "*b 4 4"]
 Thumb = Float[np.ndarray, "*b 5"]
-FAMILIES = ("free", "grasp", "named", "flat", "digits")
 SPREAD = np.array([8.0, 1.0, -6.0, -12.0])  # of the open hand, index to little
 
 # index, middle, ring, little, thumb (angles as in `anatomy`)
@@ -99,8 +98,8 @@ def _grasp(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
 
 
 def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    count = np.ones(len(NAMED))
-    a, b = draws.choice(count, n), draws.choice(count, n)
+    equal = [1] * len(NAMED)
+    a, b = draws.choice(equal, n), draws.choice(equal, n)
     mix = draws.uniform(n) * draws.chance(0.4, n)
 
     def blend(table: np.ndarray) -> np.ndarray:
@@ -129,7 +128,7 @@ def _digits(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
         (np.abs(6 * draws.normal(n, 4)), draws.uniform(n, 4, low=10, high=90), draws.uniform(n, 4, low=75, high=110)),
     )
     spread = SPREAD * draws.uniform(n, 1, low=-0.3, high=1.6) + 5 * draws.normal(n, 4)
-    gesture = _NAMED_THUMB[draws.choice(np.ones(len(NAMED)), n)] + 7 * draws.normal(n, 5)
+    gesture = _NAMED_THUMB[draws.choice([1] * len(NAMED), n)] + 7 * draws.normal(n, 5)
     thumb = np.where(draws.chance(0.5, n)[..., None], gesture, _free_thumb(draws, n))
     return _fingers(base, spread, middle, 0.6 * middle + 5 * draws.normal(n, 4)), thumb
 

@@ -47,15 +47,7 @@ class Surface:
         """The surface of `hand` with about `faces` faces (all that its render mesh has if that is fewer)."""
         mesh = thin(hand.render or _plain(hand), faces)
         v = len(mesh.vertices)
-        both = RenderMesh(
-            vertices=np.concatenate([hand.v_template, mesh.vertices]),
-            faces=mesh.faces,
-            weights=np.concatenate([hand.weights, mesh.weights]),
-            shapedirs=np.concatenate([hand.shapedirs, mesh.shapedirs]).astype(np.float32),
-            posedirs=np.concatenate([hand.posedirs, mesh.posedirs]).astype(np.float32),
-            colours=mesh.colours,
-            gloss=mesh.gloss,
-        )
+        both = _join(_plain(hand), mesh)
         palm, broad, fine, nail = _colours(mesh)
         palm = np.concatenate([palm, forearm.palm_side().reshape(-1, 1)])
         others = 2 * forearm.RINGS * forearm.AROUND + len(prop.SPHERE)
@@ -130,6 +122,14 @@ def _plain(hand: Hand) -> RenderMesh:
     n = NUM_VERTICES
     colours, gloss = np.tile(PLAIN, (n, 1)), np.full(n, 0.08, np.float32)
     return RenderMesh(hand.v_template, hand.faces, hand.weights, hand.shapedirs, hand.posedirs, colours, gloss)
+
+
+def _join(a: RenderMesh, b: RenderMesh) -> RenderMesh:
+    """Two meshes on one skeleton as one."""
+    faces = np.concatenate([a.faces, b.faces + len(a.vertices)])
+    names = ("vertices", "weights", "shapedirs", "posedirs", "colours", "gloss")
+    joined = {name: np.concatenate([getattr(a, name), getattr(b, name)]).astype(np.float32) for name in names}
+    return RenderMesh(faces=faces, **joined)
 
 
 def _topology(mesh: RenderMesh) -> Topology:
