@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 def demo(arguments: argparse.Namespace) -> int:
     """Predict and write as the command line says; see the module's docstring."""
     boxes = None if arguments.box is None else [parse_box(arguments.box)]
+    out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file, not a folder")
     console.log_to_terminal()
 
     from ..data.images import read_image  # after the arguments, so that their mistakes are told at once
@@ -54,7 +57,7 @@ def demo(arguments: argparse.Namespace) -> int:
     }
     if result.vertices is not None:
         contents[".obj"] = encode_obj(result).encode()
-    for path in write_all(Path(arguments.out), f"{Path(arguments.image).stem}_hand", contents):
+    for path in write_all(out, f"{Path(arguments.image).stem}_hand", contents):
         print(path)
     return 0
 

@@ -1,0 +1,168 @@
+"""The demo command: what it writes for each kind of model, and one clear line for everything that is no photo."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from mesh_graphormer_hand import assembly, predictor
+from mesh_graphormer_hand.cli import demo
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.models.base import HandModelConfig
+from mesh_graphormer_hand.predictor import HandPredictor
+from two_dots import TwoDots, photo
+
+ROOT = Path(__file__).parents[1]
+RED, GREEN = (130.0, 90.0), (210.0, 150.0)
+
+
+def baseline(name: str, options: dict) -> HandPredictor:
+    hand = hands.load("open")
+    config = HandModelConfig(name=name, options=options, image_size=64, hand=hand.fingerprint_hex)
+    return HandPredictor(assembly.plugin("models", name).build(config, hand), hand)
+
+
+@pytest.fixture
+def with_stub(monkeypatch):
+    """The demo with a model that finds two dots."""
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: HandPredictor(TwoDots()))
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    cv2.imwrite(str(tmp_path / "cup.png"), photo(RED, GREEN, height=240, width=400, sigma=8)[..., ::-1])
+    return tmp_path / "cup.png"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_mesh_model_writes_picture_mesh_and_numbers(with_stub, image, tmp_path, capsys, side):
+    out = tmp_path / "out"
+    assert demo.main([str(image), "--out", str(out), "--side", side]) == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert {p.name for p in printed} == {"cup_hand.png", "cup_hand.obj", "cup_hand.json"}
+    assert {p.name for p in out.iterdir()} == {p.name for p in printed}  # no temporary file is left
+    picture = cv2.imread(str(out / "cup_hand.png"))
+    assert picture.shape[0] == 384 and picture.shape[1] > 2 * 640  # 400 x 240 at 640, twice, and the side view
+    numbers = json.loads((out / "cup_hand.json").read_text())
+    assert numbers["handedness"] == side and numbers["image_size"] == [400, 240] and numbers["model"] == "two_dots"
+    assert numbers["hand"] == hands.load("open").fingerprint_hex
+    np.testing.assert_allclose(numbers["joints_px"][0], RED, atol=0.7)
+    wrist = np.array(numbers["camera"]["K"]) @ numbers["camera"]["wrist_m"]
+    np.testing.assert_allclose(wrist[:2] / wrist[2], RED, atol=0.7)
+    mesh = trimesh.load(out / "cup_hand.obj", process=False)
+    assert mesh.vertices.shape == (778, 3) and mesh.faces.shape == (1538, 3)
+
+
+def test_mesh_is_drawn_where_the_hand_is(with_stub, image, tmp_path):
+    assert demo.main([str(image), "--out", str(tmp_path), "--box", "110,70,240,170"]) == 0
+    picture = cv2.imread(str(tmp_path / "cup_hand.png")).astype(int)
+    plain = cv2.resize(cv2.imread(str(image)), (640, 384), interpolation=cv2.INTER_CUBIC)
+    changed = np.abs(picture[:, :640] - plain).sum(-1) > 60
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() > 100
+    assert rows.min() > 60 and rows.max() < 340 and columns.min() > 120 and columns.max() < 460
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "field"),
+    [
+        ("simple_baseline", {"channels": 8}, "joints_px"),
+        ("hand_seg_net", {"convolutions": [1, 1], "channels": [4, 4], "head": [4, 4, 4]}, None),
+    ],
+)
+def test_models_without_a_mesh(monkeypatch, image, tmp_path, name, options, field):
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: baseline(name, options))
+    assert demo.main([str(image), "--out", str(tmp_path / "out")]) == 0
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".png", ".json"}
+    numbers = json.loads((tmp_path / "out" / "cup_hand.json").read_text())
+    assert numbers["joints_m"] is None and numbers["camera"]["wrist_m"] is None and numbers["hand"] is None
+    assert field is None or np.isfinite(numbers[field]).all()
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    jpeg = cv2.imencode(".jpg", photo(RED, GREEN, 240, 400, 8))[1].tobytes()
+    contents = {
+        "empty.jpg": b"", "cut.jpg": jpeg[: len(jpeg) // 2], "text.jpg": b"not an image\n" * 9,
+        "cut.png": b"\x89PNG\r\n\x1a\n" + bytes(20),
+    }  # fmt: skip
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {**{name: folder / name for name in contents}, "missing": folder / "none.jpg", "folder": folder}
+
+
+@pytest.mark.parametrize("kind", ["empty.jpg", "cut.jpg", "text.jpg", "cut.png", "missing", "folder"])
+def test_bad_images_are_told_in_one_line(with_stub, tmp_path, capsys, kind):
+    assert demo.main([str(bad_files(tmp_path)[kind]), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "5,5,2,9", "900,900,950,950", "nan,0,5,5"])
+def test_bad_boxes_are_told_in_one_line(with_stub, image, tmp_path, capsys, box):
+    assert demo.main([str(image), "--out", str(tmp_path / "out"), "--box", box]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((1, 1, 3), 128, np.uint8), np.full((1, 900, 3), 128, np.uint8), np.full((60, 80), 128, np.uint8),
+        np.full((60, 80, 4), 128, np.uint8), np.full((60, 80, 3), 30000, np.uint16),
+        np.full((4000, 5000, 3), 128, np.uint8),
+    ],
+    ids=["1x1", "1x900", "grey", "alpha", "16 bit", "20 megapixel"],
+)  # fmt: skip
+def test_odd_images_work(monkeypatch, tmp_path, array):
+    options = {"convolutions": [1, 1], "channels": [4, 4], "head": [4, 4, 4]}
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: baseline("hand_seg_net", options))
+    cv2.imwrite(str(tmp_path / "odd.png"), array)
+    assert demo.main([str(tmp_path / "odd.png"), "--out", str(tmp_path / "out")]) == 0
+    picture = cv2.imread(str(tmp_path / "out" / "odd_hand.png"))
+    assert picture is not None and max(picture.shape) < 8000
+
+
+def test_mesh_on_a_dot_of_a_photo(with_stub, tmp_path):
+    """No hand to be seen, and no room for one: still a picture and numbers."""
+    cv2.imwrite(str(tmp_path / "odd.png"), np.full((1, 1, 3), 128, np.uint8))
+    assert demo.main([str(tmp_path / "odd.png"), "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "odd_hand.json").read_text())["image_size"] == [1, 1]
+
+
+def test_no_place_to_write(image, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert demo.main([str(image), "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_unknown_weights(image, tmp_path, capsys):
+    assert demo.main([str(image), "--weights", "nowhere", "--out", str(tmp_path / "out")]) == 2
+    assert "no model in nowhere" in capsys.readouterr().err
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *a: (_ for _ in ()).throw(PermissionError("no")))
+    with pytest.raises(PermissionError):
+        demo.write_all(tmp_path / "out", "a", {".png": b"1", ".json": b"2"})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_help_is_instant_and_loads_no_torch():
+    code = (
+        "import sys; from mesh_graphormer_hand.cli import demo\ntry: demo.main(['--help'])\nexcept SystemExit: pass\n"
+    )
+    code += "assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--box" in done.stdout and time.perf_counter() - start < 3  # 0.1 s on an idle machine
+
+
+def test_default_weights_are_the_shipped_ones():
+    assert predictor.DEFAULT_WEIGHTS == "graphormer_lite"
