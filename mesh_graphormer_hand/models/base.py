@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HUB_KEYS = {"model_type", "torch_dtype", "name_or_path", "num_labels", "output_attentions", "attn_implementation"}
 
 
+@no_type_check  # the hub's base class rewrites __init__ behind the shape checker's back
 class HandModelConfig(PretrainedConfig):
     """The hub's config of every model here.
 
