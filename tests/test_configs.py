@@ -1,0 +1,112 @@
+"""Every shipped config goes through the real parser, and every key of it, misspelt by a letter, is told apart."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from mesh_graphormer_hand import assembly, config, paths
+from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.losses import check_terms
+
+SHIPPED = [path for path in sorted(paths.CONFIGS.rglob("*.yaml")) if "train" in yaml.safe_load(path.read_text())]
+
+
+def key_paths(mapping: dict, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key at any depth, as a path."""
+    for key, value in mapping.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from key_paths(value, (*prefix, key))
+
+
+def misspell(key: str) -> str:
+    """One letter changed, in the middle."""
+    middle = len(key) // 2
+    return key[:middle] + ("q" if key[middle] != "q" else "z") + key[middle + 1 :]
+
+
+def check(raw: dict) -> Experiment:
+    """What hand-train checks before it builds anything, and the names of losses, which it checks with the model."""
+    experiment = config.parse(Experiment, raw)
+    assembly.check(experiment)
+    check_terms(experiment.train.losses)
+    return experiment
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_is_valid_as_shipped(path):
+    experiment = check(config.read(path))
+    assert experiment.train.losses and experiment.data.train and experiment.data.test
+
+
+CASES = [(path, keys) for path in SHIPPED for keys in key_paths(yaml.safe_load(path.read_text()))]
+
+
+@pytest.mark.parametrize(("path", "keys"), CASES, ids=[f"{p.stem}-{'.'.join(k)}" for p, k in CASES])
+def test_a_misspelt_key_is_an_error_that_suggests_the_right_one(path, keys):
+    raw = copy.deepcopy(config.read(path))
+    section = raw
+    for key in keys[:-1]:
+        section = section[key]
+    wrong = misspell(keys[-1])
+    section[wrong] = section.pop(keys[-1])
+    with pytest.raises(ConfigError) as caught:
+        check(raw)
+    assert wrong in str(caught.value) and f"did you mean '{keys[-1]}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", [config.DataConfig, config.TrainConfig, config.OptimizerConfig, Experiment])
+def test_every_key_of_every_schema_is_suggested(schema):
+    for name in schema.__dataclass_fields__:
+        with pytest.raises(ConfigError, match=f"unknown key 'here.{misspell(name)}', did you mean '{name}'"):
+            config.parse(schema, {misspell(name): None}, where="here")
+
+
+@pytest.mark.parametrize("name", sorted(assembly.available("datasets")))
+def test_every_option_of_every_data_set_is_suggested(name):
+    for option in [*assembly.plugin("datasets", name).Config.__dataclass_fields__, "weight"]:
+        raw = {
+            "data": {"train": {name: {misspell(option): 1}}},
+            "model": {"name": next(iter(assembly.available("models")))},
+        }
+        with pytest.raises(ConfigError, match=f"{misspell(option)}', did you mean '{option}'"):
+            assembly.check(config.parse(Experiment, raw))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.steps"], "override 'train.steps' should read key=value"),
+        (["train.steps=many"], "train.steps: .*many"),
+        (["train.optimizer=3"], "train.optimizer"),
+        (["train.stesp=3"], "unknown key 'train.stesp', did you mean 'steps'"),
+        (["train.optimizer.lrr=3"], "unknown key 'train.optimizer.lrr', did you mean 'lr'"),
+        (["trian.steps=3"], "unknown key 'trian', did you mean 'train'"),
+        (["train.steps=[1"], "cannot be read"),
+    ],
+)
+def test_bad_overrides(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        config.load("graphormer_lite", overrides)
+
+
+def test_overrides_set_values_and_replace_sections():
+    experiment = config.load(
+        "graphormer_lite", ["train.steps=7", "train.optimizer.lr=1e-2", "data.test={}", "hand=open"]
+    )
+    assert experiment.train.steps == 7 and experiment.train.optimizer.lr == 0.01
+    assert experiment.data.test == {} and experiment.hand == "open"
+    assert config.load("graphormer_lite", ["train.losses={joints: 1}"]).train.losses == {"joints": 1.0}
+
+
+def test_unknown_file_is_told_with_the_nearest_shipped_one():
+    with pytest.raises(ConfigError, match="no config file graphormer_lit, did you mean 'graphormer_lite.yaml'"):
+        config.load("graphormer_lit")
+
+
+def test_not_yaml(tmp_path):
+    (tmp_path / "bad.yaml").write_text("train: [1\nsteps: }")
+    with pytest.raises(ConfigError, match="bad.yaml is not valid YAML"):
+        config.load(tmp_path / "bad.yaml")
