@@ -6,6 +6,8 @@ nothing is labelled. Means run over the labelled joints of a sample, all vertice
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -125,14 +127,18 @@ def _mesh(p: HandPrediction, t: HandTargets, error: Float[Tensor, "b"]) -> Float
     return masked(error, t.vertices_valid & same_mesh(p, t))
 
 
-def _joints(p: HandPrediction, t: HandTargets, predicted: Float[Tensor, "b 21 3"], power) -> Float[Tensor, "b"]:
+def _joints(
+    p: HandPrediction, t: HandTargets, predicted: Float[Tensor, "b 21 3"], power: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "b"]:
     # Targets are relative to their wrist already; where the wrist has no label its entry is 0 and changes nothing.
     wrist = [points[..., WRIST : WRIST + 1, :] for points in (predicted, t.joints)]
     error = power((predicted - wrist[0]) - (t.joints - wrist[1])).mean(-1)  # b 21
     return masked_mean(error, _rows(t.joints_valid, same_joints(p, t)))
 
 
-def _joints_2d(t: HandTargets, predicted: Float[Tensor, "b 21 2"], power) -> Float[Tensor, "b"]:
+def _joints_2d(
+    t: HandTargets, predicted: Float[Tensor, "b 21 2"], power: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "b"]:
     units_per_px = 2.0 / t.crop_size[..., None, None]
     return masked_mean(power((predicted - t.joints_2d) * units_per_px).mean(-1), t.joints_2d_valid)
 
