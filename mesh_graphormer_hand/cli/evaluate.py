@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and evaluate; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("run", metavar="RUN", nargs="?", default=DEFAULT, help=f"what to score (default: {DEFAULT})")
-    parser.add_argument("options", metavar="key=value", nargs="*", help="options of the data set, such as samples=200")
+    parser.add_argument("options", metavar="key=value", nargs="*", help="options of the data set, such as crop=box")
     parser.add_argument("--data", metavar="NAME", help="data set (default: the run's own test sets, else virtual)")
     parser.add_argument("--root", metavar="DIR", help="its folder")
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
