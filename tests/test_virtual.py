@@ -21,7 +21,7 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "ca96945ba5c5a75f"
+TEST_SPLIT_HASH = "c391dbfd0b74dccd"
 
 
 @pytest.fixture(scope="module")

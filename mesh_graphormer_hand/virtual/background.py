@@ -53,7 +53,7 @@ def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Pictu
 def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two screen colours, rarely saturated, often alike."""
     colours = rng.random((2, 3)).astype(np.float32)
-    colours += (colours.mean(1, keepdims=True) - colours) * np.float32(rng.random() ** 0.6)
+    colours += (colours.mean(1, keepdims=True) - colours) * np.float32(rng.random() ** 0.4)
     if rng.random() < 0.55:
         colours[1] = colours[0] + 0.1 * rng.standard_normal(3)
     return colours[0], colours[1].clip(0, 1)

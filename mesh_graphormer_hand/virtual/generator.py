@@ -121,14 +121,14 @@ class VirtualHands:
         joints = joints[:, list(PERMUTATIONS["mano"])]
         extra = _tensor(surface.extra_vertices(p), device) @ rotation.transpose(1, 2)
         drawn = torch.cat([skinned[:, NUM_VERTICES:], extra], 1) + root[:, None]
-        seen = (joints + root[:, None]).double()
-        pinhole = torch.from_numpy(p.camera.pinhole * size).to(device)[:, None]
+        seen = (joints + root[:, None]).cpu().double()  # not every device has doubles
+        pinhole = torch.from_numpy(p.camera.pinhole * size)[:, None]
         pixels = pinhole[..., :2] * seen[..., :2] / seen[..., 2:] + pinhole[..., 2:]
         valid = torch.ones(b, dtype=torch.bool, device=device)
         labels = {
             "joints": joints,
             "joints_valid": valid[:, None].expand(b, 21).clone(),
-            "joints_2d": pixels.float(),
+            "joints_2d": pixels.float().to(device),
             "joints_2d_valid": valid[:, None].expand(b, 21).clone(),
             "vertices": vertices,
             "vertices_valid": valid,

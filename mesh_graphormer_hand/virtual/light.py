@@ -31,6 +31,9 @@ def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     shape = draws.normal(9, 1) * SLOPE[:, None] + draws.normal(9, 3) * 0.05 * (SLOPE[:, None] > 0)
     shape[:, 2] -= 0.18  # rooms and skies are brighter above (y points down) ...
     shape[:, 1] -= 0.3
+    # What faces away from the light is dim, never black: walls and the skin itself send some back.
+    swing = 1.155 * np.linalg.norm(shape[:, 1:4], axis=1) + 0.97 * np.linalg.norm(shape[:, 4:], axis=1)
+    shape *= np.minimum(1, draws.uniform(1, low=0.5, high=0.85) / swing)[:, None]
     shape[:, 0] = 1
     harmonics = CONSTANT * shape * ((1 - hard) * total)[:, None, None] * tint[:, None] * 0.9
     direction = draws.normal(3) + [0, -0.5, -0.75]

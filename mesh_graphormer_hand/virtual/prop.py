@@ -54,11 +54,11 @@ def sample(
     power = POWERS[draws.choice((0.4, 0.3, 0.3))][:, None, None]
     unit = np.sign(SPHERE) * np.abs(SPHERE) ** (1 / power)
     radii = draws.uniform(1, low=0.012, high=0.042) * np.exp(0.35 * draws.normal(3))
-    radii[:, 2] *= np.where(draws.chance(0.3), 3.0, 1.0)
-    radii = radii.clip(0.006, 0.085)
+    radii[:, 2] *= np.where(draws.chance(0.25), 2.5, 1.0)
+    radii = radii.clip(0.006, 0.07)
     centre = palm + normal * (radii.min(-1, keepdims=True) + 0.012) + reach * draws.uniform(1, low=0.2, high=0.8)
     vertices = centre[:, None] + (unit * radii[:, None]) @ rotations.transpose(0, 2, 1)
-    wave = np.sin(SPHERE @ (draws.normal(3, 3) * draws.uniform(1, 1, high=9)) + draws.uniform(1, 3, high=6.3))
+    wave = np.sin(SPHERE @ (draws.normal(3, 1) * draws.uniform(1, 1, high=9)) + draws.uniform(1, 3, high=1.5))
     colours = draws.uniform(1, 3, low=0.03) + draws.uniform(1, 1, high=0.3) * wave
     present = draws.chance(config.held_object)[:, None, None]
     return Prop(np.where(present, vertices, ABSENT), colours.clip(0.02, 1) ** 2)
