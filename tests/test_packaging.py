@@ -17,12 +17,11 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
-    "matplotlib-base": "matplotlib",
     "py-opencv": "opencv-python-headless",
     "pytorch": "torch",
     "pytorch_geometric": "torch-geometric",
 }
-IMPORT_NAMES = {"cv2": "opencv-python-headless", "skimage": "scikit-image"}  # where they differ from the package's
+IMPORT_NAMES = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}  # where they differ from the package's
 CONDA_ONLY = {"python", "pip", "pytorch3d"}
 OPTIONAL = {"pytorch3d", "manopth", "mediapipe"}  # imported where a user has them
 TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
