@@ -55,7 +55,7 @@ def test_an_unknown_variant_is_refused():
 
 
 def test_a_module_adds_every_branch_to_every_branch():
-    """Against the definition written out: downwards strided convolutions, upwards a 1 x 1 convolution and repetition."""
+    """Against the definition: downwards strided convolutions, upwards a 1 x 1 convolution and repetition."""
     module = Module([2, 4, 8], blocks=1).eval()
     xs = [torch.randn(1, 2 * 2**i, 16 // 2**i, 16 // 2**i) for i in range(3)]
     with torch.inference_mode():

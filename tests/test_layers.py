@@ -1,0 +1,164 @@
+"""Attention, graph convolution, the encoder and the keypoint head, each against its slow and obvious twin."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mesh_graphormer_hand.layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
+from mesh_graphormer_hand.layers.graph import GraphResidualBlock, adjacency_edges
+from mesh_graphormer_hand.layers.keypoints import KeypointHead
+
+NODES = 6
+
+
+def operator() -> torch.Tensor:
+    """A row-normalised operator that is not symmetric, so that a transposed one cannot pass."""
+    dense = (torch.rand(NODES, NODES) < 0.4).double() * torch.rand(NODES, NODES).double() + torch.eye(NODES).double()
+    return dense / dense.sum(1, keepdim=True)
+
+
+def graph(start: int = 2) -> Graph:
+    return Graph(start, start + NODES, *adjacency_edges(operator()))
+
+
+def attention_twin(layer: SelfAttention, x: torch.Tensor) -> torch.Tensor:
+    """softmax(q k / sqrt d) v, head by head."""
+    q, k, v = layer.query(x), layer.key(x), layer.value(x)
+    size = x.shape[-1] // layer.heads
+    heads = []
+    for h in range(layer.heads):
+        part = slice(h * size, (h + 1) * size)
+        share = (q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(size)).softmax(-1)
+        heads.append(share @ v[..., part])
+    return layer.norm(x + layer.out(torch.cat(heads, -1)))
+
+
+def test_attention_equals_its_definition_in_value_and_gradient():
+    layer = SelfAttention(12, heads=3, dropout=0.1).double().eval()
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
+    results = []
+    for function in (layer, lambda t: attention_twin(layer, t)):
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        (y * torch.arange(12)).sum().backward()
+        results.append((y.detach(), leaf.grad, layer.query.weight.grad.clone()))
+        layer.zero_grad()
+    assert_close(*results)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="width 10 does not split into 4 heads"):
+        SelfAttention(10, heads=4, dropout=0.0)
+
+
+def test_edges_multiply_as_the_matrix_does():
+    a = operator()
+    edges, weights = adjacency_edges(a)
+    x = torch.randn(NODES, 3, dtype=torch.float64)
+    y = torch.zeros_like(x).index_add(0, edges[1], weights[:, None] * x[edges[0]])
+    assert_close(y, a @ x)
+    assert not torch.allclose(y, a.T @ x)
+
+
+def test_graph_block_equals_its_definition_in_value_and_gradient():
+    """Norm, ReLU, linear, norm, ReLU, A (X W) + b, norm, ReLU, linear, added to the input: node by node."""
+    block, a = GraphResidualBlock(8, eps=1e-12).double(), operator()
+    with torch.no_grad():
+        for p in block.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+
+    def twin(x):
+        y = block.reduce(block.norm_in(x).relu())
+        y = block.norm_reduced(y).relu() @ block.conv.lin.weight.T
+        y = torch.stack([sum(a[i, j] * y[:, j] for j in range(NODES)) for i in range(NODES)], 1) + block.conv.bias
+        return x + block.expand(block.norm_mixed(y).relu())
+
+    x = torch.randn(2, NODES, 8, dtype=torch.float64)
+    results = []
+    for function in (lambda t: block(t, *adjacency_edges(a)), twin):
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        (y * torch.arange(8)).sum().backward()
+        results.append((y.detach(), leaf.grad, block.conv.lin.weight.grad.clone()))
+        block.zero_grad()
+    assert_close(*results)
+
+
+def test_graph_convolution_touches_its_nodes_only():
+    """With attention and feed-forward silenced, an encoder layer changes nothing outside the graph's tokens."""
+    layer = EncoderLayer(8, heads=2, dropout=0.0, graph=True).double()
+    with torch.no_grad():
+        layer.attention.out.weight.zero_(), layer.attention.out.bias.zero_()
+        layer.feed_forward[2].weight.zero_(), layer.feed_forward[2].bias.zero_()
+    x = torch.randn(2, NODES + 4, 8, dtype=torch.float64)
+    x = (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0)  # a norm leaves it alone
+    changed = (layer(x, graph(start=2)) - x).abs().amax((0, 2)) > 1e-9
+    assert changed.tolist() == [False, False, *([True] * NODES), False, False]
+
+
+def encoder(**options) -> Encoder:
+    settings = {"dim_in": 5, "width": 8, "dim_out": 3, "layers": 2, "heads": 2, "dropout": 0.0, "graph": True}
+    return Encoder(**settings | options).double()
+
+
+def test_encoder_adds_a_linear_skip():
+    """With a silent head, tokens pass through the skip alone."""
+    layer, x = encoder(), torch.randn(2, 10, 5, dtype=torch.float64)
+    with torch.no_grad():
+        layer.head.weight.zero_(), layer.head.bias.zero_()
+    assert_close(layer(x, graph()), x @ layer.skip.weight.T + layer.skip.bias)
+
+
+def test_encoder_tells_equal_tokens_apart_by_their_place():
+    layer = encoder(graph=False)
+    y = layer(torch.ones(1, 4, 5, dtype=torch.float64))
+    assert (y[0, 0] - y[0, 1]).abs().max() > 1e-6
+    with torch.no_grad():
+        layer.positions.weight.zero_()
+    y = layer(torch.ones(1, 4, 5, dtype=torch.float64))
+    assert_close(y[0, 0], y[0, 1])
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    layer, g = encoder(), graph()
+    x = torch.randn(2, 10, 5, dtype=torch.float64)
+    gradients = []
+    for layer.checkpointing in (False, True):
+        layer.zero_grad()
+        layer(x, g).square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in layer.named_parameters()})
+    assert_close(*gradients)
+
+
+def test_dropout_acts_in_training_only():
+    layer, x, g = encoder(dropout=0.5), torch.randn(1, 10, 5, dtype=torch.float64), graph()
+    assert not torch.equal(layer(x, g), layer(x, g))
+    layer.eval()
+    assert_close(layer(x, g), layer(x, g), atol=0, rtol=0)
+
+
+def test_keypoints_read_the_feature_under_their_peak():
+    """One sharp peak a map: the place is that cell's centre, the spread nearly nothing, the feature the cell's."""
+    head = KeypointHead([3, 4], channels=5, keypoints=2).double().eval()
+    branches = [torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, 4, 4, 4, dtype=torch.float64)]
+    mixed = []
+    head.mix.register_forward_hook(lambda module, inputs, output: mixed.append(output))
+    peaks = torch.full((2, 2, 8, 8), -100.0, dtype=torch.float64)
+    peaks[0, 0, 1, 6] = peaks[0, 1, 7, 0] = peaks[1, 0, 4, 4] = peaks[1, 1, 2, 3] = 100.0
+    head.maps.register_forward_hook(lambda module, inputs, output: peaks)
+    found = head(branches)
+    assert_close(found.uv[0], torch.tensor([[13 / 8 - 1, 3 / 8 - 1], [1 / 8 - 1, 15 / 8 - 1]]), check_dtype=False)
+    assert found.spread.max() < 2e-3
+    assert_close(found.features[1, 1], mixed[0][1, :, 2, 3], check_dtype=False, atol=1e-5, rtol=1e-5)
+
+
+def test_spread_of_an_undecided_keypoint_is_the_crops():
+    head = KeypointHead([2, 2], channels=4, keypoints=1)
+    with torch.no_grad():
+        head.maps.weight.zero_()
+    found = head([torch.randn(1, 2, 16, 16), torch.randn(1, 2, 8, 8)])
+    assert_close(found.uv, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
+    # variance of 16 equal cells over [-1, 1] is (1 - 1/256) / 3 along each axis
+    assert_close(found.spread, torch.full((1, 1, 1), math.sqrt(2 * (1 - 1 / 256) / 3)))
