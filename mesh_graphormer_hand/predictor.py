@@ -106,6 +106,7 @@ class HandPredictor:
 
         Raises:
             DataError: an image, box, side or K that cannot be used.
+            ConfigError: a model whose answer is not finite.
         """
         photo = read_image(image) if isinstance(image, str | Path) else _check_photo(image)
         height, width = photo.shape[:2]
@@ -138,6 +139,9 @@ class HandPredictor:
         crops = torch.stack([to_tensor(cut_crop(photo, p, self.image_size)) for p in placed])
         prediction = self.model(HandInputs(image=crops.to(self.device)))
         prediction = prediction.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu())
+        for name in ("joints", "joints_2d", "vertices", "camera", "mask"):
+            if (values := getattr(prediction, name)) is not None and not values.isfinite().all():
+                raise ConfigError(f"the model {self.model.config.name} gives {name} that are not finite: train it anew")
         return torch.stack(placed), prediction
 
     def _result(
@@ -218,8 +222,6 @@ def perspective_translation(camera: Float[np.ndarray, "3"], K: Float[np.ndarray,
 
 def _second_look(joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"]) -> Tensor | None:
     """The square around the predicted joints (px of the photo), None where it makes no sense."""
-    if not joints.isfinite().all():
-        return None
     centre, side = box_to_square(tight_box(joints), JOINTS_SCALE)
     low, high = SANE_SIDE
     inside = ((centre - first[:2]).abs() < first[2] / 2).all()

@@ -1,5 +1,7 @@
 """The predictor's frames: a stub finds two dots in the crop, and everything must land on them in the photo."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,7 +81,7 @@ def test_second_look_needs_a_sane_answer():
     first = torch.tensor([100.0, 100.0, 200.0])
     hand = torch.rand(21, 2) * 60 + 70
     assert predictor._second_look(hand, first) is not None
-    for wrong in (hand * 0 + 100, hand + 500, hand * 9 - 800, hand * torch.nan):
+    for wrong in (hand * 0 + 100, hand + 500, hand * 9 - 800):
         assert predictor._second_look(wrong, first) is None
 
 
@@ -134,6 +136,16 @@ def test_bad_arguments_are_named(stub, image, arguments, message):
 def test_odd_shapes_do_not_break(stub, shape):
     (hand,) = stub.predict(np.full(shape, 128, np.uint8))
     assert hand.joints_2d.shape == (21, 2)
+
+
+def test_answers_that_are_not_finite_are_told(stub, image):
+    class Broken(TwoDots):
+        def forward(self, inputs):
+            prediction = super().forward(inputs)
+            return replace(prediction, vertices=prediction.vertices * float("nan"))
+
+    with pytest.raises(ConfigError, match="two_dots gives vertices that are not finite"):
+        HandPredictor(Broken()).predict(image)
 
 
 def test_camera_behind_the_photo_gives_no_translation():

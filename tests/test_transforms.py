@@ -253,3 +253,17 @@ def test_each_photometric_change_does_something_and_moves_nothing(name):
     out = augment(batch, Augmentation(**{**still, name: 0.5}), 3)
     assert (out.inputs.image - batch.inputs.image).abs().max() > 0.01
     assert_close(out.targets.joints_2d, batch.targets.joints_2d, atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu():
+    """The same draws, moved alike; only the grain of the noise has its own generator."""
+    batch = make_batch(8)
+    config = replace(EVERYTHING, noise=0.0)
+    here, there = augment(batch, config, (9, 0)), augment(batch.to("cuda"), config, (9, 0)).to("cpu")
+    assert_close(there.targets.joints_2d, here.targets.joints_2d, atol=1e-3, rtol=0)
+    assert_close(there.targets.joints, here.targets.joints, atol=1e-5, rtol=0)
+    assert (there.inputs.image - here.inputs.image).abs().mean() < 1e-3
+    assert (there.targets.mask != here.targets.mask).float().mean() < 1e-3
+    noisy = augment(batch.to("cuda"), EVERYTHING, (9, 1)).inputs.image
+    assert noisy.is_cuda and noisy.isfinite().all()

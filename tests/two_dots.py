@@ -42,7 +42,7 @@ class TwoDots(nn.Module):
         dots = torch.stack([centroid(image[:, c]) for c in (0, 1)], 1)  # b, (red, green), px
         step = pixels_to_crop(dots, float(size))
         along = step[:, 1] - step[:, 0]
-        length = along.norm(dim=-1, keepdim=True)
+        length = along.norm(dim=-1, keepdim=True).clamp_min(1e-3)
         camera = torch.cat([length / METRES, step[:, 0] / (length / METRES)], 1)
         bone = nn.functional.pad(along / length * METRES, (0, 1))  # b, xyz
         t = self.template

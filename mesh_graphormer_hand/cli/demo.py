@@ -89,6 +89,7 @@ def picture(photo: np.ndarray, result: HandResult) -> np.ndarray:
     if (vertices := result.vertices_cam) is not None:
         intrinsics = result.intrinsics * [[scale[0]], [scale[1]], [1.0]]
         views.append(overlay.draw_mesh(photo, vertices, result.faces, intrinsics))
+    if result.vertices is not None:
         views.append(overlay.side_view(result.vertices, result.faces, (size, size)))
     if result.mask is not None:
         views.append(_draw_mask(photo, result.mask))
