@@ -16,7 +16,7 @@ from ..config import ConfigError
 from .config import VirtualConfig
 
 Picture = Float[np.ndarray, "h w 3"]
-PHOTOGRAPH_SIDE = 640  # px, longer side that photographs are kept at
+PHOTOGRAPH_SIDE = 512  # px, longer side that photographs are kept at
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -167,7 +167,7 @@ def _photographs(folder: str) -> tuple[str, ...]:
     return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _read(path: str) -> np.ndarray:
     photo = cv2.imread(path, cv2.IMREAD_COLOR)
     if photo is None:

@@ -18,7 +18,6 @@ class Light:
     harmonics: Float[np.ndarray, "b 9 3"]  # radiance, camera axes
     direction: Float[np.ndarray, "b 3"]  # towards the light
     colour: Float[np.ndarray, "b 3"]  # its irradiance / pi
-    occlusion: Float[np.ndarray, "b"]  # strength of darkening between fingers
 
 
 def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
@@ -39,4 +38,4 @@ def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     direction = draws.normal(3) + [0, -0.5, -0.75]
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     colour = (hard * total * 1.5)[:, None] * sun_tint
-    return Light(harmonics, direction, colour, draws.uniform(low=0.2, high=0.7))
+    return Light(harmonics, direction, colour)

@@ -183,7 +183,7 @@ def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]
         points = start + (stop - start) * np.array(steps)[:, None]
         return points.reshape(*joints.shape[:-2], -1, 3)
 
-    points = np.concatenate([balls(_BONES, _STEPS), balls(_PALM, _PALM_STEPS)], -2).astype(np.float32)
+    points = np.concatenate([balls(_BONES, _STEPS), balls(_PALM, _PALM_STEPS)], -2)
     gram = points @ points.swapaxes(-1, -2)
     square = np.einsum("...ii->...i", gram)
     distance = square[..., _FIRST] + square[..., _SECOND] - 2 * gram[..., _FIRST, _SECOND]

@@ -31,5 +31,11 @@ def sheet(batch: HandBatch, columns: int = 8, skeletons: str = "half") -> UInt8[
 
 
 def write(path: str, picture: UInt8[np.ndarray, "h w 3"], quality: int = 80) -> None:
-    """Save an RGB picture; the suffix decides the format."""
-    cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """Save an RGB picture; the suffix decides the format, `quality` is JPEG's.
+
+    Raises:
+        OSError: the picture could not be written.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.lower().endswith((".jpg", ".jpeg")) else []
+    if not cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options):
+        raise OSError(f"could not write {path}")

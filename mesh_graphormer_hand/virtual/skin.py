@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from .config import VirtualConfig
 from .draws import Draws
@@ -76,8 +76,3 @@ def lab_to_linear(lab: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3"]:
 def linear_to_screen(colour: np.ndarray) -> np.ndarray:
     """Linear light -> screen values in [0, 1] (gamma 2)."""
     return np.sqrt(colour.clip(0, 1))
-
-
-def is_dark(skin: Skin) -> Bool[np.ndarray, "b"]:
-    """Whose luminance lies under a sixth of white's."""
-    return skin.tone @ [0.2126, 0.7152, 0.0722] < 1 / 6
