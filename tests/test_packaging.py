@@ -1,6 +1,7 @@
 """What a stranger installs: the wheel's contents, and that the four places that name a dependency agree."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,11 @@ CONDA_NAMES = {
     "pytorch": "torch",
     "pytorch_geometric": "torch-geometric",
 }
-IMPORT_NAMES = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}  # where they differ from the package's
+IMPORT_NAMES = {
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}  # where they differ from the package's
 CONDA_ONLY = {"python", "pip", "pytorch3d"}
 OPTIONAL = {"pytorch3d", "manopth", "mediapipe"}  # imported where a user has them
 TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
@@ -100,13 +105,20 @@ def test_console_commands_exist():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> set[str]:
-    """The names in a freshly built wheel."""
+def unpacked(tmp_path_factory) -> Path:
+    """A freshly built wheel, unpacked as an installer would."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "-w", str(out), str(ROOT)], check=True, capture_output=True, timeout=120)
     (path,) = out.glob("*.whl")
-    return set(zipfile.ZipFile(path).namelist())
+    zipfile.ZipFile(path).extractall(out / "site")
+    return out / "site"
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked) -> set[str]:
+    """The names of the files in it."""
+    return {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
 
 
 def test_wheel_carries_what_it_needs_outside_the_checkout(wheel):
@@ -124,3 +136,23 @@ def test_wheel_carries_nothing_else(wheel):
     """No tests, no tools, and above all no licensed hand that a user has dropped into mano_assets/."""
     assert {name.split("/")[0].split("-")[0] for name in wheel} <= {"mesh_graphormer_hand"}
     assert not [name for name in wheel if "MANO_" in name or name.endswith((".pkl", ".pyc"))]
+
+
+def test_installed_package_finds_its_own_files(unpacked, tmp_path):
+    """Away from the checkout: configs by name, the open hand, a console command that says what is wrong."""
+    code = """
+from mesh_graphormer_hand import config, paths
+from mesh_graphormer_hand.cli.train import main
+from mesh_graphormer_hand.mano import hand
+print(paths.PACKAGE)
+print(hand.load("open").name, config.load("graphormer_lite").model["name"])
+print(main(["graphormer_lite", "train.stps=1"]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:3] == [str(unpacked / "mesh_graphormer_hand"), "open mesh_graphormer", "2"]
+    assert "did you mean 'steps'" in done.stderr
+    assert not list(tmp_path.iterdir())
