@@ -67,5 +67,5 @@ $(READY): pyproject.toml constraints.txt
 		echo "  make PYTHON=/path/to/the/python/that/has/it"; \
 		cp constraints.txt $(VENV)/constraints.txt; \
 	fi
-	$(PY) -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c $(VENV)/constraints.txt -e '.[$(EXTRAS)]'
+	$(PY) -m pip install --disable-pip-version-check $(PIP_ARGS) -c $(VENV)/constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
