@@ -20,16 +20,19 @@ from ..contracts import HandBatch, HandInputs, HandTargets
 from ..geometry.rotations import matrix_to_axis_angle
 from ..mano.hand import Hand
 from ..mano.layer import skin
-from ..render.shade import Lights, Look, Render, render
+from ..render.shade import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
 from . import background, sensor, surface
 from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import generator
 from .parameters import Parameters, draw
+from .shading import Drawn
+from .shading import draw as draw_mesh
 from .skin import linear_to_screen
 
 BLOCK = 16
+SHADOW = 128  # px, side of shadow maps
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
 DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 
@@ -85,21 +88,18 @@ class VirtualHands:
         mesh = _surface(self.hand, self.config.mesh_faces or faces_for(size), device)
         targets, drawn = self._geometry(p, mesh, device, size)
         pinhole = _tensor(p.camera.pinhole * size, device)
-        drawn_render = self._draw(p, mesh, drawn, pinhole, indices, size)
-        images, occluded = self._develop(drawn_render, indices)
-        depth, part = drawn_render.depth[:, 0], drawn_render.part
-        mask = surface.is_skin(part) & (drawn_render.alpha[:, 0] >= 0.5) & ~occluded
-        depth = depth * ~occluded
+        picture = self._draw(p, mesh, drawn, pinhole, indices, size)
+        images, occluded = self._develop(picture, indices)
         intrinsics = torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
         intrinsics[:, :2, 2] = pinhole[:, 2:]
         everything = torch.ones(len(indices), dtype=torch.bool, device=device)
         targets = HandTargets(
             **targets,
-            joints_visible=_visible(targets, drawn_render.depth[:, 0], occluded),
-            mask=mask,
+            joints_visible=_visible(targets, picture.depth, occluded),
+            mask=surface.is_skin(picture.part) & ~occluded,
             mask_valid=everything,
-            depth=depth,
+            depth=picture.depth * ~occluded,
             depth_valid=everything,
         )
         inputs = HandInputs(image=images, intrinsics=intrinsics, intrinsics_valid=everything)
@@ -145,41 +145,37 @@ class VirtualHands:
 
     def _draw(
         self, p: Parameters, mesh: surface.Surface, drawn: Tensor, pinhole: Tensor, indices: range, size: int
-    ) -> Render:
+    ) -> Drawn:
         device = drawn.device
         screen = linear_to_screen(p.skin.tone)
         behind = [
             background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
             for k, i in enumerate(indices)
         ]
-        behind = torch.from_numpy(np.stack(behind)).to(device).permute(0, 3, 1, 2).square_()
+        behind = torch.from_numpy(np.stack(behind)).to(device).square_()
         light = p.light
         lights = Lights(
             *(_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
             *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
-        block = generator(self.config, indices.start, "block")
-        look = Look(
-            occlusion=float(block.uniform(0.2, 0.7)),
-            occlusion_px=max(4, size // 16),
-            shadow=128 if block.random() < self.config.shadow else 0,
-        )
-        return render(drawn, mesh.topology, surface.skin_colours(mesh, p), pinhole, lights, behind, look)
+        colours = surface.skin_colours(mesh, p)
+        shadow = SHADOW if generator(self.config, indices.start, "block").random() < self.config.shadow else 0
+        return draw_mesh(drawn, mesh.topology, colours, pinhole, lights, behind, shadow)
 
-    def _develop(self, drawn: Render, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
+    def _develop(self, drawn: Drawn, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
-        pictures = drawn.rgb.clamp_(0, 1).sqrt_().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        depth = drawn.depth[:, 0].cpu().numpy()
+        pictures, depth = drawn.colour.cpu().numpy(), drawn.depth.cpu().numpy()
         hidden = np.zeros(pictures.shape[:3], bool)
         stored = np.empty(pictures.shape, np.uint8)
         for k, index in enumerate(indices):
             rng = generator(self.config, index, "sensor")
-            picture = sensor.soften_edges(pictures[k], depth[k])
+            picture = sensor.darken_gaps(rng, pictures[k], depth[k])
+            picture = sensor.soften_edges(linear_to_screen(picture), depth[k])
             picture, mask = sensor.occlude(rng, self.config, picture)
             if mask is not None:
                 hidden[k] = mask
             stored[k] = sensor.expose(rng, self.config, picture)
-        device = drawn.rgb.device
+        device = drawn.colour.device
         images = torch.from_numpy(stored).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
         return images, torch.from_numpy(hidden).to(device)
 
