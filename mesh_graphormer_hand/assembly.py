@@ -10,6 +10,7 @@ HandModel`, for a data set `build(config: Config, split, hand, image_size) -> Ha
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import json
 import pkgutil
@@ -185,8 +186,8 @@ def _model_options(experiment: Experiment) -> tuple[str, dict[str, Any], ModuleT
     options = dict(experiment.model)
     name = options.pop("name", None)
     if not name:
-        wrong = next((key for key in options if configs.nearest(key, ["name"])), None)
-        problem = f"unknown key 'model.{wrong}', did you mean 'name'?" if wrong else "model.name is missing"
+        wrong = difflib.get_close_matches("name", list(options), n=1)
+        problem = f"unknown key 'model.{wrong[0]}', did you mean 'name'?" if wrong else "model.name is missing"
         raise ConfigError(f"{problem} (there are: {', '.join(available('models'))})")
     module = plugin("models", name, where="model.name")
     configs.parse(module.Config, options, where="model")

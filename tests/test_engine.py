@@ -123,7 +123,7 @@ def test_a_torn_checkpoint_costs_steps_not_exactness(tmp_path, caplog):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """As a program with a worker process, killed with SIGKILL at no particular moment; against none."""
     raw = copy.deepcopy(CONFIG)
-    raw["train"] |= {"output": str(tmp_path), "steps": 300, "checkpoint_every": 20}
+    raw["train"] |= {"output": str(tmp_path), "steps": 150, "checkpoint_every": 20}
     config = tmp_path / "toy.yaml"
     config.write_text(yaml.safe_dump(raw))
     command = [sys.executable, str(Path(__file__).with_name("toy_train.py")), str(config), "data.test={}"]

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..contracts import HandBatch
+from .memory import keep_freed_memory
 
 PREFETCH = 2  # batches that every worker keeps ready
 PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
@@ -61,7 +62,7 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
     if workers > 0:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        options = {"multiprocessing_context": context, "worker_init_fn": _quiet, "prefetch_factor": PREFETCH}
+        options = {"multiprocessing_context": context, "worker_init_fn": _start_worker, "prefetch_factor": PREFETCH}
     pin = device.type == "cuda"
     loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=pin, **options)
     for batch in loader:
@@ -82,6 +83,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _quiet(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -37,6 +37,7 @@ from . import checkpoint
 from .evaluate import Predictor, as_float, evaluate
 from .loader import Batches, Samples, load, spare_threads, worker_count
 from .log import Board, Progress, Window, provenance
+from .memory import keep_freed_memory
 from .optim import Ema, build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
     if accelerator.distributed_type not in [DistributedType[k] for k in SUPPORTED if k in DistributedType.__members__]:
         raise ConfigError(f"{accelerator.distributed_type} is not supported: use one process or plain DDP")
     if accelerator.device.type == "cpu":
+        keep_freed_memory()
         workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
         torch.set_num_threads(experiment.train.threads or spare_threads(workers * accelerator.num_processes))
     return accelerator
