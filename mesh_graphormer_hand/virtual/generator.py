@@ -32,7 +32,6 @@ from .shading import draw as draw_mesh
 from .skin import linear_to_screen
 
 BLOCK = 16
-SHADOW = 128  # px, side of shadow maps
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
 DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 
@@ -86,9 +85,11 @@ class VirtualHands:
     def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
         p = draw(self.config, self.anatomy, indices)
         mesh = _surface(self.hand, self.config.mesh_faces or faces_for(size), device)
-        targets, drawn = self._geometry(p, mesh, device, size)
+        targets, drawn, extra = self._geometry(p, mesh, device, size)
         pinhole = _tensor(p.camera.pinhole * size, device)
-        picture = self._draw(p, mesh, drawn, pinhole, indices, size)
+        casters = torch.cat([targets["vertices"] + targets["root"][:, None], extra], 1), mesh.casters
+        shadows = generator(self.config, indices.start, "block").random() < self.config.shadow
+        picture = self._draw(p, mesh, drawn, pinhole, casters if shadows else None, indices, size)
         images, occluded = self._develop(picture, indices)
         intrinsics = torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
@@ -108,8 +109,8 @@ class VirtualHands:
 
     def _geometry(
         self, p: Parameters, mesh: surface.Surface, device: torch.device, size: int
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"]]:
-        """Labels that the mesh gives, and the drawn vertices in camera axes, m."""
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"], Float[Tensor, "b e 3"]]:
+        """Labels that the mesh gives; in camera axes, m: all drawn vertices, and those that are not the hand's."""
         b = len(p.shape)
         rotation, root = _tensor(p.camera.rotation, device), _tensor(p.camera.root, device)
         rotations = torch.cat([rotation[:, None], _tensor(p.fingers, device)], 1)
@@ -119,8 +120,8 @@ class VirtualHands:
         vertices = skinned[:, :NUM_VERTICES].contiguous()
         joints = torch.cat([joints - joints[:, :1], vertices[:, list(self.hand.tip_vertices)]], 1)
         joints = joints[:, list(PERMUTATIONS["mano"])]
-        extra = _tensor(surface.extra_vertices(p), device) @ rotation.transpose(1, 2)
-        drawn = torch.cat([skinned[:, NUM_VERTICES:], extra], 1) + root[:, None]
+        extra = torch.baddbmm(root[:, None], _tensor(surface.extra_vertices(p), device), rotation.transpose(1, 2))
+        drawn = torch.cat([skinned[:, NUM_VERTICES:] + root[:, None], extra], 1)
         seen = (joints + root[:, None]).cpu().double()  # not every device has doubles
         pinhole = torch.from_numpy(p.camera.pinhole * size)[:, None]
         pixels = pinhole[..., :2] * seen[..., :2] / seen[..., 2:] + pinhole[..., 2:]
@@ -141,11 +142,19 @@ class VirtualHands:
             "is_left": ~valid,
             "hand": torch.full((b,), self.hand.fingerprint, device=device),
         }
-        return labels, drawn
+        return labels, drawn, extra
 
     def _draw(
-        self, p: Parameters, mesh: surface.Surface, drawn: Tensor, pinhole: Tensor, indices: range, size: int
+        self,
+        p: Parameters,
+        mesh: surface.Surface,
+        drawn: Tensor,
+        pinhole: Tensor,
+        casters: tuple[Tensor, Tensor] | None,
+        indices: range,
+        size: int,
     ) -> Drawn:
+        """The scene without its camera's faults, linear."""
         device = drawn.device
         screen = linear_to_screen(p.skin.tone)
         behind = [
@@ -159,8 +168,7 @@ class VirtualHands:
             *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
         colours = surface.skin_colours(mesh, p)
-        shadow = SHADOW if generator(self.config, indices.start, "block").random() < self.config.shadow else 0
-        return draw_mesh(drawn, mesh.topology, colours, pinhole, lights, behind, shadow)
+        return draw_mesh(drawn, mesh.topology, colours, pinhole, lights, behind, casters)
 
     def _develop(self, drawn: Drawn, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
@@ -182,7 +190,7 @@ class VirtualHands:
 
 def faces_for(size: int) -> int:
     """Faces of the hand that a crop of `size` px can show."""
-    return 7000 if size <= 192 else 11000
+    return 7000 if size <= 192 else 9000
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from .config import VirtualConfig
 LUMA = np.array([0.299, 0.587, 0.114])
 STEP = 0.006  # m
 GAP = 0.015  # m behind the surroundings at which a gap is darkest
+AREA = cv2.INTER_AREA
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 TILE = 512  # px, side of the noise that all samples cut from
 
@@ -34,13 +35,14 @@ def occlude(
 
 def darken_gaps(rng: np.random.Generator, picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
     """Less ambient light where the surface lies behind what surrounds it, as between fingers. Linear colours."""
-    reach = (max(3, len(picture) // 16 | 1),) * 2
-    smooth, weight = depth, (depth > 0).astype(np.float32)
+    size = len(picture)
+    smooth = cv2.resize(cv2.merge([depth, (depth > 0).astype(np.float32)]), (size // 4, size // 4), interpolation=AREA)
     for _ in range(2):  # twice a box is near enough a smooth kernel
-        smooth, weight = cv2.blur(smooth, reach), cv2.blur(weight, reach)
-    behind = cv2.min(cv2.max((depth - smooth / np.maximum(weight, 1e-6)) / GAP, 0), 1)
-    behind[depth == 0] = 0
-    return picture * (1 - np.float32(rng.uniform(0.2, 0.7)) * behind)[..., None]
+        smooth = cv2.blur(smooth, (max(3, size // 64 | 1),) * 2)
+    around = cv2.resize(smooth[..., 0] / np.maximum(smooth[..., 1], 1e-6), (size, size))
+    behind = np.clip((depth - around) * np.float32(1 / GAP), 0, 1)
+    behind *= np.float32(rng.uniform(0.2, 0.7))
+    return picture * (1 - behind)[..., None]
 
 
 def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:

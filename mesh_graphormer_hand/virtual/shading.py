@@ -17,7 +17,7 @@ from ..render.raster import Raster, Settings, interpolate, rasterize
 from ..render.shade import Lights, Topology, sh_irradiance, vertex_normals
 
 CHUNK = {"cpu": 4}  # images at a time: few enough for a CPU's cache
-SHADOW_BIAS = 0.004  # m
+SHADOW_SIDE, SHADOW_BIAS = 128, 0.004  # px, m
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ def draw(
     cameras: Float[Tensor, "b 4"],
     lights: Lights,
     background: Float[Tensor, "b h w 3"],
-    shadow_side: int,
+    casters: tuple[Float[Tensor, "b w 3"], Int64[Tensor, "g 3"]] | None = None,
 ) -> Drawn:
     """Draw meshes (m, camera axes) into `background`, which is overwritten.
 
@@ -45,14 +45,15 @@ def draw(
         cameras: fx, fy, cx, cy in px.
         lights: one set an image.
         background: linear RGB.
-        shadow_side: of the shadow map, px; 0: no cast shadows.
+        casters: vertices and faces of the (coarser) meshes that cast shadows, None for no shadows.
     """
     b, height, width = background.shape[:3]
     out = Drawn(background, background.new_zeros(b, height, width), topology.parts.new_full((b, height, width), -1))
     step = CHUNK.get(vertices.device.type, b)
     for start in range(0, b, step):
         rows = slice(start, start + step)
-        lit = light_vertices(vertices[rows], topology, colours[rows], lights[rows], shadow_side)
+        shadows = casters and (casters[0][rows], casters[1])
+        lit = light_vertices(vertices[rows], topology, colours[rows], lights[rows], shadows)
         raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), Settings(cull="back"))
         _fill(out, rows, raster, topology, lit)
     return out
@@ -63,18 +64,18 @@ def light_vertices(
     topology: Topology,
     colours: Float[Tensor, "b v 4"],
     lights: Lights,
-    shadow_side: int,
+    casters: tuple[Float[Tensor, "b w 3"], Int64[Tensor, "g 3"]] | None = None,
 ) -> Float[Tensor, "b v 3"]:
     """Ambient + diffuse + Blinn-Phong light that leaves each vertex towards the camera."""
     normal = vertex_normals(vertices, topology)
     direction = lights.direction[:, None]
     towards = dot(normal, direction).clamp_min_(0)
     sun = lights.colour[:, None] * towards.sign()
-    if shadow_side:
+    if casters is not None:
         b, v = vertices.shape[:2]
         image = torch.arange(b, device=vertices.device).repeat_interleave(v)
         points = vertices.reshape(-1, 3)
-        seen = shadow(vertices, topology.faces, lights.direction, shadow_side, SHADOW_BIAS, points, image)
+        seen = shadow(*casters, lights.direction, SHADOW_SIDE, SHADOW_BIAS, points, image)
         sun = sun * seen.view(b, v, 1)
     half = unit(direction - unit(vertices))
     highlight = torch.exp2(dot(normal, half).clamp_min_(1e-4).log2_() * lights.shininess[:, None, None])

@@ -33,6 +33,7 @@ PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings
 class Surface:
     skin: SkinTensors  # 778 + v vertices
     topology: Topology  # of the drawn vertices: v of the hand, then forearm, sleeve, prop
+    casters: Int64[Tensor, "f 3"]  # coarser faces that cast shadows: over 778 vertices, then forearm, sleeve, prop
     size: int  # v
     rest: Float[Tensor, "v 3"]  # m
     wrist: Float[Tensor, "3"]  # m, at rest
@@ -55,7 +56,8 @@ class Surface:
         wrist = hand.joint_regressor[0] @ hand.v_template
         arrays = (mesh.vertices, wrist, palm, broad, fine, nail, gloss)
         tensors = (torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)
-        return cls(skin_tensors(hand, both), _topology(mesh), v, *tensors)
+        casters = torch.from_numpy(np.concatenate(_faces(hand.faces, NUM_VERTICES)))
+        return cls(skin_tensors(hand, both), _topology(mesh), casters, v, *tensors)
 
     def to(self, device: torch.device | str) -> Surface:
         """The surface on `device`."""
@@ -133,12 +135,16 @@ def _join(a: RenderMesh, b: RenderMesh) -> RenderMesh:
 
 
 def _topology(mesh: RenderMesh) -> Topology:
-    tube, rings = forearm.faces(), forearm.RINGS * forearm.AROUND
-    v = len(mesh.vertices)
-    blocks = [mesh.faces, tube + v, tube + v + rings, prop.faces() + v + 2 * rings]
+    blocks = _faces(mesh.faces, len(mesh.vertices))
     parts = np.repeat(np.arange(4), [len(b) for b in blocks])
-    total = v + 2 * rings + len(prop.SPHERE)
+    total = len(mesh.vertices) + 2 * forearm.RINGS * forearm.AROUND + len(prop.SPHERE)
     return Topology.build(torch.from_numpy(np.concatenate(blocks)), total, torch.from_numpy(parts))
+
+
+def _faces(hand: Int64[np.ndarray, "f 3"], v: int) -> list[np.ndarray]:
+    """Faces of each part, for a hand of `v` vertices with the others behind it."""
+    tube, rings = forearm.faces(), forearm.RINGS * forearm.AROUND
+    return [hand, tube + v, tube + v + rings, prop.faces() + v + 2 * rings]
 
 
 def _colours(mesh: RenderMesh) -> tuple[np.ndarray, ...]:
