@@ -125,7 +125,7 @@ def test_checkpointing_changes_nothing_but_memory():
     layer, g = encoder(), graph()
     x = torch.randn(2, 10, 5, dtype=torch.float64)
     gradients = []
-    for layer.checkpointing in (False, True):
+    for layer.gradient_checkpointing in (False, True):
         layer.zero_grad()
         layer(x, g).square().sum().backward()
         gradients.append({name: p.grad.clone() for name, p in layer.named_parameters()})
@@ -139,26 +139,14 @@ def test_dropout_acts_in_training_only():
     assert_close(layer(x, g), layer(x, g), atol=0, rtol=0)
 
 
-def test_keypoints_read_the_feature_under_their_peak():
-    """One sharp peak a map: the place is that cell's centre, the spread nearly nothing, the feature the cell's."""
-    head = KeypointHead([3, 4], channels=5, keypoints=2).double().eval()
-    branches = [torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, 4, 4, 4, dtype=torch.float64)]
-    mixed = []
-    head.mix.register_forward_hook(lambda module, inputs, output: mixed.append(output))
-    peaks = torch.full((2, 2, 8, 8), -100.0, dtype=torch.float64)
-    peaks[0, 0, 1, 6] = peaks[0, 1, 7, 0] = peaks[1, 0, 4, 4] = peaks[1, 1, 2, 3] = 100.0
-    head.maps.register_forward_hook(lambda module, inputs, output: peaks)
-    found = head(branches)
-    assert_close(found.uv[0], torch.tensor([[13 / 8 - 1, 3 / 8 - 1], [1 / 8 - 1, 15 / 8 - 1]]), check_dtype=False)
-    assert found.spread.max() < 2e-3
-    assert_close(found.features[1, 1], mixed[0][1, :, 2, 3], check_dtype=False, atol=1e-5, rtol=1e-5)
-
-
-def test_spread_of_an_undecided_keypoint_is_the_crops():
-    head = KeypointHead([2, 2], channels=4, keypoints=1)
-    with torch.no_grad():
-        head.maps.weight.zero_()
-    found = head([torch.randn(1, 2, 16, 16), torch.randn(1, 2, 8, 8)])
-    assert_close(found.uv, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
-    # variance of 16 equal cells over [-1, 1] is (1 - 1/256) / 3 along each axis
-    assert_close(found.spread, torch.full((1, 1, 1), math.sqrt(2 * (1 - 1 / 256) / 3)))
+def test_keypoint_head_adds_coarse_branches_up():
+    """Against the sum written out, at the resolution of the finest branch."""
+    head = KeypointHead([2, 3, 4], channels=5, keypoints=7).double().eval()
+    branches = [torch.randn(2, c, 16 // 2**i, 16 // 2**i, dtype=torch.float64) for i, c in enumerate((2, 3, 4))]
+    total = 0
+    for i, (lateral, branch) in enumerate(zip(head.laterals, branches, strict=True)):
+        total = total + lateral(branch).repeat_interleave(2**i, -1).repeat_interleave(2**i, -2)
+    maps, features = head(branches)
+    assert_close(features, head.mix(total))
+    assert_close(maps, head.maps(features))
+    assert maps.shape == (2, 7, 16, 16)

@@ -62,3 +62,22 @@ def _quarter(line: Float[Tensor, "*b n"], peak: Tensor) -> Float[Tensor, "*b"]:
 def inside_crop(joints_2d: Float[Tensor, "*b j 2"], crop_size: Float[Tensor, "*b"]) -> Bool[Tensor, "*b j"]:
     """Which keypoints (px) lie in the crop and so on its heat maps."""
     return ((joints_2d >= 0) & (joints_2d < crop_size[..., None, None])).all(-1)
+
+
+def expectation(
+    heatmaps: Float[Tensor, "*b j h w"],
+) -> tuple[Float[Tensor, "*b j h*w"], Float[Tensor, "*b j 2"], Float[Tensor, "*b j 1"]]:
+    """Read maps of logits as distributions over a square crop (soft-argmax), in float32 at least.
+
+    Returns:
+        The distributions over the cells, row by row; their means, in crop units [-1, 1]; their standard deviations.
+    """
+    height, width = heatmaps.shape[-2:]
+    share = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)).flatten(-2).softmax(-1)
+    y = (torch.arange(height, device=share.device, dtype=share.dtype) + 0.5) * (2 / height) - 1
+    x = (torch.arange(width, device=share.device, dtype=share.dtype) + 0.5) * (2 / width) - 1
+    cells = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).view(-1, 2)
+    moments = share @ torch.cat([cells, cells.square().sum(-1, keepdim=True)], -1)
+    mean = moments[..., :2]
+    variance = moments[..., 2:] - mean.square().sum(-1, keepdim=True)
+    return share, mean, variance.clamp_min(1e-6).sqrt()

@@ -1,11 +1,11 @@
-"""What a network must be, to be trained, evaluated, saved and demoed: a transformers PreTrainedModel over our contracts.
+"""What a network must be, to be trained, evaluated, saved and demoed: a transformers PreTrainedModel on our contracts.
 
 A plug-in file holds a dataclass `Config` (its options), a subclass of `HandModel` and
-`build(config: HandModelConfig, hand: Hand) -> HandModel`. One hub config serves them all: it names the plug-in, keeps the
-plug-in's options and the fingerprint of the hand that the network was made for.
+`build(config: HandModelConfig, hand: Hand) -> HandModel`. One hub config serves them all: it names the plug-in, keeps
+the plug-in's options and the fingerprint of the hand that the network was made for.
 
-Constants of the hand (template, regressor, adjacency) are non-persistent buffers: no licensed number is ever saved. As
-`from_pretrained` builds on the meta device and would leave them as garbage, they come from `constants` and are put back.
+Constants of the hand (template, regressor, adjacency) are non-persistent buffers: no licensed number is ever saved.
+`from_pretrained` builds on the meta device and would leave them as garbage: `constants` puts them back.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class HandModel(PreTrainedModel):
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
+    coarse: int = 195  # vertices of the coarse mesh that `vertices_coarse` is on
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
         """`hand`: the hand that `config.hand` names, where it is loaded already.

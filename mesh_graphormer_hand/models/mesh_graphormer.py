@@ -1,0 +1,257 @@
+"""Mesh Graphormer: image tokens and mesh queries through a transformer with graph convolutions, to a hand's mesh.
+
+Lin, Wang, Liu, "Mesh Graphormer", ICCV 2021. Written from the paper; with the published sizes (the defaults) its
+outputs equal the published implementation's. Deviations: parameters that the published network never uses are absent,
+every set of points is given relative to its own wrist, the image size, the trunk and the coarse mesh are free.
+
+    HRNet -> grid map and pooled feature
+    tokens = [21 joints | coarse vertices: template xyz + pooled feature] + [grid cells: linear(grid feature)]
+    three encoders of falling width, the last with graph convolutions on the vertex tokens -> xyz of joints, vertices
+    linear map over the vertex axis -> 778 vertices; joint regressor -> the joints that count; linear -> camera
+
+Published, 224 px, HRNet-W64: 168.8 M parameters here (the published file holds 44.9 M more that no forward pass reads),
+PA-MPJPE 6.3 mm on FreiHAND trained with FreiHAND's own images. Options that the published network does not have:
+`camera.rotation: learned` regresses the mesh in the hand's own frame and a rotation (6D, Zhou et al., CVPR 2019) into
+the camera. `keypoints: N` adds heat maps of the joints, whose expected places and features join the joint and vertex
+queries; `camera.source: heatmaps` then fits (s, t) to those places instead of regressing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..backbones.hrnet import VARIANTS, Head, HRNet
+from ..config import ConfigError, nearest, parse
+from ..contracts import HandInputs, HandPrediction
+from ..geometry.cameras import LearnedCamera
+from ..geometry.fitting import fit_weak_perspective
+from ..geometry.heatmaps import HeatmapCodec, expectation
+from ..geometry.rotations import rotation_6d_to_matrix
+from ..layers.encoder import MAX_TOKENS, Encoder, Graph
+from ..layers.graph import adjacency_edges
+from ..layers.keypoints import KeypointHead
+from ..mano.hand import Hand
+from ..mano.template import hand_template
+from ..skeleton import NUM_JOINTS, NUM_VERTICES, WRIST
+from .base import HandModel, HandModelConfig
+
+XYZ = 3
+SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
+NEIGHBOURHOOD = 0.02  # m: how far a joint's image features reach over the template's skin
+
+
+@dataclass
+class CameraConfig:
+    rotation: str = "identity"  # identity (mesh regressed in camera axes, as published) | learned
+    source: str = "tokens"  # of (s, tx, ty): tokens (regressed, as published) | heatmaps (fitted, needs keypoints)
+    hidden: int = 150
+    backend: str = "auto"  # of the projection: auto (PyTorch3D where it is installed) | pytorch3d | builtin
+
+
+@dataclass
+class Config:
+    backbone: str = "w64"  # w18_small | w18 | w32 | w40 | w64
+    head_planes: list[int] = field(default_factory=lambda: [32, 64, 128, 256])  # of the trunk's four branches
+    feature: int = 2048  # of the pooled feature
+    coarse: int = 195  # vertices of the coarse mesh
+    grid_tokens: bool = True
+    widths: list[int] = field(default_factory=lambda: [1024, 256, 64])  # of the encoders
+    outputs: list[int] = field(default_factory=lambda: [512, 128])  # of all encoders but the last, which gives xyz
+    layers: int = 4  # of each encoder
+    heads: int = 4
+    dropout: float = 0.1
+    graph: list[bool] = field(default_factory=lambda: [False, False, True])  # which encoders convolve over the mesh
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    keypoints: int = 0  # channels of the heat-map head, 0: none
+    keypoint_stride: int = 4  # 4 | 8
+    keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """What the image says of each joint."""
+
+    heatmaps: Float[Tensor, "b k h w"]  # logits
+    uv: Float[Tensor, "b k 2"]  # expected place, crop units in [-1, 1]
+    spread: Float[Tensor, "b k 1"]  # standard deviation of the place, crop units
+    features: Float[Tensor, "b k c"]  # expected feature under the heat map
+
+
+class MeshGraphormer(HandModel):
+    """The network; see the module."""
+
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
+        """
+        Raises:
+            ConfigError: options that do not fit together, or a hand that is not the config's.
+        """
+        self.options = options = check(parse(Config, config.options, where="model"))
+        super().__init__(config, hand)
+        extras = ("rotation",) * (options.camera.rotation == "learned") + ("heatmaps",) * bool(options.keypoints)
+        self.produces, self.coarse = PRODUCES + extras, options.coarse
+        self.backbone = HRNet(options.backbone, Head(tuple(options.head_planes), options.feature))
+        local = options.keypoints + XYZ if options.keypoints else 0  # feature, place, spread
+        token = XYZ + options.feature + local
+        if options.keypoints:
+            self.codec = HeatmapCodec(options.keypoint_sigma)
+            dims = self.backbone.dims[options.keypoint_stride // 8 :]
+            self.keypoint_head = KeypointHead(dims, options.keypoints, NUM_JOINTS)
+        if options.grid_tokens:
+            self.grid_embed = nn.Linear(self.backbone.grid_dim, token)
+        cells = (config.image_size // self.backbone.STRIDE) ** 2 if options.grid_tokens else 0
+        positions = max(MAX_TOKENS, len(self.queries) + cells)
+        shared = options.layers, options.heads, options.dropout
+        sizes = [token, *options.outputs, XYZ]
+        self.encoders = nn.ModuleList(
+            Encoder(sizes[i], width, sizes[i + 1], *shared, graph=options.graph[i], max_tokens=positions)
+            for i, width in enumerate(options.widths)
+        )
+        self.upsample = nn.Linear(options.coarse, NUM_VERTICES)
+        self.camera = CameraHead(NUM_JOINTS + options.coarse, options.camera)
+
+    def constants(self, hand: Hand) -> dict[str, Tensor]:
+        """Template queries, joint regressor, graph and joint neighbourhoods of the hand."""
+        template = hand_template(hand, self.options.coarse)
+        edges, weights = adjacency_edges(template.adjacency)
+        queries = torch.cat([template.joints, template.coarse_vertices])
+        distance = torch.cdist(queries, template.joints)
+        return {
+            "queries": queries,
+            "joint_regressor": template.joint_regressor,
+            "graph_edges": edges,
+            "graph_weights": weights,
+            "near_joints": torch.softmax(-0.5 * (distance / NEIGHBOURHOOD) ** 2, -1),
+            "fingerprint": torch.tensor(hand.fingerprint),
+        }
+
+    def forward(self, inputs: HandInputs) -> HandPrediction:
+        """Predict from `inputs.image`, whose sides are multiples of 32."""
+        points, camera, keypoints = self.regress(self.normalise(inputs.image))
+        return self.interpret(points, camera, keypoints, float(inputs.image.shape[-1]))
+
+    def regress(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b c"], Keypoints | None]:
+        """Normalised image -> raw xyz of "joints", "coarse" and "vertices", the camera head's output, the keypoints."""
+        features = self.backbone(image.contiguous(memory_format=torch.channels_last))
+        keypoints = None
+        if self.options.keypoints:
+            keypoints = read_keypoints(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]))
+        tokens = self.tokenize(features.pooled, features.grid, keypoints)
+        graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
+        for encoder in self.encoders:
+            tokens = encoder(tokens, graph)
+        xyz = tokens[:, : len(self.queries)]
+        joints, coarse = xyz[:, :NUM_JOINTS], xyz[:, NUM_JOINTS:]
+        vertices = self.upsample(coarse.transpose(1, 2)).transpose(1, 2)
+        return {"joints": joints, "coarse": coarse, "vertices": vertices}, self.camera(xyz), keypoints
+
+    def tokenize(
+        self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
+    ) -> Float[Tensor, "b n t"]:
+        """Joint and vertex queries, then the cells of the grid, row by row."""
+        size = len(pooled), len(self.queries)
+        parts = [self.queries.expand(*size, XYZ), pooled[:, None].expand(*size, pooled.shape[-1])]
+        if keypoints is not None:
+            local = torch.cat([keypoints.features, keypoints.uv, keypoints.spread], -1)
+            parts.append(self.near_joints @ local)
+        tokens = torch.cat([p.to(pooled.dtype) for p in parts], -1)
+        if self.options.grid_tokens:
+            tokens = torch.cat([tokens, self.grid_embed(rearrange(grid, "b g h w -> b (h w) g"))], 1)
+        return tokens
+
+    def interpret(
+        self, points: dict[str, Tensor], raw: Float[Tensor, "b c"], keypoints: Keypoints | None, side: float
+    ) -> HandPrediction:
+        """Raw outputs -> wrist-relative points in camera axes, 2D joints in px of a crop of `side` px (float32)."""
+        with torch.autocast(raw.device.type, enabled=False):
+            dtype = self.queries.dtype
+            points, raw = {name: value.to(dtype) for name, value in points.items()}, raw.to(dtype)
+            rotation = rotation_6d_to_matrix(raw[:, -6:]) if self.options.camera.rotation == "learned" else None
+            if rotation is not None:
+                points = {name: value @ rotation.transpose(-1, -2) for name, value in points.items()}
+            joints = self.joint_regressor @ points["vertices"]
+            wrist, token_wrist = (j[:, WRIST : WRIST + 1] for j in (joints, points["joints"]))
+            joints, joints_token = joints - wrist, points["joints"] - token_wrist
+            camera = raw[:, :3]
+            if self.options.camera.source == "heatmaps":
+                camera = fit_weak_perspective(joints, keypoints.uv, keypoints.spread[..., 0] ** -2)
+            view = LearnedCamera.from_weak_perspective(camera, backend=self.options.camera.backend)
+            return HandPrediction(
+                joints=joints,
+                joints_token=joints_token,
+                joints_2d=view.project_pixels(joints, side),
+                joints_token_2d=view.project_pixels(joints_token, side),
+                vertices=points["vertices"] - wrist,
+                vertices_coarse=points["coarse"] - wrist,
+                camera=camera,
+                rotation=rotation,
+                heatmaps=None if keypoints is None else keypoints.heatmaps,
+                hand=self.fingerprint.expand(len(raw)),
+            )
+
+
+PRODUCES = ("joints", "joints_token", "joints_2d", "joints_token_2d", "vertices", "vertices_coarse", "camera")
+
+
+def read_keypoints(heatmaps: Float[Tensor, "b k h w"], features: Float[Tensor, "b c h w"]) -> Keypoints:
+    """Read heat maps as distributions over the crop, in float32."""
+    with torch.autocast(features.device.type, enabled=False):
+        share, uv, spread = expectation(heatmaps)
+        return Keypoints(heatmaps, uv, spread, share @ features.to(share.dtype).flatten(2).transpose(1, 2))
+
+
+class CameraHead(nn.Module):
+    """All tokens' xyz -> what the config wants regressed: (s, tx, ty), then the six numbers of a rotation."""
+
+    def __init__(self, tokens: int, config: CameraConfig) -> None:
+        super().__init__()
+        start = [SCALE_INIT, 0.0, 0.0] if config.source == "tokens" else []
+        start += [1.0, 0.0, 0.0, 0.0, 1.0, 0.0] if config.rotation == "learned" else []
+        self.active = bool(start)
+        if self.active:
+            self.reduce = nn.Linear(XYZ, 1)
+            self.hidden = nn.Linear(tokens, config.hidden)
+            self.out = nn.Linear(config.hidden, len(start))
+            with torch.no_grad():
+                self.out.bias.copy_(torch.tensor(start))
+
+    def forward(self, xyz: Float[Tensor, "b n 3"]) -> Float[Tensor, "b c"]:
+        return self.out(self.hidden(self.reduce(xyz)[..., 0])) if self.active else xyz.new_zeros(len(xyz), 0)
+
+
+def check(options: Config) -> Config:
+    """The options, if they fit together.
+
+    Raises:
+        ConfigError: naming the option and its choices.
+    """
+    choices = {
+        "backbone": (options.backbone, tuple(VARIANTS)),
+        "camera.rotation": (options.camera.rotation, ("identity", "learned")),
+        "camera.source": (options.camera.source, ("tokens", "heatmaps")),
+        "camera.backend": (options.camera.backend, ("auto", "pytorch3d", "builtin")),
+        "keypoint_stride": (options.keypoint_stride, (4, 8)),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ConfigError(f"model.{key} is {value!r}{nearest(str(value), [str(k) for k in known])} ({known})")
+    if len(options.head_planes) != 4:
+        raise ConfigError(f"model.head_planes: a number for each of the four branches, not {options.head_planes}")
+    if not len(options.widths) == len(options.graph) == len(options.outputs) + 1:
+        raise ConfigError("model.widths and model.graph name every encoder, model.outputs every encoder but the last")
+    if options.camera.source == "heatmaps" and not options.keypoints:
+        raise ConfigError("model.camera.source=heatmaps needs heat maps: set model.keypoints to their head's channels")
+    return options
+
+
+def build(config: HandModelConfig, hand: Hand) -> MeshGraphormer:
+    """The network with fresh weights."""
+    return MeshGraphormer(config, hand)
