@@ -280,6 +280,7 @@ class Trainer:
         results = {}
         with self.ema.applied_to(self.module) if self.ema else nullcontext():
             for name, dataset in self.tests.items():
+                logger.info("step %d: evaluating on %s ...", self.step, name)
                 results[name] = self._score(dataset)
                 board.add(self.step, results[name]["model"], f"test/{name}/")
                 text = ", ".join(f"{k} {v:.4g}" for k, v in results[name]["model"].items())
