@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import config as configs
+from . import paths
 from .config import ConfigError, Experiment
 
 if TYPE_CHECKING:
@@ -164,6 +165,21 @@ def is_model(path: str | Path) -> bool:
         return "options" in json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def find_model(path: str | Path) -> Path:
+    """The saved model that `path` names: a folder of save_pretrained, a run, a run's name, or shipped weights.
+
+    Raises:
+        ConfigError: there is none; the message lists the shipped ones.
+    """
+    for base in (Path(path), Path("runs") / path, paths.WEIGHTS / path):
+        for folder in (base / "model", base):
+            if is_model(folder):
+                return folder
+    shipped = sorted(p.name for p in paths.WEIGHTS.glob("*/") if is_model(p))
+    hint = configs.nearest(str(path), shipped)
+    raise ConfigError(f"no model in {path}, runs/{path} or the shipped weights ({', '.join(shipped) or 'none'}){hint}")
 
 
 def check(experiment: Experiment) -> None:

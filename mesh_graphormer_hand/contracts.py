@@ -5,7 +5,8 @@ dimensions, so one class serves a single sample and a batch. All hands are RIGHT
 is loaded and mirrored back by the predictor. Joints stand in MANO / FreiHAND order (see `skeleton`), relative to the
 wrist where a comment says so.
 
-Pixels of a crop are measured from its top-left CORNER: the centre of pixel (row, column) lies at (column + .5, row + .5).
+Pixels of a crop are measured from its top-left CORNER: the centre of pixel (row, column) lies at (column + .5,
+row + .5).
 
 `hand` fields hold the fingerprint (see `mano.hand`) of the hand that vertices and model joints belong to, 0 where there
 is none; two arrays of 778 vertices with different fingerprints are never compared.
@@ -98,7 +99,7 @@ def _cat(name: str, values: list[Any]) -> Any:
 class HandInputs(Record):
     """What a model may look at, never a label. None: no sample of the batch has this modality.
 
-    With several cameras every field gains a view axis after the batch dimensions and `view_valid` says which views count.
+    With several cameras every field gains a view axis after the batch dimensions; `view_valid` says which views count.
     """
 
     image: Float[Tensor, "*b 3 h w"] | None = None  # RGB in [0, 1]; models normalise it themselves
@@ -112,7 +113,7 @@ class HandInputs(Record):
 
 @dataclass(frozen=True)
 class HandTargets(Record):
-    """What a sample knows about itself. A missing label is zeros with a False mask, or None for a whole batch without it."""
+    """What a sample knows about itself. A missing label is zeros and a False mask; None: no sample has it."""
 
     joints: Float[Tensor, "*b 21 3"] | None = None  # m, wrist-relative, camera axes
     joints_valid: Bool[Tensor, "*b 21"] | None = None

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from . import assembly, paths
-from .config import ConfigError, nearest
+from . import assembly
+from .config import ConfigError
 from .contracts import HandInputs, HandPrediction
 from .data.images import DataError, cut_crop, read_image, to_tensor
 from .geometry.crops import (
@@ -85,7 +85,7 @@ class HandPredictor:
         Raises:
             ConfigError: no model there, or its plug-in or hand is not on this machine.
         """
-        model = assembly.load_model(find_model(path or DEFAULT_WEIGHTS))
+        model = assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS))
         return cls(model, device=device)
 
     @torch.inference_mode()
@@ -173,21 +173,6 @@ class HandPredictor:
         if prediction.confidence is not None:
             result = replace(result, confidence=float(prediction.confidence.mean()))
         return result
-
-
-def find_model(path: str | Path) -> Path:
-    """The saved model that `path` names: a folder of save_pretrained, a run, a run's name, or shipped weights.
-
-    Raises:
-        ConfigError: there is none; the message lists the shipped ones.
-    """
-    for base in (Path(path), Path("runs") / path, paths.WEIGHTS / path):
-        for folder in (base / "model", base):
-            if assembly.is_model(folder):
-                return folder
-    shipped = sorted(p.name for p in paths.WEIGHTS.glob("*/") if assembly.is_model(p))
-    hint = nearest(str(path), shipped)
-    raise ConfigError(f"no model in {path}, runs/{path} or the shipped weights ({', '.join(shipped) or 'none'}){hint}")
 
 
 def default_intrinsics(width: int, height: int) -> Float[np.ndarray, "3 3"]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as configs
-from .. import paths
 from . import console
 
 DEFAULT = "graphormer_lite"
@@ -38,13 +37,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate as the command line says; see the module's docstring."""
-    folder = find_model(arguments.run)
+    from .. import assembly  # imports no torch yet
+
+    folder = assembly.find_model(arguments.run)
     sections = test_sections(folder, arguments.data, arguments.root, arguments.options)
     console.log_to_terminal()
 
     import torch  # after the arguments, so that their mistakes are told at once
 
-    from .. import assembly
     from ..engine import train
     from ..engine.evaluate import MeanPose, evaluate
     from ..engine.loader import worker_count
@@ -73,21 +73,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     train.write_json(path, {"model": str(folder), "samples": arguments.samples, "data": sections, "test": results})
     print(path)
     return 0
-
-
-def find_model(run: str) -> Path:
-    """The saved model that RUN names.
-
-    Raises:
-        ConfigError: there is none; the message lists the shipped ones.
-    """
-    for base in (Path(run), Path("runs") / run, paths.WEIGHTS / run):
-        for folder in (base / "model", base):
-            if (folder / "config.json").is_file():
-                return folder
-    shipped = sorted(p.name for p in paths.WEIGHTS.glob("*/") if (p / "config.json").is_file())
-    hint = configs.nearest(run, shipped)
-    raise configs.ConfigError(f"no model in {run}, runs/{run} or the shipped weights ({', '.join(shipped)}){hint}")
 
 
 def model_config(folder: Path) -> dict[str, Any]:

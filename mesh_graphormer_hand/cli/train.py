@@ -40,6 +40,8 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
     accelerator = train.make_accelerator(experiment)
     if accelerator.is_main_process:
         prepare_folder(folder, fresh)
+    else:
+        console.only_warnings()
     accelerator.wait_for_everyone()
     hand = assembly.load_hand(experiment)
     parts = accelerator.num_processes * experiment.train.accumulate
@@ -48,7 +50,7 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
     tests = assembly.build_tests(experiment, hand)
     torch.manual_seed(experiment.train.seed)
     model = assembly.build_model(experiment, hand)
-    template = hand_template(hand)
+    template = hand_template(hand, model.coarse)
     train.fit(
         model,
         stream,
