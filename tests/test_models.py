@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -23,7 +24,6 @@ TINY = {
         TRUNK | ENCODERS,
         TRUNK | ENCODERS | {"camera": {"rotation": "learned"}, "grid_tokens": False, "graph": [True, False, True]},
         TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}},
-        TRUNK | ENCODERS | {"keypoints": 8, "camera": {"source": "heatmaps", "rotation": "learned"}},
     ],
     "simple_baseline": [{"channels": 32}],
     "hand_seg_net": [{"convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}],
@@ -124,6 +124,15 @@ def test_autocast_leaves_numbers_in_metres_and_pixels_in_float32(name, options, 
     for field in {"joints", "joints_token", "joints_2d", "vertices", "vertices_coarse", "camera"} & set(found):
         assert found[field].dtype == torch.float32
     assert all(value.isfinite().all() for value in found.values())
+
+
+@every_model
+def test_nothing_stays_behind_on_the_host(name, options, hand, monkeypatch):
+    """The meta device stands in for a GPU: most operations that mix it with a forgotten CPU tensor raise."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which the meta device has not
+    model = build(name, options, hand).to("meta")
+    found = outputs(model(photos().to("meta")))
+    assert all(value.device.type == "meta" for value in found.values())
 
 
 @every_model
