@@ -64,6 +64,29 @@ def assert_equal_runs(a: Path, b: Path) -> None:
             assert torch.equal(value, second.tensors[group][name]), f"{group}: {name}"
 
 
+def toy_command(tmp_path: Path, *arguments: str, launch: list[str] | None = None) -> list[str]:
+    """The command line that trains the toy as a program of its own, into `tmp_path`."""
+    config = copy.deepcopy(CONFIG)
+    config["train"] |= {"output": str(tmp_path), "steps": 150, "checkpoint_every": 20}
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
+    program = str(Path(__file__).with_name("toy_train.py"))
+    return [sys.executable, *(launch or []), program, str(tmp_path / "toy.yaml"), *arguments]
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def group_lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Hooked:
     """A stream that calls `hook` before it gives batch `at`."""
 
@@ -122,18 +145,16 @@ def test_a_torn_checkpoint_costs_steps_not_exactness(tmp_path, caplog):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """As a program with a worker process, killed with SIGKILL at no particular moment; against none."""
-    raw = copy.deepcopy(CONFIG)
-    raw["train"] |= {"output": str(tmp_path), "steps": 150, "checkpoint_every": 20}
-    config = tmp_path / "toy.yaml"
-    config.write_text(yaml.safe_dump(raw))
-    command = [sys.executable, str(Path(__file__).with_name("toy_train.py")), str(config), "data.test={}"]
+    command = toy_command(tmp_path, "data.test={}")
     with (tmp_path / "log").open("w") as log:
-        killed = subprocess.Popen([*command, "data.workers=1", "train.name=cut"], stdout=log, stderr=log)
-        deadline = time.monotonic() + 120
-        while not checkpoint.paths(tmp_path / "cut") and time.monotonic() < deadline and killed.poll() is None:
-            time.sleep(0.02)
+        killed = subprocess.Popen(
+            [*command, "data.workers=1", "train.name=cut"], stdout=log, stderr=log, start_new_session=True
+        )
+        wait_for(lambda: checkpoint.paths(tmp_path / "cut") or killed.poll() is not None)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
+    wait_for(lambda: not group_lives(killed.pid), seconds=20)
+    assert not group_lives(killed.pid), "workers outlive the training process"
     assert killed.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
     for name, workers in (("cut", 1), ("whole", 0)):
         done = subprocess.run(
@@ -143,6 +164,43 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         assert done.stdout.splitlines()[-1] == str(tmp_path / name)
         assert ("going on from" in done.stderr) == (name == "cut")
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_stops_cleanly(tmp_path, number):
+    """Ctrl-C in a terminal reaches the workers too: they leave it to the training process."""
+    log = (tmp_path / "log").open("w")
+    command = toy_command(tmp_path, "data.workers=2", "train.steps=100000", "train.name=cut", "data.test={}")
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    wait_for(lambda: checkpoint.paths(tmp_path / "cut") or process.poll() is not None)
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == 0, (tmp_path / "log").read_text()
+    text = (tmp_path / "log").read_text()
+    assert "Traceback" not in text and "the same command goes on from there" in text
+    step = int(text.partition("stopped at step ")[2].split()[0])
+    assert checkpoint.latest(tmp_path / "cut").step == step
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_two_parts(tmp_path):
+    """DDP on the CPU (gloo): the same data, the same weights, one set of files."""
+    options = ["train.steps=4", "train.batch_size=8", "model.norm=false", "model.dropout=0"]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command = toy_command(tmp_path, *options, "train.name=two", launch=launch)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    two = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr
+    one = subprocess.run(
+        toy_command(tmp_path, *options, "train.name=one", "train.accumulate=2"), capture_output=True, text=True
+    )
+    assert one.returncode == 0, one.stderr
+    assert two.stdout.splitlines() == [str(tmp_path / "two")], "only one of the processes prints"
+    first, second = (checkpoint.latest(tmp_path / name).tensors["model"] for name in ("one", "two"))
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-7)
+    scores = [json.loads((tmp_path / name / "metrics.json").read_text())["test"]["toy"] for name in ("one", "two")]
+    assert scores[0]["model"] == pytest.approx(scores[1]["model"], rel=1e-4)
 
 
 def test_finished_run_says_so_and_more_steps_go_on(tmp_path, caplog):

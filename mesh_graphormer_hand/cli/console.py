@@ -46,3 +46,8 @@ def log_to_terminal() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger(PACKAGE).setLevel(logging.INFO)
+
+
+def only_warnings() -> None:
+    """Leave progress to another process."""
+    logging.getLogger(PACKAGE).setLevel(logging.WARNING)

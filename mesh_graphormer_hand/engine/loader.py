@@ -7,8 +7,10 @@ threads should not be forked. They render with one thread each, and leave Ctrl-C
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +22,13 @@ from .memory import keep_freed_memory
 
 PREFETCH = 2  # batches that every worker keeps ready
 PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
+
+
+REMEDY = "If memory is short: fewer data.workers (0: none), or more shared memory (docker run --shm-size=8g)."
+
+
+class WorkerError(RuntimeError):
+    """A process that prepares batches died."""
 
 
 class Batches(Protocol):
@@ -56,7 +65,11 @@ class Chunks:
 
 
 def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
-    """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: here)."""
+    """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: here).
+
+    Raises:
+        WorkerError: a process died. What a data set raises in one is raised here.
+    """
     options: dict[str, Any] = {}
     workers = min(workers, len(indices))
     if workers > 0:
@@ -65,8 +78,13 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
         options = {"multiprocessing_context": context, "worker_init_fn": _start_worker, "prefetch_factor": PREFETCH}
     pin = device.type == "cuda"
     loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=pin, **options)
-    for batch in loader:
-        yield batch.to(device)
+    try:
+        for batch in loader:
+            yield batch.to(device)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(f"{' '.join(str(error).split())} {REMEDY}") from error
 
 
 def worker_count(asked: int) -> int:
@@ -87,3 +105,10 @@ def _start_worker(worker: int) -> None:
     keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Torch's own watch looks at the fork server, which waits for its workers: killed, training would leave both."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
