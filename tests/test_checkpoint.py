@@ -65,8 +65,7 @@ def flip(path):
 def test_a_torn_one_is_named_and_the_one_before_it_used(run, caplog, name, damage):
     damage(run / "step_000010" / name)
     assert checkpoint.latest(run).step == 5
-    assert f"step_000010/{name}" in caplog.text or "step_000010" in caplog.text
-    assert checkpoint.latest_state(run) is not None
+    assert "broken checkpoint" in caplog.text and "step_000010" in caplog.text
 
 
 def test_all_torn_is_an_error_not_a_fresh_start(run):

@@ -117,18 +117,6 @@ def latest(root: Path) -> Checkpoint | None:
     return None
 
 
-def latest_state(root: Path) -> dict[str, Any] | None:
-    """state.json of the newest checkpoint whose manifest and state agree, without reading any weights."""
-    for path in reversed(paths(root)):
-        try:
-            entry = _manifest(path)["state.json"]
-            _check_file(path, "state.json", entry)
-            return _read_json(path / "state.json")
-        except (CheckpointError, KeyError):
-            continue
-    return None
-
-
 def paths(root: Path) -> list[Path]:
     """The checkpoint folders under `root`, oldest first."""
     found = [p for p in root.glob("step_*") if p.is_dir() and STEP.fullmatch(p.name)]
