@@ -205,3 +205,16 @@ def test_a_misspelt_key_of_a_saved_config_is_refused_with_the_nearest(hand, tmp_
         HandModelConfig.from_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'image_size'"):
         HandModelConfig(image_sise=3)
+
+
+def test_another_coarse_mesh_of_the_same_hand_is_told(hand, tmp_path, caplog):
+    """A dropped-in mano_downsampling.npz changes the mesh under a trained network, but not the hand."""
+    model = build("mesh_graphormer", TINY["mesh_graphormer"][0], hand)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert len(config["mesh"]) == 16
+    assembly.load_model(tmp_path)
+    assert "coarse mesh" not in caplog.text
+    (tmp_path / "config.json").write_text(json.dumps(config | {"mesh": "0" * 16}))
+    assembly.load_model(tmp_path)
+    assert "trained on the coarse mesh 0000000000000000" in caplog.text

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.alignment import procrustes
+from ..mano.hand import fingerprint_to_hex
 from ..skeleton import WRIST
 
 MM_PER_M = 1000.0
@@ -207,7 +208,7 @@ def _check_hands(
 
 def fingerprint_name(fingerprint: int) -> str:
     """A fingerprint as the 16 hexadecimal digits that people see."""
-    return f"{fingerprint & 0xFFFF_FFFF_FFFF_FFFF:016x}" if fingerprint else "0 (no parametric hand)"
+    return fingerprint_to_hex(fingerprint) if fingerprint else "0 (no parametric hand)"
 
 
 def _device(prediction: HandPrediction) -> str:

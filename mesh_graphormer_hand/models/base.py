@@ -11,6 +11,7 @@ Constants of the hand (template, regressor, adjacency) are non-persistent buffer
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any, Self, no_type_check
 
@@ -23,6 +24,8 @@ from ..config import ConfigError, nearest
 from ..contracts import HandBatch, HandInputs, HandPrediction
 from ..mano import hand as hands
 from ..mano.hand import Hand
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Keys of the hub's own base class that are no dataclass fields of it.
@@ -43,9 +46,10 @@ class HandModelConfig(PretrainedConfig):
     options: dict | None = None  # of the plug-in's Config; parsed by the plug-in
     image_size: int = 224  # px, the side of the crops that the model was trained on
     hand: str = ""  # fingerprint of the hand that it was made for, as 16 hexadecimal digits
+    mesh: str = ""  # the same of the hand's coarse mesh, for models that work on one
 
     def __post_init__(self, **kwargs: Any) -> None:
-        own = ["name", "options", "image_size", "hand"]
+        own = ["name", "options", "image_size", "hand", "mesh"]
         known = {f.name for f in dataclasses.fields(self)} | _HUB_KEYS
         for key in kwargs:
             if key not in known and not key.startswith("_"):
@@ -79,12 +83,25 @@ class HandModel(PreTrainedModel):
         if config.hand and config.hand != hand.fingerprint_hex:
             raise ConfigError(f"the model was made for the hand {config.hand}, not for {hand.fingerprint_hex}")
         config.hand = hand.fingerprint_hex
+        mesh = self.coarse_mesh(hand)
+        if config.mesh and config.mesh != mesh:
+            logger.warning(
+                "the model was trained on the coarse mesh %s of this hand, here it is %s, and its answers will be off: "
+                "was mano_assets/mano_downsampling.npz put in or taken out since?",
+                config.mesh,
+                mesh,
+            )
+        config.mesh = config.mesh or mesh
         for name, value in (self._image_statistics() | self.constants(hand)).items():
             self.register_buffer(name, value, persistent=False)
 
     def constants(self, hand: Hand) -> dict[str, Tensor]:
         """The hand's numbers that this network uses, by buffer name; none by default."""
         return {}
+
+    def coarse_mesh(self, hand: Hand) -> str:
+        """The fingerprint of the coarse mesh that this network works on, none by default."""
+        return ""
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict for a batch of crops."""

@@ -35,7 +35,7 @@ from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
 from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
-from ..mano.hand import Hand
+from ..mano.hand import Hand, fingerprint_to_hex
 from ..mano.template import hand_template
 from ..skeleton import NUM_JOINTS, NUM_VERTICES, WRIST
 from .base import HandModel, HandModelConfig
@@ -130,6 +130,10 @@ class MeshGraphormer(HandModel):
             "near_joints": torch.softmax(-0.5 * (distance / NEIGHBOURHOOD) ** 2, -1),
             "fingerprint": torch.tensor(hand.fingerprint),
         }
+
+    def coarse_mesh(self, hand: Hand) -> str:
+        """The fingerprint of the coarse mesh, as 16 hexadecimal digits."""
+        return fingerprint_to_hex(hand_template(hand, self.options.coarse).coarse_fingerprint)
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, whose sides are multiples of 32."""
