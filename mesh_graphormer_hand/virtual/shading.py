@@ -34,7 +34,7 @@ def draw(
     cameras: Float[Tensor, "b 4"],
     lights: Lights,
     background: Float[Tensor, "b h w 3"],
-    casters: tuple[Float[Tensor, "b w 3"], Int64[Tensor, "g 3"]] | None = None,
+    casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
 ) -> Drawn:
     """Draw meshes (m, camera axes) into `background`, which is overwritten.
 
@@ -64,7 +64,7 @@ def light_vertices(
     topology: Topology,
     colours: Float[Tensor, "b v 4"],
     lights: Lights,
-    casters: tuple[Float[Tensor, "b w 3"], Int64[Tensor, "g 3"]] | None = None,
+    casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
 ) -> Float[Tensor, "b v 3"]:
     """Ambient + diffuse + Blinn-Phong light that leaves each vertex towards the camera."""
     normal = vertex_normals(vertices, topology)
