@@ -1,0 +1,156 @@
+"""What a layout of files is, and the encoding that layouts share.
+
+A block of samples becomes files that are final at once, and one part. The parts of a group of blocks are put together
+(a tar, JSON files for all samples) when the last of them is there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import BinaryIO, Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from torch import Tensor
+
+from ...contracts import HandBatch
+from ...mano.hand import fingerprint_to_hex
+
+DEPTH_UNIT = 1e-4  # m of one step in a 16-bit depth image, which so reaches to 6.5 m
+PNG_LEVEL = 2  # of compression: higher ones save a few per cent and take twice the time
+PICTURES = ("mask", "depth")  # labels that become images of their own
+DIGITS = {"px": 5, "m": 8, "rad": 8}  # decimals in JSON: float32 knows no more of a crop's pixel or of an arm's length
+
+
+class WriteError(RuntimeError):
+    """Files that cannot be written; the message names the path, the cause and what stays."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are stored. `quality` is JPEG's, 1 to 100; `lossless`: PNG instead."""
+
+    quality: int = 95
+    lossless: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of the picture's file name, without a dot."""
+        return "png" if self.lossless else "jpg"
+
+    def encode(self, bgr: UInt8[np.ndarray, "h w 3"]) -> bytes:
+        """The picture's file."""
+        return png(bgr) if self.lossless else jpeg(bgr, self.quality)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The files of some samples, by their path in the folder, and what is kept until their group is complete."""
+
+    files: dict[str, bytes]
+    part: bytes
+
+
+class Layout(Protocol):
+    """One way to lay samples out as files.
+
+    `span`: blocks whose parts make one group, 0: all blocks of the job. `about`: a line for the folder's card.
+    """
+
+    span: int
+    about: str
+
+    def encode(self, batch: HandBatch, indices: list[int]) -> Block:
+        """The files of the samples `indices`, which are the rows of `batch`."""
+        ...
+
+    def outputs(self, group: int) -> list[str]:
+        """Paths of the files that the parts of a group make."""
+        ...
+
+    def assemble(self, parts: Iterable[bytes], sinks: list[BinaryIO]) -> None:
+        """Write the outputs of one group from its parts, in order, one at a time in memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A batch as numpy arrays, ready to be encoded."""
+
+    images: UInt8[np.ndarray, "b h w 3"]  # BGR
+    mask: UInt8[np.ndarray, "b h w"]  # 0 or 255
+    depth: UInt16[np.ndarray, "b h w"]  # in steps of DEPTH_UNIT
+    labels: dict[str, np.ndarray]  # every other field of HandTargets, and `intrinsics`
+    keys: list[str]
+
+    @classmethod
+    def of(cls, batch: HandBatch) -> Samples:
+        """Every label of a batch that has images, masks, depth and intrinsics."""
+        targets = batch.targets
+        images = (batch.inputs.image * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        depth = (targets.depth.double() / DEPTH_UNIT).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
+        known = {f.name: getattr(targets, f.name) for f in fields(targets) if f.name not in PICTURES}
+        labels = {name: value.cpu().numpy() for name, value in known.items() if isinstance(value, Tensor)}
+        labels["intrinsics"] = batch.inputs.intrinsics.cpu().numpy()
+        return cls(images[..., ::-1], targets.mask.cpu().numpy().astype(np.uint8) * 255, depth, labels, batch.keys)
+
+    def arrays(self, k: int) -> dict[str, np.ndarray]:
+        """The labels of one sample, under the names, units and frames of HandTargets."""
+        return {name: np.asarray(value[k]) for name, value in self.labels.items()}
+
+    def photo_labels(self, k: int) -> dict[str, object]:
+        """What the data set `folder` reads about a hand."""
+        row = self.arrays(k)
+        return {
+            "keypoints_px": numbers(row["joints_2d"], "px"),
+            "joints_m": numbers(row["joints"].astype(np.float64) + row["root"], "m"),
+            "K": numbers(row["intrinsics"], "px"),
+            "handedness": "left" if row["is_left"] else "right",
+        }
+
+    def readable(self, k: int) -> dict[str, object]:
+        """`photo_labels`, and the rest of the labels but the mesh."""
+        row = self.arrays(k)
+        return {
+            "key": self.keys[k],
+            **self.photo_labels(k),
+            "visible": row["joints_visible"].tolist(),
+            "pose": numbers(row["pose"], "rad"),
+            "shape": numbers(row["shape"], "rad"),
+            "hand": fingerprint_to_hex(int(row["hand"])),
+        }
+
+
+def numbers(values: np.ndarray, unit: str) -> list:
+    """Nested lists for JSON, with as many decimals as the unit deserves."""
+    return np.round(values.astype(np.float64), DIGITS[unit]).tolist()
+
+
+def to_json(value: object) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """An uncompressed .npz file, which carries no time."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def jpeg(image: np.ndarray, quality: int) -> bytes:
+    """A JPEG file of a BGR or grey image."""
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of a BGR, grey or 16-bit grey image."""
+    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+
+
+def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+    return cv2.imencode(suffix, np.ascontiguousarray(image), options)[1].tobytes()

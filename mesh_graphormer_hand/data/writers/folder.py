@@ -1,0 +1,61 @@
+"""A plain folder with one JSON file, as the data set `folder` reads it (docs/your_own_photos.md).
+
+keypoints.json                  21 joints in pixels and metres, camera and side of every picture's hand
+images/0000/00000000.jpg        10,000 in each subfolder
+masks/0000/00000000.png         0 or 255            depth/0000/00000000.png  16 bit, steps of 0.1 mm
+labels/0000/00000000.npz        all of HandTargets in float32, and `intrinsics`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ...contracts import HandBatch
+from ...mano.hand import Hand
+from .base import Block, Encoding, Layout, Samples, npz, png, to_json
+
+SUBFOLDER = 10_000  # samples
+
+
+@dataclass(frozen=True)
+class Folder(Layout):
+    """Part: the block's entries of the JSON file, without the braces."""
+
+    encoding: Encoding
+    span: int = 0
+    about: str = (
+        "`keypoints.json` for the data set `folder`, `images/`, `masks/` (0 or 255), `depth/` (16 bit, steps of "
+        "0.1 mm), `labels/` (every label, float32)"
+    )
+
+    def encode(self, batch: HandBatch, indices: list[int]) -> Block:
+        """See `Layout`."""
+        samples, files, entries = Samples.of(batch), {}, []
+        for k, index in enumerate(indices):
+            name = f"{index // SUBFOLDER:04d}/{index:08d}"
+            image = f"images/{name}.{self.encoding.suffix}"
+            files[image] = self.encoding.encode(samples.images[k])
+            files[f"masks/{name}.png"] = png(samples.mask[k])
+            files[f"depth/{name}.png"] = png(samples.depth[k])
+            files[f"labels/{name}.npz"] = npz(samples.arrays(k))
+            entries.append(f"{to_json(image)}:[{to_json(samples.photo_labels(k))}]")
+        return Block(files, ",\n".join(entries).encode())
+
+    def outputs(self, group: int) -> list[str]:
+        """See `Layout`."""
+        return ["keypoints.json"]
+
+    def assemble(self, parts: Iterable[bytes], sinks: list[BinaryIO]) -> None:
+        """See `Layout`."""
+        before = b"{"
+        for part in parts:
+            sinks[0].write(before + part)
+            before = b",\n"
+        sinks[0].write(b"}\n")
+
+
+def build(encoding: Encoding, split: str, hand: Hand) -> Folder:
+    """The layout; every split has the same names."""
+    return Folder(encoding)

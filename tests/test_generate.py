@@ -1,0 +1,413 @@
+"""hand-generate: the same bytes whatever was killed or shared, layouts that others read, one line for a mistake."""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mesh_graphormer_hand.cli import generate
+from mesh_graphormer_hand.cli.generate import shard_of, worker_count
+from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.data.datasets import folder as folder_data
+from mesh_graphormer_hand.data.writers import base, job, webdataset
+from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano.layer import ManoLayer
+from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.generator import VirtualHands
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYOUTS = generate.LAYOUTS
+COUNT, SIZE = 40, 48  # three blocks, the last one not full
+COMMON = ["--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0", "--hand", "open"]
+
+
+def remember(render):
+    """`VirtualHands.render` that renders a block once for all tests."""
+    known = {}
+
+    def again(self, indices, device="cpu", image_size=224):
+        key = repr(self.config), tuple(indices), image_size
+        if key not in known:
+            known[key] = render(self, indices, device, image_size)
+        return known[key]
+
+    return again
+
+
+QUICK = remember(VirtualHands.render)
+
+
+@pytest.fixture(autouse=True)
+def small_and_quick(monkeypatch):
+    """Two blocks a tar, no block rendered twice (but for the fixtures `whole` and `truth`), no launcher."""
+    monkeypatch.setattr(VirtualHands, "render", QUICK)
+    monkeypatch.setattr(webdataset, "SPAN", 2)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(out, *arguments: str) -> int:
+    return generate.main(["virtual", "--out", str(out), *COMMON, *arguments])
+
+
+def tree(*folders: Path) -> dict[str, bytes]:
+    """Every file, by its path; what is in two folders is equal in both."""
+    found = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                name, content = str(path.relative_to(folder)), path.read_bytes()
+                assert found.setdefault(name, content) == content, name
+    return found
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """What the files should say."""
+    return VirtualHands(VirtualConfig(count=COUNT), hands.load("open")).render(list(range(COUNT)), image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, Path]:
+    """One uninterrupted run of each layout."""
+    root, span = tmp_path_factory.mktemp("whole"), webdataset.SPAN
+    webdataset.SPAN = 2
+    for layout in LAYOUTS:
+        assert run(root / layout, "--layout", layout) == 0
+    webdataset.SPAN = span
+    return {layout: root / layout for layout in LAYOUTS}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may catch it."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ended_between_any_two_files(whole, tmp_path, monkeypatch, layout):
+    """Every place where a file gets its name, before and after: what goes on from there ends with equal bytes."""
+    move, steps = job._move, len(tree(whole[layout])) + 3
+    places = (
+        range(steps)
+        if layout == "webdataset"
+        else [*range(3), *random.Random(1).sample(range(steps), 3), *range(steps - 4, steps)]
+    )
+    for place in places:
+        for after in (False, True):
+            calls = iter(range(10**6))
+
+            def stop(source, path, place=place, after=after, calls=calls):
+                if (here := next(calls)) == place and not after:
+                    raise Killed
+                move(source, path)
+                if here == place:
+                    raise Killed
+
+            out = tmp_path / f"{place}{after}"
+            with monkeypatch.context() as patch, pytest.raises(Killed):
+                patch.setattr(job, "_move", stop)
+                patch.setattr(job.Job, "close", lambda self: self._lock.close())  # who is killed does not tidy up
+                run(out, "--layout", layout)
+            assert run(out, "--layout", layout) == 0
+            assert tree(out) == tree(whole[layout])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_at_random_moments(whole, tmp_path, layout):
+    """SIGKILL, again and again, until a run gets through."""
+    context, rng, killed = multiprocessing.get_context("fork"), random.Random(2), 0
+    for wait in [*(rng.uniform(0.01, 0.3) for _ in range(6)), 60]:
+        process = context.Process(target=run, args=(tmp_path / "out", "--layout", layout))
+        process.start()
+        process.join(wait)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert process.exitcode == 0 and killed > 0
+    assert tree(tmp_path / "out") == tree(whole[layout])
+
+
+@pytest.mark.slow
+def test_workers_write_the_same_and_die_with_their_parent(tmp_path):
+    """Two processes, killed and resumed; the tars equal those of one process."""
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "tools" / "generate.py"), "virtual", "--out", str(out), *COMMON]
+    command += ["--workers", "2", "--count", "320"]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while first.poll() is None and time.monotonic() < deadline and len(list(out.glob(".generate/parts/*"))) < 2:
+        time.sleep(0.01)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    time.sleep(1)
+    before = tree(out)
+    time.sleep(0.5)
+    assert tree(out) == before, "a worker went on writing after its parent's end"
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout == f"{out}\n", done.stderr
+    assert "img/s" in done.stderr and "320 samples, " in done.stderr and "320 of them" not in done.stderr
+    webdataset.SPAN = 64  # as in the other process; small_and_quick puts it back
+    assert run(tmp_path / "one", "--count", "320") == 0
+    assert tree(out) == tree(tmp_path / "one")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shards_make_the_same_files(whole, tmp_path, layout):
+    """Into one folder, whoever comes last finishes; from two folders, laid over one another and finished."""
+    for shard in ("1/2", "0/2"):
+        assert run(tmp_path / "same", "--layout", layout, "--shard", shard) == 0
+        assert run(tmp_path / shard[0], "--layout", layout, "--shard", shard) == 0
+    assert tree(tmp_path / "same") == tree(whole[layout])
+    merged = tree(tmp_path / "0", tmp_path / "1")  # no file differs between the two
+    for name, content in merged.items():
+        (tmp_path / "merged" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "merged" / name).write_bytes(content)
+    assert layout != "webdataset" or merged == tree(whole[layout]), "tars need no finishing"
+    assert run(tmp_path / "merged", "--layout", layout) == 0
+    assert tree(tmp_path / "merged") == tree(whole[layout])
+
+
+def test_launchers_set_the_shard(whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert run(tmp_path / "out", "--layout", "folder") == 0
+        assert (tmp_path / "out" / "keypoints.json").exists() == (rank == "1")
+    assert tree(tmp_path / "out") == tree(whole["folder"])
+    assert shard_of("1/3", {"RANK": "2", "WORLD_SIZE": "4"}) == (6, 12)
+    pieces = {shard_of(f"{i}/3", {"RANK": str(r), "WORLD_SIZE": "4"}) for i in range(3) for r in range(4)}
+    assert pieces == {(i, 12) for i in range(12)}
+    assert worker_count(3, {}) == 3 and worker_count(-1, {"LOCAL_WORLD_SIZE": "999"}) == 1
+
+
+def test_one_shard_has_one_writer(tmp_path, capsys):
+    out = tmp_path / "out" / ".generate" / "0-of-1"
+    out.mkdir(parents=True)
+    lock = job._lock(out / "lock")
+    assert run(tmp_path / "out") == 2
+    assert "another process is writing shard 0/1" in capsys.readouterr().err
+    lock.close()
+    assert run(tmp_path / "out") == 0
+
+
+def test_again_renders_nothing(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(VirtualHands, "render", None)
+    assert run(whole["folder"], "--layout", "folder") == 0
+
+
+def test_webdataset_with_the_standard_library(whole, truth):
+    seen = []
+    for path in sorted(whole["webdataset"].glob("train-*.tar")):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+            assert {m.mtime for m in members} == {0} and all(m.isfile() for m in members)
+            samples: dict[str, dict[str, bytes]] = {}
+            for m in members:
+                key, _, suffix = m.name.partition(".")
+                samples.setdefault(key, {})[suffix] = tar.extractfile(m).read()
+        seen += list(samples)
+        for key, files in samples.items():
+            assert set(files) == {"jpg", "mask.png", "depth.png", "json", "npz"}
+            k, t = int(key), truth.targets
+            arrays = np.load(io.BytesIO(files["npz"]))
+            for name, value in arrays.items():
+                wanted = truth.inputs.intrinsics if name == "intrinsics" else getattr(t, name)
+                np.testing.assert_array_equal(value, wanted[k].numpy(), err_msg=name)
+            assert set(arrays) == {f for f in t.__dataclass_fields__ if f not in base.PICTURES} | {"intrinsics"}
+            mask, depth = (decode(files[f"{name}.png"]) for name in base.PICTURES)
+            np.testing.assert_array_equal(mask, t.mask[k].numpy() * 255)
+            np.testing.assert_allclose(depth * 1e-4, t.depth[k].numpy(), atol=0.51e-4)
+            labels = json.loads(files["json"])
+            assert labels["key"] == truth.keys[k] and labels["visible"] == t.joints_visible[k].tolist()
+            image = decode(files["jpg"])[..., ::-1] / 255.0
+            assert (
+                np.abs(image - truth.inputs.image[k].permute(1, 2, 0).numpy()).mean() < 0.08
+            )  # small noisy pictures suffer as JPEG
+    assert seen == [f"{i:08d}" for i in range(COUNT)]
+
+
+def decode(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_freihand_files(whole, truth):
+    """What FreiHAND's own code does with them: project, rebuild the hand from its parameters, recover the root."""
+    root, t = whole["freihand"], truth.targets
+    tables = {p.stem.removeprefix("training_"): json.loads(p.read_text()) for p in root.glob("training_*.json")}
+    assert set(tables) == {"K", "xyz", "verts", "mano", "scale", "visible"}
+    assert {len(rows) for rows in tables.values()} == {COUNT}
+    intrinsics, xyz, verts = (torch.tensor(tables[n], dtype=torch.float64) for n in ("K", "xyz", "verts"))
+    seen = xyz @ intrinsics.transpose(1, 2)
+    assert_close(seen[..., :2] / seen[..., 2:], t.joints_2d.double(), atol=1e-3, rtol=0)
+    assert_close(verts, (t.vertices + t.root[:, None]).double(), atol=1e-6, rtol=0)
+    assert_close(torch.tensor(tables["scale"]), (xyz[:, 9] - xyz[:, 10]).norm(dim=-1).float())
+
+    mano = torch.tensor(tables["mano"]).squeeze(1)
+    assert mano.shape == (COUNT, 61)
+    focal = intrinsics[:, [0, 1], [0, 1]].mean(1, keepdim=True)
+    rays = torch.cat([mano[:, 58:60] - intrinsics[:, :2, 2], focal], 1)
+    middle = rays / mano[:, 60:]
+    assert_close(middle, xyz[:, 9], atol=1e-5, rtol=0)
+    layer = ManoLayer(use_pca=False, flat_hand_mean=False, hand=hands.load("open"))
+    vertices, joints = layer(mano[:, :48], mano[:, 48:58])
+    rebuilt = vertices - joints[:, 9:10] + middle[:, None].float()
+    assert_close(rebuilt, verts.float(), atol=2e-5, rtol=0)
+
+    for k in range(COUNT):
+        picture = cv2.imread(str(root / "training" / "rgb" / f"{k:08d}.jpg"))
+        mask = cv2.imread(str(root / "training" / "mask" / f"{k:08d}.jpg"), cv2.IMREAD_GRAYSCALE)
+        assert picture.shape == (SIZE, SIZE, 3)
+        assert ((mask > 127) == t.mask[k].numpy()).mean() > 0.999
+    assert len(list((root / "training").rglob("*.*"))) == 3 * COUNT
+
+
+def test_freihand_calls_the_test_split_evaluation(tmp_path):
+    out = str(tmp_path / "out")
+    assert generate.main(["virtual_test", "--out", out, *COMMON, "--count", "3", "--layout", "freihand"]) == 0
+    assert len(json.loads((tmp_path / "out" / "evaluation_xyz.json").read_text())) == 3
+    assert (tmp_path / "out" / "evaluation" / "rgb" / "00000002.jpg").is_file()
+
+
+def test_folder_is_read_back(tmp_path, truth):
+    """By the data set `folder`, with the same labels; lossless pictures come back as they were."""
+    assert run(tmp_path, "--layout", "folder", "--lossless") == 0
+    dataset = folder_data.build(folder_data.Config(root=str(tmp_path)), "test", hands.load("open"), SIZE)
+    batch = dataset.load(list(range(len(dataset))))
+    assert len(batch) == COUNT
+    t = truth.targets
+    assert_close(batch.targets.joints_2d, t.joints_2d, atol=1e-4, rtol=0)
+    assert_close(batch.targets.joints, t.joints, atol=1e-6, rtol=0)
+    assert_close(batch.targets.root, t.root, atol=1e-6, rtol=0)
+    assert_close(batch.inputs.intrinsics, truth.inputs.intrinsics, atol=1e-4, rtol=0)
+    assert_close(batch.inputs.image, truth.inputs.image, atol=1e-3, rtol=0)
+    labels = np.load(tmp_path / "labels" / "0000" / "00000007.npz")
+    assert_close(axis_angle_to_matrix(torch.from_numpy(labels["pose"])), axis_angle_to_matrix(t.pose[7]))
+
+
+def test_dry_run_writes_nothing_and_is_right(tmp_path, capsys, whole):
+    for layout in LAYOUTS:
+        assert run(tmp_path / "new", "--layout", layout, "--dry-run") == 0
+        text = capsys.readouterr().out
+        lines = dict(line.split(None, 1) for line in text.splitlines()[1:])
+        number, unit = lines["bytes"].split()[:2]
+        told = float(number) * {"kB": 1e3, "MB": 1e6}[unit]
+        files = tree(whole[layout])
+        assert told == pytest.approx(sum(map(len, files.values())), rel=0.1)
+        assert int(lines["files"]) == len(files)
+        assert lines["hours"].startswith("0.00 with 0 workers, ")
+    assert not (tmp_path / "new").exists()
+
+
+def test_sheet(tmp_path):
+    """Alone it needs no folder and no count; each hand stands plain beside itself with labels."""
+    path = tmp_path / "deep" / "sheet.png"
+    assert generate.main(["--sheet", str(path), "--image-size", str(SIZE), "--hand", "open", "seed=4"]) == 0
+    assert list(path.parent.iterdir()) == [path]
+    picture = cv2.imread(str(path))
+    assert picture.shape == (8 * SIZE, 8 * SIZE, 3)
+    assert all(
+        (picture[:SIZE, i * SIZE :][:, :SIZE] != picture[:SIZE, (i + 1) * SIZE :][:, :SIZE]).any() for i in (0, 2)
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--layout", "webdatasets"], "did you mean 'webdataset'"),
+        (["--shard", "2/2"], "should read i/n"),
+        (["--shard", "half"], "should read i/n"),
+        (["--count", "0"], "--count 0"),
+        (["--image-size", "4"], "--image-size 4"),
+        (["--quality", "101"], "--quality 101"),
+        (["held_objet=1"], "did you mean 'held_object'"),
+        (["count=30"], "more than the 30 samples"),
+        (["fill=wide"], "fill"),
+        (["--hand", "nowhere.pkl"], "nowhere.pkl"),
+        (["--layout", "freihand", "--lossless"], "--lossless"),
+        (["--sheet", "sheet.gif"], "should end in .png"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
+    assert run(tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_arguments(tmp_path, capsys):
+    assert generate.main(["virtual"]) == 2 and "--out is missing" in capsys.readouterr().err
+    assert generate.main(["--out", str(tmp_path / "out")]) == 2 and "--count is missing" in capsys.readouterr().err
+    assert generate.main(["nowhere.yaml", "--dry-run"]) == 2 and "no config file" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_to(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_text("")
+    for out, message in (("file", "is a file"), ("file/deeper", "cannot be written to"), ("mine", "'photo.jpg'")):
+        assert run(tmp_path / out) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and message in error
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--count", "41"], "count is 40 there, 41 here"),
+        (["seed=1"], "config.seed is 0 there, 1 here"),
+        (["--layout", "freihand"], "layout is 'folder' there"),
+        (["--quality", "80"], "encoding.quality is 95 there"),
+    ],
+)
+def test_another_job_is_refused(whole, capsys, arguments, message):
+    before = tree(whole["folder"])
+    assert run(whole["folder"], "--layout", "folder", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert tree(whole["folder"]) == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_full_disk(whole, tmp_path, capsys, layout):
+    """No file larger than half of the largest can be written; then there is room again."""
+    largest = max(map(len, tree(whole[layout]).values()))
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, unlimited[1]))
+    try:
+        assert run(tmp_path / "out", "--layout", layout) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "cannot be written: File too large; what is written so far stays" in error
+    there = tree(tmp_path / "out")
+    assert all(content == tree(whole[layout])[name] for name, content in there.items() if ".generate" not in name)
+    assert not list((tmp_path / "out" / ".generate").glob("*-of-*"))
+    assert run(tmp_path / "out", "--layout", layout) == 0
+    assert tree(tmp_path / "out") == tree(whole[layout])
+
+
+def test_values_of_a_wrong_type_name_their_key():
+    with pytest.raises(ConfigError, match="count: 0"):
+        generate.read_config("virtual", ["count=0"], None, True)
+
+
+def test_help_is_instant_and_loads_no_torch():
+    code = "import sys; from mesh_graphormer_hand.cli import generate\ntry: generate.main(['--help'])\n"
+    code += "except SystemExit: pass\nassert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0 and "--shard" in done.stdout, done.stderr
