@@ -250,6 +250,18 @@ def test_learned_rotation_starts_at_the_identity(hand):
     assert angle.max() < 0.6  # rad: random weights add a little
 
 
+def test_a_start_on_the_mesh_upsamples_as_the_hand_does(hand):
+    """Any mesh on the coarse vertices comes out fine; a published start scatters it."""
+    coarse = hand_template(hand).coarse_vertices.T
+    surface = hand_template(hand).vertices
+    error = {
+        start: (build(hand, start=start).upsample(coarse).T - surface).norm(dim=-1).mean()
+        for start in ("mesh", "published")
+    }
+    assert error["mesh"] < 0.002 < 0.02 < error["published"]  # m
+    assert build(hand, start="mesh").encoders[2].positions.weight.std() > 0.4
+
+
 def test_camera_fitted_to_heat_maps_follows_them(hand):
     """Joints whose maps peak where a known camera projects them give that camera back."""
     model, points = build(hand, keypoints=8, camera={"source": "heatmaps"}), raw_points()

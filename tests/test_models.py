@@ -23,7 +23,7 @@ TINY = {
     "mesh_graphormer": [
         TRUNK | ENCODERS,
         TRUNK | ENCODERS | {"camera": {"rotation": "learned"}, "grid_tokens": False, "graph": [True, False, True]},
-        TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}},
+        TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}, "start": "mesh"},
     ],
     "simple_baseline": [{"channels": 32}],
     "hand_seg_net": [{"convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}],

@@ -35,13 +35,15 @@ from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
 from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
+from ..mano import hand as hands
 from ..mano.hand import Hand, fingerprint_to_hex
-from ..mano.template import hand_template
+from ..mano.template import HandTemplate, hand_template
 from ..skeleton import NUM_JOINTS, NUM_VERTICES, WRIST
 from .base import HandModel, HandModelConfig
 
 XYZ = 3
 SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
+POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 NEIGHBOURHOOD = 0.02  # m: how far a joint's image features reach over the template's skin
 
 
@@ -69,6 +71,7 @@ class Config:
     camera: CameraConfig = field(default_factory=CameraConfig)
     keypoints: int = 0  # channels of the heat-map head, 0: none
     keypoint_stride: int = 4  # 4 | 8
+    start: str = "published"  # of fresh weights: published (BERT's small numbers) | mesh, see MeshGraphormer.start_on_mesh
     keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
 
 
@@ -115,6 +118,17 @@ class MeshGraphormer(HandModel):
         )
         self.upsample = nn.Linear(options.coarse, NUM_VERTICES)
         self.camera = CameraHead(NUM_JOINTS + options.coarse, options.camera)
+        if options.start == "mesh":
+            self.start_on_mesh(hand_template(hand or hands.find(self.config.hand), options.coarse))
+
+    @torch.no_grad()
+    def start_on_mesh(self, template: HandTemplate) -> None:
+        """Fresh weights that learn sooner: positions that tell the tokens apart from the first step on, and the mesh's
+        own up-sampling. Not for a licensed hand whose matrix must not be saved."""
+        for encoder in self.encoders:
+            encoder.positions.weight.normal_(std=POSITION_STD)
+        self.upsample.weight.copy_(template.upsample)
+        self.upsample.bias.zero_()
 
     def constants(self, hand: Hand) -> dict[str, Tensor]:
         """Template queries, joint regressor, graph and joint neighbourhoods of the hand."""
@@ -242,6 +256,7 @@ def check(options: Config) -> Config:
         "camera.rotation": (options.camera.rotation, ("identity", "learned")),
         "camera.source": (options.camera.source, ("tokens", "heatmaps")),
         "camera.backend": (options.camera.backend, ("auto", "pytorch3d", "builtin")),
+        "start": (options.start, ("published", "mesh")),
         "keypoint_stride": (options.keypoint_stride, (4, 8)),
     }
     for key, (value, known) in choices.items():
