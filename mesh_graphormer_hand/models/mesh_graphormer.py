@@ -71,7 +71,7 @@ class Config:
     camera: CameraConfig = field(default_factory=CameraConfig)
     keypoints: int = 0  # channels of the heat-map head, 0: none
     keypoint_stride: int = 4  # 4 | 8
-    start: str = "published"  # of fresh weights: published (BERT's small numbers) | mesh, see MeshGraphormer.start_on_mesh
+    start: str = "published"  # of fresh weights: published | mesh (`MeshGraphormer.start_on_mesh`)
     keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
 
 
