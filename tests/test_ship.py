@@ -1,0 +1,53 @@
+"""tools/ship.py: a run's weights in the box, half as large and as good, with their origin."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mesh_graphormer_hand import assembly, paths
+from mesh_graphormer_hand.config import Experiment
+from mesh_graphormer_hand.contracts import HandInputs
+from mesh_graphormer_hand.engine.train import write_model
+from mesh_graphormer_hand.mano.hand import load
+
+TINY = {"name": "hand_seg_net", "convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}
+
+
+@pytest.fixture
+def ship(monkeypatch, tmp_path):
+    source = Path(__file__).parents[1] / "tools" / "ship.py"
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("ship", source))
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
+    return module
+
+
+def write_run(folder: Path):
+    model = assembly.build_model(Experiment(model=TINY), load("open")).eval()
+    write_model(model, folder / "model")
+    (folder / "step_000007").mkdir()
+    (folder / "step_000007" / "state.json").write_text(json.dumps({"step": 7}))
+    return model
+
+
+def test_shipped_weights_answer_as_the_runs_own(ship, tmp_path):
+    model = write_run(tmp_path / "run")
+    assert ship.main([str(tmp_path / "run"), "small"]) == 0
+    shipped = assembly.load_model(tmp_path / "weights" / "small")
+    photo = HandInputs(image=torch.rand(1, 3, 32, 32))
+    assert next(shipped.parameters()).dtype == torch.float32
+    torch.testing.assert_close(shipped(photo).mask, model(photo).mask, rtol=1e-2, atol=1e-2)
+    weights = tmp_path / "weights" / "small" / "model.safetensors"
+    assert weights.stat().st_size < 0.6 * (tmp_path / "run" / "model" / "model.safetensors").stat().st_size
+    assert json.loads((tmp_path / "weights" / "small" / "training.json").read_text())["step"] == 7
+
+
+def test_a_folder_that_is_no_run_is_refused(ship, tmp_path, capsys):
+    assert ship.main([str(tmp_path)]) == 2
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "step_000007" / "state.json").unlink()
+    assert ship.main([str(tmp_path / "run")]) == 2
+    assert "no checkpoint" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Put a run's weights into the box:  python tools/ship.py runs/graphormer_lite [NAME]
+
+Writes mesh_graphormer_hand/weights/NAME: the model with its matrices in half precision (networks are float32 again once
+loaded, and half the size in the repository) and training.json, which says where they come from. The card beside them is
+written by hand.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mesh_graphormer_hand import assembly, config, paths  # noqa: E402
+from mesh_graphormer_hand.cli import console  # noqa: E402
+
+LIMIT_MIB = 16  # of the file with the weights
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and ship; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="ship", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("name", nargs="?", help="of the weights (default: the run's)")
+    arguments = parser.parse_args(argv)
+    return console.run(lambda: ship(arguments.run, arguments.name or arguments.run.name))
+
+
+def ship(run: Path, name: str) -> int:
+    """Write the weights of `run` under `name` and print where they are.
+
+    Raises:
+        ConfigError: `run` is no run with a model and a checkpoint, or its weights are too large for the box.
+    """
+    from mesh_graphormer_hand.engine import train
+
+    model = assembly.load_model(assembly.find_model(run))
+    states = sorted(run.glob("step_*/state.json"))
+    if not states:
+        raise config.ConfigError(f"{run} has no checkpoint step_*/ that says how it was trained")
+    state = json.loads(states[-1].read_text(encoding="utf-8"))
+    # Biases, gains and the statistics of batch norms stay as they are: they are few, and some exceed half precision.
+    weights = {key: value.half() if value.dim() > 1 else value for key, value in model.state_dict().items()}
+    size = sum(v.numel() * v.element_size() for v in weights.values()) / 2**20
+    if size > LIMIT_MIB:
+        raise config.ConfigError(f"{run}: {size:.1f} MiB of weights, the box takes {LIMIT_MIB}")
+    folder = paths.WEIGHTS / name
+    train.write_model(model, folder, weights)
+    metrics = run / "metrics.json"
+    scores = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None
+    train.write_json(folder / "training.json", {**state, "metrics": scores})
+    print(f"{size:.1f} MiB\n{folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
