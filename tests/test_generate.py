@@ -338,6 +338,7 @@ def test_sheet(tmp_path):
         (["fill=wide"], "fill"),
         (["--hand", "nowhere.pkl"], "nowhere.pkl"),
         (["--layout", "freihand", "--lossless"], "--lossless"),
+        (["--device", "nothing"], "--device nothing: "),
         (["--sheet", "sheet.gif"], "should end in .png"),
     ],
 )
@@ -380,6 +381,12 @@ def test_another_job_is_refused(whole, capsys, arguments, message):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert tree(whole["folder"]) == before
+
+
+def test_a_mistake_that_the_first_block_shows_can_be_mended(tmp_path, capsys):
+    assert run(tmp_path, f"photographs={tmp_path / 'nowhere'}") == 2
+    assert "holds no picture" in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
+    assert run(tmp_path) == 0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

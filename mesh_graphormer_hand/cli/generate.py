@@ -105,6 +105,10 @@ class Renderer:
 
         from ..data.writers.job import layout_named
 
+        try:
+            torch.empty(0, device=plan.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"--device {plan.device}: {str(error).splitlines()[0]}") from None
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         hands = plan.hands()

@@ -170,7 +170,10 @@ class Job:
         return not self._open
 
     def close(self) -> None:
-        """Leave: remove what is temporary, and .generate if nobody needs it any more."""
+        """Leave: remove what is temporary, .generate if nobody needs it any more, and the name of a job without files.
+
+        (So that a setting that made the first block fail can be mended.)
+        """
         shutil.rmtree(self.store.scratch, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
@@ -179,6 +182,10 @@ class Job:
         for path in (self.store.parts, self.store.parts.parent):
             with suppress(OSError):  # not empty: other shards are at work, or parts wait for theirs
                 path.rmdir()
+        with suppress(OSError):
+            if set(os.listdir(self.store.root)) <= {MANIFEST, CARD}:
+                for name in (MANIFEST, CARD):
+                    (self.store.root / name).unlink(missing_ok=True)
 
     def _ours(self) -> Iterator[int]:
         """Blocks of this shard: whole groups where a job has many, so that each machine makes whole files."""
