@@ -261,6 +261,36 @@ def test_mistakes_are_told_before_the_first_step(tmp_path, changes, message):
     assert not checkpoint.paths(tmp_path)
 
 
+def poison_gradients(monkeypatch, steps: set[int]) -> None:
+    """A loss as good as ever whose slope is no number, at the given steps."""
+    losses = train.Trainer._losses
+
+    def poisoned(trainer, batch):
+        terms = losses(trainer, batch)
+        if trainer.step in steps:
+            zero = next(trainer.module.parameters()).flatten()[0] * 0
+            terms["loss"] = terms["loss"] + zero.sqrt()
+        return terms
+
+    monkeypatch.setattr(train.Trainer, "_losses", poisoned)
+
+
+def test_gradients_that_are_no_numbers_cost_a_step_not_the_weights(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    poison_gradients(monkeypatch, {2})
+    assert fit(tmp_path, train__steps=5)
+    assert "step 2: gradients that are not finite" in caplog.text
+    tensors = checkpoint.latest(tmp_path).tensors
+    assert all(value.isfinite().all() for group in GROUPS for value in tensors[group].values())
+
+
+def test_gradients_that_stay_no_numbers_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "MAX_SKIPPED", 3)
+    poison_gradients(monkeypatch, set(range(2, 20)))
+    with pytest.raises(TrainingError, match="3 steps in a row up to 4"):
+        fit(tmp_path, train__steps=20)
+
+
 def test_bf16_trains_with_losses_in_float32(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(train, "as_float", lambda p: seen.append(p.joints.dtype) or evaluate.as_float(p))

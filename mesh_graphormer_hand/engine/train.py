@@ -49,6 +49,9 @@ MAY_CHANGE = ("train.name", "train.output", "train.steps", "train.log_every", "t
 MAY_CHANGE += ("train.evaluate_every", "train.evaluate_samples", "train.threads", "data.workers", "data.test")
 
 
+MAX_SKIPPED = 10  # steps in a row with gradients that are not finite, before training is given up
+
+
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message says at which step and why."""
 
@@ -128,6 +131,7 @@ class Trainer:
         self.references: dict[str, Predictor] = {}
         self.template: HandTemplate | None = None
         self.step = 0
+        self.skipped = 0  # steps in a row, for gradients that were not finite
         self.window = Window()
         self._check_config(model)
         self.module = model.to(accelerator.device, memory_format=torch.channels_last)
@@ -199,7 +203,8 @@ class Trainer:
             self.model.parameters(), config.optimizer.clip_grad or math.inf
         )
         set_learning_rate(self.optimizer.optimizer, learning_rate(config.optimizer, self.step, config.steps))
-        self.optimizer.step()
+        if self._usable(scalars["grad_norm"]):
+            self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.module, self.step)
@@ -207,6 +212,22 @@ class Trainer:
         self.pending = (self.step, scalars["loss"], keys)
         self.window.add(scalars, config.batch_size, waited)
         self.step += 1
+
+    def _usable(self, grad_norm: Tensor) -> bool:
+        """Whether a step with these gradients may be taken; one bad batch must not destroy the weights."""
+        if self.accelerator.scaler is not None:  # fp16: the scaler skips such steps itself, they are how it adapts
+            return True
+        if math.isfinite(float(grad_norm)):
+            self.skipped = 0
+            return True
+        self.skipped += 1
+        logger.warning("step %d: gradients that are not finite, the step is skipped", self.step)
+        if self.skipped >= MAX_SKIPPED:
+            raise TrainingError(
+                f"{self.skipped} steps in a row up to {self.step} had gradients that are not finite. Checkpoints from "
+                f"before are whole: try a lower train.optimizer.lr or train.precision=fp32"
+            )
+        return False
 
     def _losses(self, batch: HandBatch) -> dict[str, Tensor]:
         """Every loss term's mean over the batch ("loss/<name>") and their weighted sum ("loss")."""

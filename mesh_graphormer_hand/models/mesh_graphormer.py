@@ -44,6 +44,7 @@ from .base import HandModel, HandModelConfig
 XYZ = 3
 SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
 POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
+LEAST_SPREAD = 0.02  # crop units: no joint is known better than that
 NEIGHBOURHOOD = 0.02  # m: how far a joint's image features reach over the template's skin
 
 
@@ -200,7 +201,9 @@ class MeshGraphormer(HandModel):
             joints, joints_token = joints - wrist, points["joints"] - token_wrist
             camera = raw[:, :3]
             if self.options.camera.source == "heatmaps":
-                camera = fit_weak_perspective(joints, keypoints.uv, keypoints.spread[..., 0] ** -2)
+                # Weights are confidences, not something to train: their slope is without bound where a map is sharp.
+                spread = keypoints.spread[..., 0].detach()
+                camera = fit_weak_perspective(joints, keypoints.uv, 1 / (spread.square() + LEAST_SPREAD**2))
             view = LearnedCamera.from_weak_perspective(camera, backend=self.options.camera.backend)
             return HandPrediction(
                 joints=joints,
