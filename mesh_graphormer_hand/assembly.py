@@ -104,6 +104,26 @@ def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
     return model.eval()
 
 
+def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
+    """Take over what fits, by name and shape, from the saved model that `source` names; only parameters that begin with
+    one of `parts`, where there are any. Returns how many tensors were taken.
+
+    Raises:
+        ConfigError: no such model, or nothing in it fits.
+    """
+    own = model.state_dict()
+    saved = load_model(find_model(source)).state_dict()
+    fits = {
+        name: value
+        for name, value in saved.items()
+        if name in own and own[name].shape == value.shape and (not parts or name.startswith(tuple(parts)))
+    }
+    if not fits:
+        raise ConfigError(f"train.init: nothing in {source} fits this model" + f" under {parts}" * bool(parts))
+    model.load_state_dict(fits, strict=False)
+    return len(fits)
+
+
 def build_dataset(
     name: str, raw: dict[str, Any] | None, split: str, hand: Hand, image_size: int, where: str = ""
 ) -> HandDataset:

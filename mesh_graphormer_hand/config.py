@@ -58,6 +58,8 @@ class TrainConfig:
     batch_size: int = 32  # samples per step, all devices and micro-batches together
     accumulate: int = 1  # micro-batches per step, for batches that do not fit into memory
     seed: int = 0
+    init: str = ""  # a model (run, folder or shipped name) whose weights a new run starts from, where they fit
+    init_parts: list[str] = field(default_factory=list)  # only parameters that begin so, such as backbone; empty: all
     precision: str = "fp32"  # fp32 | bf16 | fp16
     ema: float = 0.0  # decay of the averaged weights that evaluation and the demo use, 0: none
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

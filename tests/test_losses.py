@@ -16,6 +16,7 @@ from mesh_graphormer_hand.mano.template import hand_template
 
 BATCH, CROP, CELLS, OTHER = 3, 128.0, 32, 99
 MASKS = ("joints_valid", "joints_2d_valid", "vertices_valid", "mano_valid", "mask_valid")
+LOCAL_TERMS = {"vertices_local", "joints_local_l1", "joints_token_local_l1"}
 MESH_TERMS = {"vertices", "vertices_coarse", "edge_length", "normal"}
 
 
@@ -220,7 +221,23 @@ def test_sigma_of_the_codec_reaches_the_loss(targets, template):
     assert supervised_losses(prediction, targets, weights, codec=HeatmapCodec(4.0))["heatmaps"].min() > 0.1
 
 
-@pytest.mark.parametrize("name", sorted(MESH_TERMS | {"rotation", "joints", "joints_token_l1"}))
+@pytest.mark.parametrize("name", sorted(LOCAL_TERMS))
+def test_local_terms_do_not_mind_the_view(name, targets, template, context):
+    """The right pose under a wrong rotation is right, and the rotation is left alone."""
+    right = exact(targets, template)
+    vector = torch.randn(BATCH, 3, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    turn = axis_angle_to_matrix(vector)
+    turned = {field: getattr(right, field) @ turn.mT for field in ("vertices", "joints", "joints_token")}
+    prediction = dataclasses.replace(right, rotation=turn @ right.rotation, **turned)
+    value = TERMS[name](prediction, targets, context)
+    assert_close(value, torch.zeros(BATCH), atol=1e-6, rtol=0)
+    assert (TERMS["vertices"](prediction, targets, context) > 0.005).all()
+    moved = dataclasses.replace(prediction, **{field: 1.2 * points for field, points in turned.items()})
+    (slope,) = torch.autograd.grad(TERMS[name](moved, targets, context).sum(), vector)
+    assert slope.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(MESH_TERMS | LOCAL_TERMS | {"rotation", "joints", "joints_token_l1"}))
 def test_labels_of_another_hand_are_masked(name, targets, template, context):
     hand = targets.hand.clone()
     hand[1] = OTHER
@@ -233,7 +250,7 @@ def test_keypoints_of_no_parametric_hand_train_joints_but_never_meshes(targets, 
     prediction = guess(targets, template)
     for name in TERMS:
         value = TERMS[name](prediction, labels, context)
-        assert value.eq(0).all() if name in MESH_TERMS | {"rotation"} else (value > 0).all(), name
+        assert value.eq(0).all() if name in MESH_TERMS | LOCAL_TERMS | {"rotation"} else (value > 0).all(), name
 
 
 def test_vertices_without_a_fingerprint_are_an_error(targets, template, context):

@@ -218,3 +218,20 @@ def test_another_coarse_mesh_of_the_same_hand_is_told(hand, tmp_path, caplog):
     (tmp_path / "config.json").write_text(json.dumps(config | {"mesh": "0" * 16}))
     assembly.load_model(tmp_path)
     assert "trained on the coarse mesh 0000000000000000" in caplog.text
+
+
+def test_a_new_model_starts_from_the_parts_of_another_that_fit(hand, tmp_path):
+    options = TINY["mesh_graphormer"][0]
+    source = stir(build("mesh_graphormer", options, hand))
+    source.save_pretrained(tmp_path)
+    model = build("mesh_graphormer", options | {"widths": [16, 16, 8]}, hand)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    taken = assembly.warm_start(model, tmp_path, ["backbone", "encoders.2"])
+    own, theirs = model.state_dict(), source.state_dict()
+    trunk = [name for name in own if name.startswith("backbone")]
+    assert taken >= len(trunk) and all(torch.equal(own[name], theirs[name]) for name in trunk)
+    assert torch.equal(own["encoders.2.skip.weight"], theirs["encoders.2.skip.weight"])  # fits whatever the width
+    assert torch.equal(own["encoders.2.embed.weight"], before["encoders.2.embed.weight"])  # another shape
+    assert torch.equal(own["encoders.0.embed.weight"], before["encoders.0.embed.weight"])  # not among the parts
+    with pytest.raises(ConfigError, match="nothing in .* fits"):
+        assembly.warm_start(model, tmp_path, ["nowhere"])

@@ -7,11 +7,14 @@ from the last checkpoint there.
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from pathlib import Path
 
 from .. import config as configs
 from . import console
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,6 +53,9 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
     tests = assembly.build_tests(experiment, hand)
     torch.manual_seed(experiment.train.seed)
     model = assembly.build_model(experiment, hand)
+    if experiment.train.init:
+        taken = assembly.warm_start(model, experiment.train.init, experiment.train.init_parts)
+        logger.info("starts from %s: %d tensors of %d", experiment.train.init, taken, len(model.state_dict()))
     template = hand_template(hand, model.coarse)
     train.fit(
         model,

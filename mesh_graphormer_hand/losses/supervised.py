@@ -76,6 +76,11 @@ TERMS: dict[str, Term] = {
     "joints_2d_l1": Term(terms.joints_2d_l1, ("joints_2d",), _JOINTS_2D),
     "joints_token_2d": Term(terms.joints_token_2d, ("joints_token_2d",), _JOINTS_2D),
     "joints_token_2d_l1": Term(terms.joints_token_2d_l1, ("joints_token_2d",), _JOINTS_2D),
+    "vertices_local": Term(terms.vertices_local, ("vertices", "rotation"), (*_MESH, "pose", "mano_valid")),
+    "joints_local_l1": Term(terms.joints_local_l1, ("joints", "rotation"), (*_JOINTS, "pose", "mano_valid")),
+    "joints_token_local_l1": Term(
+        terms.joints_token_local_l1, ("joints_token", "rotation"), (*_JOINTS, "pose", "mano_valid")
+    ),
     "rotation": Term(terms.rotation, ("rotation",), ("pose", "mano_valid")),
     "heatmaps": Term(terms.heatmaps, ("heatmaps",), _JOINTS_2D),
     "heatmaps_mse": Term(terms.heatmaps_mse, ("heatmaps",), _JOINTS_2D),

@@ -7,6 +7,7 @@ nothing is labelled. Means run over the labelled joints of a sample, all vertice
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,23 @@ def joints_token_2d_l1(p: HandPrediction, t: HandTargets, context: Context) -> F
 def rotation(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
     """1 - cos(angle) between the learned camera rotation and the wrist's known one: a quarter of the squared
     Frobenius norm of their difference. Of the same hand only: another's rest pose turns its wrist's frame."""
-    known = axis_angle_to_matrix(t.pose[..., WRIST, :])
-    return masked((p.rotation - known).square().sum((-1, -2)) / 4, t.mano_valid & same_mesh(p, t))
+    return masked((p.rotation - _known_rotation(t)).square().sum((-1, -2)) / 4, t.mano_valid & same_mesh(p, t))
+
+
+def vertices_local(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
+    """L1 of the full mesh in the hand's own frame, whatever the rotation: the pose can be learned before the view."""
+    error = (_local(p.vertices, p.rotation) - _local(t.vertices, _known_rotation(t))).abs().mean((-1, -2))
+    return masked(error, t.vertices_valid & t.mano_valid & same_mesh(p, t))
+
+
+def joints_local_l1(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
+    """L1 of the joints that count in the hand's own frame, each set minus its own wrist."""
+    return _joints_local(p, t, p.joints)
+
+
+def joints_token_local_l1(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
+    """L1 of the joint queries' joints in the hand's own frame, each set minus its own wrist."""
+    return _joints_local(p, t, p.joints_token)
 
 
 def heatmaps(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
@@ -145,3 +161,18 @@ def _joints_2d(
 
 def _rows(valid: Bool[Tensor, "b n"], samples: Bool[Tensor, "b"] | bool) -> Bool[Tensor, "b n"]:
     return valid & samples[..., None] if isinstance(samples, Tensor) else valid
+
+
+def _joints_local(p: HandPrediction, t: HandTargets, predicted: Float[Tensor, "b 21 3"]) -> Float[Tensor, "b"]:
+    labelled = t.joints_valid & (t.mano_valid & same_mesh(p, t))[:, None]
+    local = replace(t, joints=_local(t.joints, _known_rotation(t)), joints_valid=labelled)
+    return _joints(p, local, _local(predicted, p.rotation), torch.abs)
+
+
+def _local(points: Float[Tensor, "b n 3"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n 3"]:
+    """Points in camera axes, turned back by `rotation` (camera from the hand's own frame)."""
+    return points @ rotation
+
+
+def _known_rotation(t: HandTargets) -> Float[Tensor, "b 3 3"]:
+    return axis_angle_to_matrix(t.pose[..., WRIST, :])

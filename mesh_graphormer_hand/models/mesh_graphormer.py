@@ -118,16 +118,21 @@ class MeshGraphormer(HandModel):
             for i, width in enumerate(options.widths)
         )
         self.upsample = nn.Linear(options.coarse, NUM_VERTICES)
-        self.camera = CameraHead(NUM_JOINTS + options.coarse, options.camera)
+        if options.camera.source == "tokens":
+            self.camera = CameraHead(NUM_JOINTS + options.coarse, options.camera)
+        if options.camera.rotation == "learned":
+            self.rotation = RotationHead(NUM_JOINTS, sizes[-2], options.camera.hidden)
         if options.start == "mesh":
             self.start_on_mesh(hand_template(hand or hands.find(self.config.hand), options.coarse))
 
     @torch.no_grad()
     def start_on_mesh(self, template: HandTemplate) -> None:
-        """Fresh weights that learn sooner: positions that tell the tokens apart from the first step on, and the mesh's
-        own up-sampling. Not for a licensed hand whose matrix must not be saved."""
+        """Fresh weights that learn sooner: positions that tell the tokens apart from the first step on, the template's
+        xyz passed on by the skips, the mesh's own up-sampling. Not for a licensed hand: its matrix would be saved."""
         for encoder in self.encoders:
             encoder.positions.weight.normal_(std=POSITION_STD)
+            encoder.head.weight[:XYZ] *= 0.02
+            encoder.skip.weight[:XYZ] = torch.eye(XYZ, encoder.skip.in_features)
         self.upsample.weight.copy_(template.upsample)
         self.upsample.bias.zero_()
 
@@ -158,19 +163,26 @@ class MeshGraphormer(HandModel):
     def regress(
         self, image: Float[Tensor, "b 3 h w"]
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b c"], Keypoints | None]:
-        """Normalised image -> raw xyz of "joints", "coarse" and "vertices", the camera head's output, the keypoints."""
+        """Normalised image -> raw xyz of "joints", "coarse" and "vertices"; what the config wants regressed of the
+        camera: (s, tx, ty), then six numbers of a rotation; the keypoints."""
         features = self.backbone(image.contiguous(memory_format=torch.channels_last))
         keypoints = None
         if self.options.keypoints:
             keypoints = read_keypoints(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]))
         tokens = self.tokenize(features.pooled, features.grid, keypoints)
         graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
-        for encoder in self.encoders:
+        raw = []
+        for index, encoder in enumerate(self.encoders, start=1):
+            if index == len(self.encoders) and self.options.camera.rotation == "learned":
+                raw.append(self.rotation(tokens[:, :NUM_JOINTS]))
             tokens = encoder(tokens, graph)
         xyz = tokens[:, : len(self.queries)]
         joints, coarse = xyz[:, :NUM_JOINTS], xyz[:, NUM_JOINTS:]
         vertices = self.upsample(coarse.transpose(1, 2)).transpose(1, 2)
-        return {"joints": joints, "coarse": coarse, "vertices": vertices}, self.camera(xyz), keypoints
+        if self.options.camera.source == "tokens":
+            raw.insert(0, self.camera(xyz))
+        raw = torch.cat(raw, -1) if raw else xyz.new_zeros(len(xyz), 0)
+        return {"joints": joints, "coarse": coarse, "vertices": vertices}, raw, keypoints
 
     def tokenize(
         self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
@@ -230,22 +242,34 @@ def read_keypoints(heatmaps: Float[Tensor, "b k h w"], features: Float[Tensor, "
 
 
 class CameraHead(nn.Module):
-    """All tokens' xyz -> what the config wants regressed: (s, tx, ty), then the six numbers of a rotation."""
+    """All tokens' xyz -> (s, tx, ty)."""
 
     def __init__(self, tokens: int, config: CameraConfig) -> None:
         super().__init__()
-        start = [SCALE_INIT, 0.0, 0.0] if config.source == "tokens" else []
-        start += [1.0, 0.0, 0.0, 0.0, 1.0, 0.0] if config.rotation == "learned" else []
-        self.active = bool(start)
-        if self.active:
-            self.reduce = nn.Linear(XYZ, 1)
-            self.hidden = nn.Linear(tokens, config.hidden)
-            self.out = nn.Linear(config.hidden, len(start))
-            with torch.no_grad():
-                self.out.bias.copy_(torch.tensor(start))
+        self.reduce = nn.Linear(XYZ, 1)
+        self.hidden = nn.Linear(tokens, config.hidden)
+        self.out = nn.Linear(config.hidden, 3)
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor([SCALE_INIT, 0.0, 0.0]))
 
-    def forward(self, xyz: Float[Tensor, "b n 3"]) -> Float[Tensor, "b c"]:
-        return self.out(self.hidden(self.reduce(xyz)[..., 0])) if self.active else xyz.new_zeros(len(xyz), 0)
+    def forward(self, xyz: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3"]:
+        return self.out(self.hidden(self.reduce(xyz)[..., 0]))
+
+
+class RotationHead(nn.Module):
+    """The joint tokens before the last encoder -> six numbers of the rotation from the hand's own frame (the xyz after
+    it are in that frame and know nothing of the view). Starts near the identity."""
+
+    def __init__(self, tokens: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(tokens * width, hidden)
+        self.out = nn.Linear(hidden, 6)
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
+            self.out.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b 6"]:
+        return self.out(nn.functional.gelu(self.hidden(tokens.flatten(1))))
 
 
 def check(options: Config) -> Config:
