@@ -84,6 +84,9 @@ def test_real_layout_without_3d(tmp_path):
     assert len(load(tmp_path, min_score=0.4)) == 1
     with pytest.raises(DataError, match="holds no hand"):
         load(tmp_path, min_score=0.6)
+    assert load(tmp_path, files="[ab].png").keys == batch.keys
+    with pytest.raises(DataError, match="no image matches files='crop_"):
+        load(tmp_path, files="crop_*")
 
 
 def test_unknown_joints_are_masked(tmp_path):

@@ -16,6 +16,7 @@ docs/your_own_photos.md shows it step by step.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,6 +68,7 @@ class Config:
     box_scale: float = 1.0  # the same for a box of the JSON file's own
     order: str = "canonical"  # of the joints in the file, a key of skeleton.PERMUTATIONS
     min_score: float = 0.0  # hands with a lower score are left out
+    files: str = "*"  # only images whose names match this pattern, such as crop_*
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ class FolderDataset(HandDataset):
 
     def __init__(self, config: Config, image_size: int) -> None:
         self.config, self.image_size, self.root = config, image_size, Path(config.root)
-        self.entries = read_labels(self.root / config.labels, config.order, config.min_score)
+        entries = read_labels(self.root / config.labels, config.order, config.min_score)
+        self.entries = [entry for entry in entries if fnmatch.fnmatchcase(entry.file, config.files)]
+        if not self.entries:
+            raise DataError(f"{self.root / config.labels}: no image matches files={config.files!r}")
         for file in dict.fromkeys(e.file for e in self.entries):
             if not (self.root / file).is_file():
                 raise DataError(f"{self.root / config.labels}: {file!r}: there is no such image in {self.root}")
