@@ -117,6 +117,7 @@ class Module(nn.Module):
         return nn.Sequential(*steps, _conv_norm(dims[source], dims[target], 3, 2))
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        """A map for each branch -> the same shapes."""
         xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
         out = []
         for target, fuse in enumerate(self.fuse_layers):
