@@ -132,6 +132,11 @@ class HandTargets(Record):
     depth: Float[Tensor, "*b h w"] | None = None  # m along z of the rendered scene, 0 where nothing is
     depth_valid: Bool[Tensor, "*b"] | None = None
     crop_size: Float[Tensor, "*b"] | None = None  # px, the crop's side, for losses in crop units
+    # of a whole frame (the "crop" is the frame): all its hands, in n places of which the first few are taken
+    boxes: Float[Tensor, "*b n 4"] | None = None  # px, x0, y0, x1, y1 round each hand, inside the frame
+    boxes_valid: Bool[Tensor, "*b n"] | None = None  # which places hold a hand; none: a frame without hands
+    boxes_left: Bool[Tensor, "*b n"] | None = None  # the person's own left hand (frames are never mirrored)
+    boxes_known: Bool[Tensor, "*b"] | None = None  # whether the sample says where its hands are
     is_left: Bool[Tensor, "*b"] | None = None  # a left hand that was mirrored on loading
     hand: Int64[Tensor, "*b"] | None = None  # fingerprint, 0: labels of no parametric hand
 
@@ -149,7 +154,10 @@ class HandPrediction(Record):
     camera: Float[Tensor, "*b 3"] | None = None  # s, tx, ty: crop in [-1, 1] = s (xy + t), xy in m
     rotation: Float[Tensor, "*b 3 3"] | None = None  # camera from the hand's own frame, where it is learned
     heatmaps: Float[Tensor, "*b 21 hh wh"] | None = None  # logits or responses, of the crop
+    joints_25d: Float[Tensor, "*b 21 3"] | None = None  # place in the crop [-1, 1], depth less its mean times `camera`'s s
+    surface: Float[Tensor, "*b 6 hh wh"] | None = None  # of the template where it is seen: position (dm), normal
     mask: Float[Tensor, "*b h w"] | None = None  # logits of the hand's mask
+    box_maps: Float[Tensor, "*b 6 bh bw"] | None = None  # where hands are in a frame, see geometry.boxes
     pose: Float[Tensor, "*b 16 3"] | None = None  # MANO axis-angles
     shape: Float[Tensor, "*b 10"] | None = None
     confidence: Float[Tensor, "*b 21"] | None = None  # in [0, 1]

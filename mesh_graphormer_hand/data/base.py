@@ -27,6 +27,7 @@ MASKS = {
     "shape": "mano_valid",
     "mask": "mask_valid",
     "depth": "depth_valid",
+    "boxes": "boxes_known",
     "intrinsics": "intrinsics_valid",
 }
 PER_JOINT = ("joints_valid", "joints_2d_valid")
