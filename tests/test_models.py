@@ -26,6 +26,7 @@ TINY = {
         TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}, "start": "mesh"},
     ],
     "simple_baseline": [{"channels": 32}],
+    "hand_detector": [{"channels": [4, 6, 8, 8, 8], "blocks": [0, 1, 0, 0, 1], "neck": 8}],
     "hand_seg_net": [{"convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}],
 }
 CASES = [(name, options) for name in assembly.available("models") for options in TINY.get(name, [{}])]

@@ -21,6 +21,8 @@ from ..contracts import HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
+LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it is no longer one to be found
+
 
 @dataclass
 class Augmentation:
@@ -108,6 +110,10 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         moved["joints_2d"] = points = apply_affine(targets.joints_2d, new_from_old)
         if targets.joints_visible is not None:
             moved["joints_visible"] = targets.joints_visible & ((points >= 0) & (points < size)).all(-1)
+    if targets.boxes is not None:
+        boxes, left_over = _move_boxes(targets.boxes, new_from_old, size)
+        moved["boxes"] = boxes
+        moved["boxes_valid"] = targets.boxes_valid & (left_over > LEAST_BOX)
     if targets.mask is not None:
         moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
     if targets.depth is not None:
@@ -145,6 +151,18 @@ def mirror(batch: HandBatch) -> HandBatch:
         ),
         image_from_crop=None if batch.image_from_crop is None else compose_affine(batch.image_from_crop, swap),
     )
+
+
+def _move_boxes(
+    boxes: Float[Tensor, "b n 4"], new_from_old: Float[Tensor, "b 2 3"], size: int
+) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
+    """The upright boxes round the moved ones, cut off at the frame, and the share of each that is left of it."""
+    corners = boxes[..., [0, 1, 2, 1, 0, 3, 2, 3]].unflatten(-1, (4, 2))  # b n 4 2
+    corners = apply_affine(corners.flatten(1, 2), new_from_old).unflatten(1, (-1, 4))
+    moved = torch.cat([corners.amin(-2), corners.amax(-2)], -1)
+    cut = moved.clamp(0, size)
+    area = [(v[..., 2:] - v[..., :2]).clamp_min(0).prod(-1) for v in (cut, moved)]
+    return cut, area[0] / area[1].clamp_min(1e-6)
 
 
 def _draw_motion(count: int, size: int, config: Augmentation, random: torch.Generator) -> tuple[Tensor, Tensor]:
