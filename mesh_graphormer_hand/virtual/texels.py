@@ -1,0 +1,110 @@
+"""Texture without unwrapping: every face of the hand carries a small grid of texels, found by barycentric coordinates.
+
+A table holds `detail`'s colour and slope of each texel, once for each footprint (pixel width on the skin) and each
+variant of the lines of the hand. Nothing has seams, and any triangulation will do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ..mano.hand import RenderMesh
+from . import detail
+from .anatomy import Anatomy
+
+SIDE = 5  # texels along a face's edge
+CELLS = SIDE * (SIDE + 1) // 2
+FOOTPRINTS = (0.0006, 0.0011, 0.002)  # m
+VARIANTS = 3
+PAINT, CHANNELS = len(detail.PAINT), len(detail.PAINT) + 2 * len(detail.RELIEF)
+
+
+@dataclass(frozen=True, eq=False)
+class Texels:
+    table: Float[Tensor, "rows channels"]  # half precision; the last row is zero: no detail
+    tangents: Float[Tensor, "f 2 3"]  # two unit vectors in the plane of each face at rest
+    weights: Float[Tensor, "f 16"]  # of each face's first corner: which bones carry the tangents
+
+    @classmethod
+    def bake(cls, anatomy: Anatomy, mesh: RenderMesh, normals: Float[np.ndarray, "v 3"]) -> Texels:
+        """Texels of every face of a hand's mesh."""
+        skin = detail.Skinned(mesh.vertices.astype(np.float64), normals, mesh.weights)
+        shine = mesh.gloss - np.median(mesh.gloss)
+        nails = detail.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))
+        cells = _on_faces(skin, mesh.faces)
+        along, across = _tangents(skin, mesh.faces)
+        n = len(mesh.faces)
+        table = torch.zeros(len(FOOTPRINTS) * VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
+        for k, (footprint, variant) in enumerate((f, v) for f in FOOTPRINTS for v in range(VARIANTS)):
+            made = detail.evaluate(anatomy, nails, cells, footprint, variant)
+            slope = made.slope.reshape(n, -1, 3)
+            parts = [made.paint] + [
+                np.einsum("fcd,fd->fc", slope, t).reshape(n * CELLS, -1) for t in (along, across)
+            ]
+            table[k * n * CELLS : (k + 1) * n * CELLS] = torch.from_numpy(np.concatenate(parts, 1)).half()
+        tangents = torch.from_numpy(np.stack([along, across], 1).astype(np.float32))
+        return cls(table, tangents, torch.from_numpy(mesh.weights[mesh.faces[:, 0]].astype(np.float32)))
+
+    @property
+    def faces(self) -> int:
+        """How many faces have texels."""
+        return len(self.tangents)
+
+    def to(self, device: torch.device | str) -> Texels:
+        """The texels on `device`."""
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)})
+
+    def start(self, pixel: Float[np.ndarray, "b"], variant: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        """Where in the table the texels of images begin whose pixels are `pixel` m wide on the skin."""
+        level = np.abs(np.log(pixel)[:, None] - np.log(FOOTPRINTS)).argmin(1)
+        return (level * VARIANTS + variant % VARIANTS) * (self.faces * CELLS)
+
+    def rows(
+        self, face: Int64[Tensor, "p"], bary: Float[Tensor, "p 3"], start: Int64[Tensor, "#p"]
+    ) -> Int64[Tensor, "p"]:
+        """Row of the table for a point on each face; faces beyond the hand's get the empty one."""
+        i = (bary[:, 0] * SIDE).long().clamp_(0, SIDE - 1)
+        j = torch.minimum((bary[:, 1] * SIDE).long().clamp_(min=0), SIDE - 1 - i)
+        row = start + face * CELLS + i * SIDE - (i * (i - 1)).bitwise_right_shift(1) + j
+        return torch.where(face < self.faces, row, len(self.table) - 1)
+
+    def pose(self, world: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b f 6"]:
+        """Both tangents of every face of posed hands."""
+        turned = (self.weights @ world.flatten(2)).view(len(world), -1, 1, 3, 3)
+        return (turned @ self.tangents[..., None]).flatten(2)
+
+
+def _on_faces(skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]) -> detail.Skinned:
+    """The texels' centres on the skin, in the table's order."""
+    bary = []
+    for i in range(SIDE):
+        for j in range(SIDE - i):
+            inset = 1 / 3 if i + j == SIDE - 1 else 0.5  # half of a cell on the third edge lies outside the face
+            bary.append(((i + inset) / SIDE, (j + inset) / SIDE))
+    bary = np.array(bary)
+    bary = np.concatenate([bary, 1 - bary.sum(1, keepdims=True)], 1)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return np.einsum("ck,fkd->fcd", bary, values[faces], optimize=True).reshape(-1, values.shape[1])
+
+    normals = spread(skin.normals)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    return detail.Skinned(spread(skin.points), normals, spread(skin.weights))
+
+
+def _tangents(
+    skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]
+) -> tuple[Float[np.ndarray, "f 3"], Float[np.ndarray, "f 3"]]:
+    a, b, c = (skin.points[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    along = b - a
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
+    across = np.cross(normal, along)
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
+    return along, across
