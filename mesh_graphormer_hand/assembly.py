@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from .models.base import HandModel
 
 ROOT = __package__
-GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets"}
+GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets", "protocols": f"{ROOT}.metrics.protocols"}
 
 
 def available(group: str) -> dict[str, str]:
-    """Plug-in name -> module path of every plug-in of `group` ("models" or "datasets"), without importing any."""
+    """Plug-in name -> module path of every plug-in of `group` (a key of GROUPS), without importing any."""
     package = importlib.import_module(GROUPS[group])
     found = pkgutil.walk_packages(package.__path__, prefix=GROUPS[group] + ".")
     modules = [m.name for m in found if not m.ispkg]

@@ -1,0 +1,80 @@
+"""HO-3D v2 and v3 (Hampali et al., CVPR 2020): what its eval.py writes into scores.txt. Distances in cm.
+
+Files as FreiHAND's (`evaluation_xyz.json`, `evaluation_verts.json`, `pred.json`), but in OpenGL camera axes (y up, the
+hand at negative z) and in the order of HO-3D's joints: 16 of MANO, then the tips. Beside FreiHAND's scores there is the
+scale-translation alignment: the prediction scaled so that wrist to middle MCP (joint 4 there) is as long as the
+truth's, its wrist put onto the truth's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from ...skeleton import PERMUTATIONS
+from . import freihand
+from .base import CM_PER_M, Broken, Errors, ScoreError, Scores, distance
+
+WRIST, MIDDLE_MCP = 0, 4  # in HO-3D's own order
+
+
+@dataclass
+class Config:
+    """Options of the protocol."""
+
+    split: str = "evaluation"  # prefix of the truth's files
+
+
+def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
+    """Score `pred.json` against the labels in the folder `truth`.
+
+    Raises:
+        ScoreError: a missing, damaged or mismatched file, a broken sample, or predictions with the hand at positive z.
+    """
+    broken = Broken(skip_broken)
+    target, predicted = freihand.read(truth, predictions, config.split, broken)
+    if (predicted.xyz[..., 2] > 0).all() and (target.xyz[..., 2] < 0).any():
+        raise ScoreError(
+            f"{predictions}: every joint has positive z, HO-3D's hands lie at negative z (OpenGL axes): "
+            "multiply x, y, z by 1, -1, -1"
+        )
+    scores = compare(target, predicted)
+    scores.left_out = broken.listed
+    return scores
+
+
+def compare(target: freihand.Meshes, predicted: freihand.Meshes) -> Scores:
+    """The official scores; joints in HO-3D's order."""
+    base = freihand.compare(*(freihand.Meshes(m.xyz, m.verts) for m in (target, predicted)))
+    errors = Errors(distance(target.xyz, scale_translation(target.xyz, predicted.xyz)))
+    renamed = {name.replace("xyz_al_", "xyz_procrustes_al_"): value for name, value in base.official.items()}
+    moved = {
+        "xyz_scale_trans_al_mean3d": CM_PER_M * errors.mean(),
+        "xyz_scale_trans_al_auc3d": errors.auc(0.0, freihand.AUC_M, freihand.STEPS),
+    }
+    official = {}
+    for name, value in renamed.items():
+        official[name] = value
+        if name == "xyz_procrustes_al_auc3d":
+            official |= moved
+    order = list(PERMUTATIONS["mano"])
+    base.protocol, base.official = "ho3d", official
+    base.extra = {name.replace("xyz_al_", "xyz_procrustes_al_"): value for name, value in base.extra.items()}
+    base.units = {name: "cm" for name in [*official, *base.extra] if name.endswith("mean3d")}
+    base.per_joint = {name: values[order] for name, values in base.per_joint.items()}  # canonical, as all tables here
+    base.curves["xyz_scale_trans_al"] = freihand.curve(errors)
+    base.notes = freihand.fingertip_notes(*(freihand.Meshes(m.xyz[:, order], m.verts) for m in (target, predicted)))
+    return base
+
+
+def scale_translation(
+    target: Float[np.ndarray, "n 21 3"], predicted: Float[np.ndarray, "n 21 3"]
+) -> Float[np.ndarray, "n 21 3"]:
+    """The prediction scaled by the ratio of the two lengths of wrist to middle MCP, wrist on wrist. A prediction of
+    length 0 is scaled by the truth's length alone, as in the official program."""
+    own, wanted = (np.linalg.norm(x[:, MIDDLE_MCP] - x[:, WRIST], axis=-1) for x in (predicted, target))
+    scaled = predicted * (wanted / np.where(own > 0, own, 1.0))[:, None, None]
+    return scaled - scaled[:, :1] + target[:, :1]

@@ -1,0 +1,180 @@
+"""Meshes of two interacting hands, as IntagHand (CVPR 2022) and InterWild (CVPR 2023) score them. mm.
+
+Truth and predictions are .npz files of n frames in the same order, in metres and camera axes; of two hands the first is
+the right one. Truth is made from the MANO fits of InterHand2.6M, predictions have the same keys without the
+marked ones:
+
+    vertices   n x 2 x 778 x 3      joints     n x 2 x 21 x 3, canonical order, regressed from the vertices
+    valid*     n x 2, hands with a fit               interacting*  n, frames of both hands
+    joints_valid*  n x 2 x 21       box        n x 2 x 4, x0, y0, x1, y1 (optional)
+    left_from_right  n x 3, of the wrists; in predictions optional: by default from the joints
+    names*     n strings (optional)
+
+rules=intaghand: interacting frames with both fits; each hand minus its middle MCP, the prediction scaled so that wrist
+to middle MCP is as long as the truth's; left and right averaged. rules=interwild: each hand minus its wrist, not
+scaled; single and interacting apart; RRVE is the left hand placed by the vector between the wrists, MRRPE that vector's
+error, box IoU of each hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ...config import ConfigError, nearest
+from ...skeleton import WRIST
+from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
+
+RULES = ("intaghand", "interwild")
+MIDDLE_MCP = 9
+SHAPES = {"vertices": (2, 778, 3), "joints": (2, 21, 3), "valid": (2,), "interacting": (), "joints_valid": (2, 21)}
+SHAPES |= {"box": (2, 4), "left_from_right": (3,), "names": ()}
+NEEDED = {
+    "truth": ("vertices", "joints", "valid", "interacting", "joints_valid"),
+    "predictions": ("vertices", "joints"),
+}
+
+
+@dataclass
+class Config:
+    """Options of the protocol."""
+
+    rules: str = "intaghand"  # whose: intaghand | interwild
+
+    def __post_init__(self) -> None:
+        if self.rules not in RULES:
+            raise ConfigError(f"rules={self.rules}{nearest(self.rules, RULES)}: one of {', '.join(RULES)}")
+
+
+def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
+    """Score the predictions in one .npz against the truth in another.
+
+    Raises:
+        ScoreError: a missing, damaged or mismatched file, or a broken sample.
+    """
+    target, predicted = _load(truth, "truth"), _load(predictions, "predictions")
+    sizes = len(target["vertices"]), len(predicted["vertices"])
+    if sizes[0] != sizes[1]:
+        raise ScoreError(f"{truth} has {sizes[0]} frames, {predictions} {sizes[1]}: they should be equal")
+    names = [str(n) for n in target.get("names", np.arange(sizes[0]))]
+    broken, whole = Broken(skip_broken), np.ones(sizes[0], bool)
+    for i in range(sizes[0]):
+        for key, array in predicted.items():
+            if (
+                array.dtype.kind == "f"
+                and not np.isfinite(array[i][target["valid"][i].astype(bool)] if array.ndim > 2 else array[i]).all()
+            ):
+                whole[i] = False
+                broken.add(names[i], f"{predictions}: {key} of frame {names[i]} is not finite")
+    target, predicted = ({k: v[whole] for k, v in part.items()} for part in (target, predicted))
+    scores = (intaghand if config.rules == "intaghand" else interwild)(target, predicted)
+    scores.left_out = broken.listed
+    return scores
+
+
+def intaghand(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
+    """IntagHand's scores: `joint_*` and `vert_*`, mm.
+
+    Raises:
+        ScoreError: no frame with both hands.
+    """
+    chosen = target["interacting"].astype(bool) & target["valid"].astype(bool).all(1)
+    if not chosen.any():
+        raise ScoreError("no frame of the truth shows two interacting hands with fits")
+    official, joints = {}, {}
+    for name, key in (("joint", "joints"), ("vert", "vertices")):
+        sides = {}
+        for side, hand in (("left", 1), ("right", 0)):
+            truth, guess = target["joints"][chosen, hand], predicted["joints"][chosen, hand]
+            length = [np.linalg.norm(j[:, MIDDLE_MCP] - j[:, WRIST], axis=-1) for j in (truth, guess)]
+            scale = (length[0] / length[1])[:, None, None]
+            moved = (predicted[key][chosen, hand] - guess[:, MIDDLE_MCP : MIDDLE_MCP + 1]) * scale
+            wanted = target[key][chosen, hand] - truth[:, MIDDLE_MCP : MIDDLE_MCP + 1]
+            error = MM_PER_M * distance(moved, wanted)
+            sides[side] = float(error.mean())
+            if key == "joints":
+                joints[f"{side}_mm"] = error.mean(0)
+        official |= {f"{name}_{side}": value for side, value in sides.items()}
+        official[f"{name}_all"] = (sides["left"] + sides["right"]) / 2
+    return Scores(
+        "two_hands/intaghand",
+        official,
+        dict.fromkeys(official, "mm"),
+        counts={"frames": int(chosen.sum())},
+        per_joint=joints,
+    )
+
+
+def interwild(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
+    """InterWild's scores, mm and shares."""
+    valid, interacting = target["valid"].astype(bool), target["interacting"].astype(bool)
+    rooted = {k: (target[k] - target["joints"][:, :, :1], predicted[k] - predicted["joints"][:, :, :1])
+              for k in ("vertices", "joints")}  # fmt: skip
+    mesh = MM_PER_M * distance(*rooted["vertices"]).mean(-1)  # n 2
+    joints = MM_PER_M * distance(*rooted["joints"])  # n 2 21
+    known = target["joints_valid"].astype(bool) & target["joints_valid"][:, :, :1].astype(bool) & valid[..., None]
+    official: dict[str, float] = {}
+    for name, frames in (("single", ~interacting), ("interacting", interacting)):
+        official[f"mpvpe_{name}"] = _mean(mesh[frames][valid[frames]])
+    both = interacting & valid.all(1)
+    relative = _left_from_right(target), _left_from_right(predicted)
+    official["rrve"] = _mean(_placed_error(rooted["vertices"], relative, both))
+    wrists = both & target["joints_valid"].astype(bool)[:, :, 0].all(1)
+    official["mrrpe"] = _mean(MM_PER_M * distance(*relative)[wrists])
+    for name, frames in (("single", ~interacting), ("interacting", interacting)):
+        errors = np.where(known[frames], joints[frames], np.nan).reshape(-1, 42)
+        official[f"mpjpe_{name}"] = Errors(errors).mean() if len(errors) else float("nan")
+    if "box" in target and "box" in predicted:
+        iou = _iou(target["box"], predicted["box"])
+        official |= {f"box_iou_{side}": _mean(iou[valid[:, h], h]) for side, h in (("right", 0), ("left", 1))}
+    official = {name: value for name, value in official.items() if not np.isnan(value)}
+    units = {name: "mm" for name in official if not name.startswith("box")}
+    counts = {"frames": len(valid), "interacting": int(interacting.sum()), "both_fits": int(both.sum())}
+    return Scores("two_hands/interwild", official, units, counts=counts)
+
+
+def _placed_error(vertices: tuple[np.ndarray, np.ndarray], relative: tuple, both: Bool[np.ndarray, "n"]) -> np.ndarray:
+    """Mean over all 1,556 vertices, the left hand's moved by the vector between the wrists; mm."""
+    placed = [v[both].copy() for v in vertices]
+    for mesh, vector in zip(placed, relative, strict=True):
+        mesh[:, 1] += vector[both][:, None]
+    return MM_PER_M * distance(*placed).mean((1, 2))
+
+
+def _left_from_right(part: dict[str, np.ndarray]) -> Float[np.ndarray, "n 3"]:
+    if "left_from_right" in part:
+        return part["left_from_right"]
+    return part["joints"][:, 1, WRIST] - part["joints"][:, 0, WRIST]
+
+
+def _iou(a: Float[np.ndarray, "n 2 4"], b: Float[np.ndarray, "n 2 4"]) -> Float[np.ndarray, "n 2"]:
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clip(0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).clip(0).prod(-1) for box in (a, b)]
+    return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _load(path: Path, what: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise ScoreError(f"{path}: no such file ({what})") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ScoreError(f"{path} is not a readable .npz of numbers ({what}): {error}") from None
+    for key in NEEDED[what]:
+        if key not in content:
+            raise ScoreError(f"{path}: key `{key}` is missing ({what})")
+    for key, array in content.items():
+        if key not in SHAPES:
+            raise ScoreError(f"{path}: unknown key {key!r}{nearest(key, list(SHAPES))}")
+        if array.shape[1:] != SHAPES[key] or len(array) != len(content["vertices"]):
+            raise ScoreError(f"{path}: `{key}` has shape {array.shape}, n x {SHAPES[key]} expected")
+    return {k: v.astype(np.float64) if v.dtype.kind in "iuf" else v for k, v in content.items()}
