@@ -22,8 +22,9 @@ from mesh_graphormer_hand.layers.graph import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
+from mesh_graphormer_hand.models._keypoints import read
 from mesh_graphormer_hand.models._published import from_published
-from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer, read_keypoints
+from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer
 
 DATA = Path(__file__).parent / "data"
 NAMES = {name: tuple(shape) for name, shape in json.loads((DATA / "graphormer_names.json").read_text()).items()}
@@ -267,10 +268,37 @@ def test_camera_fitted_to_heat_maps_follows_them(hand):
     model, points = build(hand, keypoints=8, camera={"source": "heatmaps"}), raw_points()
     plain = build(hand).interpret(points, torch.tensor([[7.0, 0.01, -0.02]] * 2), None, 128.0)
     maps = 200 * model.codec.encode(plain.joints_2d, torch.full((2,), 128.0), (64, 64))
-    prediction = model.interpret(points, torch.zeros(2, 0), read_keypoints(maps, torch.zeros(2, 8, 64, 64)), 128.0)
+    prediction = model.interpret(points, torch.zeros(2, 0), read(maps, torch.zeros(2, 8, 64, 64), 21), 128.0)
     inside = ((plain.joints_2d > 8) & (plain.joints_2d < 120)).all(-1)
     assert inside.sum() > 30
     assert (prediction.joints_2d - plain.joints_2d)[inside].abs().max() < 4  # px, two cells: some lie outside the crop
+
+
+def test_fitted_camera_puts_a_mesh_where_the_image_sees_its_joints(hand):
+    """Maps that say where a turned hand's joints lie and how deep: rotation, camera and starting queries follow."""
+    model = build(hand, keypoints=8, camera={"source": "heatmaps", "rotation": "fitted"})
+    template, view = hand_template(hand), torch.tensor([5.0, 0.02, -0.03])
+    turn = axis_angle_to_matrix(torch.tensor([[0.3, -1.1, 0.5], [2.0, 0.1, -0.4]]))
+    joints = template.joints @ turn.mT
+    pixels = (view[0] * (joints[..., :2] + view[1:]) + 1) * 64
+    maps = 200 * model.codec.encode(pixels, torch.full((2,), 128.0), (64, 64))
+    depth = view[0] * (joints[..., 2] - joints[..., 2].mean(1, keepdim=True)) + 0.7  # the mean is taken off again
+    flat = depth[..., None, None].expand(maps.shape)
+    keypoints = read(torch.cat([maps, flat, torch.zeros(2, 6, 64, 64)], 1), torch.zeros(2, 8, 64, 64), 21)
+    points = {"joints": template.joints, "coarse": template.coarse_vertices, "vertices": template.vertices}
+    points = {name: value.expand(2, -1, -1) for name, value in points.items()}
+    found = model.interpret(points, torch.zeros(2, 0), keypoints, 128.0)
+    assert_close(found.rotation, turn, atol=0.03, rtol=0)
+    assert (found.joints - joints).norm(dim=-1).max() < 0.004  # m; heat maps have cells
+    assert (found.joints_2d - pixels).abs().max() < 2  # px
+    queries = model._posed(keypoints)
+    assert (queries - model.queries).norm(dim=-1).max() < 0.01  # m: a hand at rest leaves them on the template
+    assert set(model.produces) >= {"rotation", "joints_25d", "surface"}
+
+
+def test_fitted_rotation_needs_heat_maps(hand):
+    with pytest.raises(ConfigError, match="camera.source=heatmaps"):
+        build(hand, keypoints=8, camera={"rotation": "fitted"})
 
 
 def test_keypoints_read_the_feature_under_their_peak():
@@ -278,14 +306,14 @@ def test_keypoints_read_the_feature_under_their_peak():
     features = torch.randn(1, 5, 8, 8)
     maps = torch.full((1, 2, 8, 8), -100.0)
     maps[0, 0, 1, 6] = maps[0, 1, 7, 0] = 100.0
-    found = read_keypoints(maps, features)
+    found = read(maps, features, 2)
     assert_close(found.uv[0], torch.tensor([[13 / 8 - 1, 3 / 8 - 1], [1 / 8 - 1, 15 / 8 - 1]]))
     assert_close(found.features[0], torch.stack([features[0, :, 1, 6], features[0, :, 7, 0]]))
     assert found.spread.max() < 2e-3
 
 
 def test_spread_of_an_undecided_keypoint_is_the_crops():
-    found = read_keypoints(torch.zeros(1, 1, 16, 16), torch.randn(1, 4, 16, 16))
+    found = read(torch.zeros(1, 1, 16, 16), torch.randn(1, 4, 16, 16), 1)
     assert_close(found.uv, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
     # the variance of 16 equal cells over [-1, 1] is (1 - 1/256) / 3 along each axis
     assert_close(found.spread, torch.full((1, 1, 1), math.sqrt(2 * (1 - 1 / 256) / 3)))

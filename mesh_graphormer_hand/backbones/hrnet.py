@@ -43,6 +43,9 @@ class Head:
     out: int = 2048
 
 
+HEAD = Head()
+
+
 @dataclass(frozen=True)
 class Features:
     """What the trunk gives for a batch of images."""
@@ -131,7 +134,7 @@ class Module(nn.Module):
 
 
 class HRNet(nn.Module):
-    """The trunk.
+    """The trunk; without a `head` it has branches only.
 
     Raises:
         ValueError: an unknown variant.
@@ -139,13 +142,12 @@ class HRNet(nn.Module):
 
     STRIDE = 32  # px of the image for a cell of the grid
 
-    def __init__(self, variant: str = "w64", head: Head | None = None) -> None:
+    def __init__(self, variant: str = "w64", head: Head | None = HEAD) -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"no HRNet {variant!r}, there are {', '.join(VARIANTS)}")
-        sizes, head = VARIANTS[variant], head or Head()
+        sizes = VARIANTS[variant]
         self.dims = [sizes.width * 2**i for i in range(4)]
-        self.grid_dim, self.pooled_dim = head.planes[3] * EXPANSION, head.out
         self.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 64, 3, 2, 1, bias=False)
@@ -160,15 +162,20 @@ class HRNet(nn.Module):
             setattr(self, f"transition{stage}", self._transition(before, dims))
             setattr(self, f"stage{stage + 1}", nn.Sequential(*(Module(dims, sizes.blocks) for _ in range(modules))))
             before = dims
+        if head is not None:
+            self._add_head(head)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _add_head(self, head: Head) -> None:
         wide = [p * EXPANSION for p in head.planes]
+        self.grid_dim, self.pooled_dim = wide[3], head.out
         self.incre_modules = nn.ModuleList(
             nn.Sequential(Bottleneck(d, p)) for d, p in zip(self.dims, head.planes, strict=True)
         )
         self.downsamp_modules = nn.ModuleList(self._with_bias(wide[i], wide[i + 1], 3, 2) for i in range(3))
         self.final_layer = self._with_bias(wide[3], head.out, 1, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @staticmethod
     def _transition(before: list[int], after: list[int]) -> nn.ModuleList:
@@ -185,10 +192,18 @@ class HRNet(nn.Module):
         return nn.Sequential(conv, nn.BatchNorm2d(dim_out), nn.ReLU(inplace=True))
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Features:
-        """`image`: normalised RGB whose sides are multiples of 32.
+        """`image`: normalised RGB whose sides are multiples of 32 (see `multi_resolution`)."""
+        xs = self.multi_resolution(image)
+        y = self.incre_modules[0](xs[0])
+        for down, widen, x in zip(self.downsamp_modules, self.incre_modules[1:], xs[1:], strict=True):
+            y = widen(x) + down(y)
+        return Features(xs, y, self.final_layer(y).mean((2, 3)))
+
+    def multi_resolution(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The branches alone.
 
         Raises:
-            ValueError: another size.
+            ValueError: sides that are no multiples of 32.
         """
         if image.shape[-1] % self.STRIDE or image.shape[-2] % self.STRIDE:
             raise ValueError(f"HRNet takes sides that are multiples of {self.STRIDE}, not {tuple(image.shape[-2:])}")
@@ -199,7 +214,4 @@ class HRNet(nn.Module):
             steps = getattr(self, f"transition{stage}")
             xs = [x if step is None else step(x) for step, x in zip(steps, [*xs, xs[-1]], strict=True)]
             xs = getattr(self, f"stage{stage + 1}")(xs)
-        y = self.incre_modules[0](xs[0])
-        for down, widen, x in zip(self.downsamp_modules, self.incre_modules[1:], xs[1:], strict=True):
-            y = widen(x) + down(y)
-        return Features(xs, y, self.final_layer(y).mean((2, 3)))
+        return xs

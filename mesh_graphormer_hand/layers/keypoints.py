@@ -1,4 +1,4 @@
-"""A small top-down head: the trunk's branches -> heat maps of keypoints, and the features that they come from."""
+"""Keypoints from feature maps: a small top-down head."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SURFACE = 6  # of the template at each cell: position (dm) and normal, see `losses.surface`
+
 
 class KeypointHead(nn.Module):
-    """Adds the branches up at the resolution of the first one, mixes, and gives a map for each keypoint."""
+    """Adds the branches up at the resolution of the first one, mixes, and gives a heat map for each keypoint.
 
-    def __init__(self, dims: list[int], channels: int, keypoints: int) -> None:
+    With `depth` a map of depths for each, too, and the map of the surface that trains the features beneath.
+    """
+
+    def __init__(self, dims: list[int], channels: int, keypoints: int, depth: bool = False) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(d, channels, 1) for d in dims)
         self.mix = nn.Sequential(
@@ -20,10 +25,11 @@ class KeypointHead(nn.Module):
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
-        self.maps = nn.Conv2d(channels, keypoints, 1)
+        self.maps = nn.Conv2d(channels, 2 * keypoints + SURFACE if depth else keypoints, 1)
 
-    def forward(self, branches: list[Tensor]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b c h w"]]:
-        """`branches`: from fine to coarse, each half the size of the one before. Gives logits and features."""
+    def forward(self, branches: list[Tensor]) -> tuple[Float[Tensor, "b m h w"], Float[Tensor, "b c h w"]]:
+        """`branches`: from fine to coarse, each half the size of the one before. Gives maps (of the keypoints' logits,
+        then their depths, then the surface) and the features that they come from."""
         y = self.laterals[-1](branches[-1])
         for lateral, branch in zip(reversed(self.laterals[:-1]), reversed(branches[:-1]), strict=True):
             y = lateral(branch) + F.interpolate(y, scale_factor=2, mode="nearest")

@@ -18,7 +18,7 @@ from ..config import ConfigError, nearest
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.heatmaps import HeatmapCodec
 from ..mano.template import HandTemplate
-from . import terms
+from . import surface, terms
 from .common import Context
 
 R = TypeVar("R", HandPrediction, HandTargets)
@@ -82,6 +82,8 @@ TERMS: dict[str, Term] = {
         terms.joints_token_local_l1, ("joints_token", "rotation"), (*_JOINTS, "pose", "mano_valid")
     ),
     "rotation": Term(terms.rotation, ("rotation",), ("pose", "mano_valid")),
+    "joints_25d_l1": Term(surface.joints_25d_l1, ("joints_25d",), (*_JOINTS, *_JOINTS_2D)),
+    "surface": Term(surface.surface, ("surface",), (*_MESH, *_JOINTS, *_JOINTS_2D), template=True),
     "heatmaps": Term(terms.heatmaps, ("heatmaps",), _JOINTS_2D),
     "heatmaps_mse": Term(terms.heatmaps_mse, ("heatmaps",), _JOINTS_2D),
     "mask": Term(terms.mask, ("mask",), ("mask", "mask_valid")),

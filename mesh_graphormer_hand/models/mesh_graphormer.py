@@ -13,7 +13,10 @@ Published, 224 px, HRNet-W64: 168.8 M parameters here (the published file holds 
 PA-MPJPE 6.3 mm on FreiHAND trained with FreiHAND's own images. Options that the published network does not have:
 `camera.rotation: learned` regresses the mesh in the hand's own frame and a rotation (6D, Zhou et al., CVPR 2019) into
 the camera. `keypoints: N` adds heat maps of the joints, whose expected places and features join the joint and vertex
-queries; `camera.source: heatmaps` then fits (s, t) to those places instead of regressing it.
+queries; `camera.source: heatmaps` then fits (s, t) to those places instead of regressing it. `camera.rotation: fitted`
+adds depth maps (2.5D, Iqbal et al., ECCV 2018) and regresses no camera at all: the similarity between the template's
+palm and the 2.5D palm brings what the image says of the joints into the hand's own frame, where the queries start from
+it; the one between the regressed joints and all 2.5D joints gives the rotation.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from ..backbones.hrnet import VARIANTS, Head, HRNet
 from ..config import ConfigError, nearest, parse
 from ..contracts import HandInputs, HandPrediction
 from ..geometry.cameras import LearnedCamera
-from ..geometry.fitting import fit_weak_perspective
-from ..geometry.heatmaps import HeatmapCodec, expectation
+from ..geometry.fitting import fit_similarity, fit_weak_perspective
+from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
 from ..layers.graph import adjacency_edges
@@ -38,19 +41,22 @@ from ..layers.keypoints import KeypointHead
 from ..mano import hand as hands
 from ..mano.hand import Hand, fingerprint_to_hex
 from ..mano.template import HandTemplate, hand_template
-from ..skeleton import NUM_JOINTS, NUM_VERTICES, WRIST
+from ..skeleton import NUM_JOINTS, NUM_VERTICES, PALM, WRIST
+from ._keypoints import Keypoints, read
 from .base import HandModel, HandModelConfig
 
 XYZ = 3
 SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
 POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 LEAST_SPREAD = 0.02  # crop units: no joint is known better than that
-NEIGHBOURHOOD = 0.02  # m: how far a joint's image features reach over the template's skin
+SCALES = (3.0, 60.0)  # 1/m, within which a camera is fitted: a hand of 0.19 m on between a quarter and all of the crop
+FARTHEST = 0.3  # m that a query may be moved from the template
+NEIGHBOURHOOD = 0.012  # m: how far what the image says of a joint reaches over the template's skin
 
 
 @dataclass
 class CameraConfig:
-    rotation: str = "identity"  # identity (mesh regressed in camera axes, as published) | learned
+    rotation: str = "identity"  # identity (mesh regressed in camera axes, as published) | learned | fitted (2.5D)
     source: str = "tokens"  # of (s, tx, ty): tokens (regressed, as published) | heatmaps (fitted, needs keypoints)
     hidden: int = 150
     backend: str = "auto"  # of the projection: auto (PyTorch3D where it is installed) | pytorch3d | builtin
@@ -76,16 +82,6 @@ class Config:
     keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
 
 
-@dataclass(frozen=True)
-class Keypoints:
-    """What the image says of each joint."""
-
-    heatmaps: Float[Tensor, "b k h w"]  # logits
-    uv: Float[Tensor, "b k 2"]  # expected place, crop units in [-1, 1]
-    spread: Float[Tensor, "b k 1"]  # standard deviation of the place, crop units
-    features: Float[Tensor, "b k c"]  # expected feature under the heat map
-
-
 class MeshGraphormer(HandModel):
     """The network; see the module."""
 
@@ -98,15 +94,17 @@ class MeshGraphormer(HandModel):
         """
         self.options = options = check(parse(Config, config.options, where="model"))
         super().__init__(config, hand)
-        extras = ("rotation",) * (options.camera.rotation == "learned") + ("heatmaps",) * bool(options.keypoints)
-        self.produces, self.coarse = PRODUCES + extras, options.coarse
+        self.fitted = options.camera.rotation == "fitted"
+        extras = ("rotation",) * (options.camera.rotation != "identity") + ("heatmaps",) * bool(options.keypoints)
+        self.produces = PRODUCES + extras + ("joints_25d", "surface") * self.fitted
+        self.coarse = options.coarse
         self.backbone = HRNet(options.backbone, Head(tuple(options.head_planes), options.feature))
-        local = options.keypoints + XYZ if options.keypoints else 0  # feature, place, spread
-        token = XYZ + options.feature + local
+        # of the keypoints: feature, place, spread; depth
+        token = XYZ + options.feature + (options.keypoints + 3 if options.keypoints else 0) + self.fitted
         if options.keypoints:
             self.codec = HeatmapCodec(options.keypoint_sigma)
             dims = self.backbone.dims[options.keypoint_stride // 8 :]
-            self.keypoint_head = KeypointHead(dims, options.keypoints, NUM_JOINTS)
+            self.keypoint_head = KeypointHead(dims, options.keypoints, NUM_JOINTS, depth=self.fitted)
         if options.grid_tokens:
             self.grid_embed = nn.Linear(self.backbone.grid_dim, token)
         cells = (config.image_size // self.backbone.STRIDE) ** 2 if options.grid_tokens else 0
@@ -141,13 +139,13 @@ class MeshGraphormer(HandModel):
         template = hand_template(hand, self.options.coarse)
         edges, weights = adjacency_edges(template.adjacency)
         queries = torch.cat([template.joints, template.coarse_vertices])
-        distance = torch.cdist(queries, template.joints)
+        near = torch.softmax(-0.5 * (torch.cdist(template.coarse_vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
         return {
             "queries": queries,
             "joint_regressor": template.joint_regressor,
             "graph_edges": edges,
             "graph_weights": weights,
-            "near_joints": torch.softmax(-0.5 * (distance / NEIGHBOURHOOD) ** 2, -1),
+            "near_joints": torch.cat([torch.eye(NUM_JOINTS, device=near.device), near]),
             "fingerprint": torch.tensor(hand.fingerprint),
         }
 
@@ -168,7 +166,7 @@ class MeshGraphormer(HandModel):
         features = self.backbone(image.contiguous(memory_format=torch.channels_last))
         keypoints = None
         if self.options.keypoints:
-            keypoints = read_keypoints(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]))
+            keypoints = read(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]), NUM_JOINTS)
         tokens = self.tokenize(features.pooled, features.grid, keypoints)
         graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
         raw = []
@@ -189,14 +187,37 @@ class MeshGraphormer(HandModel):
     ) -> Float[Tensor, "b n t"]:
         """Joint and vertex queries, then the cells of the grid, row by row."""
         size = len(pooled), len(self.queries)
-        parts = [self.queries.expand(*size, XYZ), pooled[:, None].expand(*size, pooled.shape[-1])]
+        queries = self.queries.expand(*size, XYZ) if not self.fitted else self._posed(keypoints)
+        parts = [queries, pooled[:, None].expand(*size, pooled.shape[-1])]
         if keypoints is not None:
-            local = torch.cat([keypoints.features, keypoints.uv, keypoints.spread], -1)
-            parts.append(self.near_joints @ local)
+            local = [keypoints.features, keypoints.uv, keypoints.spread]
+            local += [keypoints.depth] if self.fitted else []
+            parts.append(self.near_joints @ torch.cat(local, -1))
         tokens = torch.cat([p.to(pooled.dtype) for p in parts], -1)
         if self.options.grid_tokens:
             tokens = torch.cat([tokens, self.grid_embed(rearrange(grid, "b g h w -> b (h w) g"))], 1)
         return tokens
+
+    def _rotation(
+        self, points: dict[str, Tensor], raw: Float[Tensor, "b c"], keypoints: Keypoints | None
+    ) -> Float[Tensor, "b 3 3"] | None:
+        """Camera from the hand's own frame, None where the mesh is regressed in camera axes."""
+        if self.options.camera.rotation == "learned":
+            return rotation_6d_to_matrix(raw[:, -6:])
+        if not self.fitted:
+            return None
+        joints = (self.joint_regressor @ points["vertices"]).detach()
+        return fit_similarity(joints, keypoints.uvz.detach(), _confidence(keypoints))[1]
+
+    def _posed(self, keypoints: Keypoints) -> Float[Tensor, "b n 3"]:
+        """The queries moved with the 2.5D joints near them, in the hand's own frame (m), in float32."""
+        with torch.autocast(keypoints.uv.device.type, enabled=False):
+            joints, uvz = self.queries[:NUM_JOINTS], keypoints.uvz
+            palm = uvz[:, list(PALM)].detach()
+            rest = joints[list(PALM)].expand_as(palm)
+            scale, rotation, shift = fit_similarity(rest, palm, torch.ones_like(palm[..., 0]))
+            seen = (uvz - shift[:, None]) @ rotation / scale[:, None, None]
+            return self.queries + self.near_joints @ (seen - joints).clamp(-FARTHEST, FARTHEST)
 
     def interpret(
         self, points: dict[str, Tensor], raw: Float[Tensor, "b c"], keypoints: Keypoints | None, side: float
@@ -205,7 +226,7 @@ class MeshGraphormer(HandModel):
         with torch.autocast(raw.device.type, enabled=False):
             dtype = self.queries.dtype
             points, raw = {name: value.to(dtype) for name, value in points.items()}, raw.to(dtype)
-            rotation = rotation_6d_to_matrix(raw[:, -6:]) if self.options.camera.rotation == "learned" else None
+            rotation = self._rotation(points, raw, keypoints)
             if rotation is not None:
                 points = {name: value @ rotation.transpose(-1, -2) for name, value in points.items()}
             joints = self.joint_regressor @ points["vertices"]
@@ -213,9 +234,7 @@ class MeshGraphormer(HandModel):
             joints, joints_token = joints - wrist, points["joints"] - token_wrist
             camera = raw[:, :3]
             if self.options.camera.source == "heatmaps":
-                # Weights are confidences, not something to train: their slope is without bound where a map is sharp.
-                spread = keypoints.spread[..., 0].detach()
-                camera = fit_weak_perspective(joints, keypoints.uv, 1 / (spread.square() + LEAST_SPREAD**2))
+                camera = fit_weak_perspective(joints, keypoints.uv, _confidence(keypoints), SCALES)
             view = LearnedCamera.from_weak_perspective(camera, backend=self.options.camera.backend)
             return HandPrediction(
                 joints=joints,
@@ -227,6 +246,8 @@ class MeshGraphormer(HandModel):
                 camera=camera,
                 rotation=rotation,
                 heatmaps=None if keypoints is None else keypoints.heatmaps,
+                joints_25d=keypoints.uvz if self.fitted else None,
+                surface=keypoints.surface if self.fitted else None,
                 hand=self.fingerprint.expand(len(raw)),
             )
 
@@ -234,11 +255,9 @@ class MeshGraphormer(HandModel):
 PRODUCES = ("joints", "joints_token", "joints_2d", "joints_token_2d", "vertices", "vertices_coarse", "camera")
 
 
-def read_keypoints(heatmaps: Float[Tensor, "b k h w"], features: Float[Tensor, "b c h w"]) -> Keypoints:
-    """Read heat maps as distributions over the crop, in float32."""
-    with torch.autocast(features.device.type, enabled=False):
-        share, uv, spread = expectation(heatmaps)
-        return Keypoints(heatmaps, uv, spread, share @ features.to(share.dtype).flatten(2).transpose(1, 2))
+def _confidence(keypoints: Keypoints) -> Float[Tensor, "b k"]:
+    """Weights of fits to keypoints. Not something to train: their slope is without bound where a map is sharp."""
+    return 1 / (keypoints.spread[..., 0].detach().square() + LEAST_SPREAD**2)
 
 
 class CameraHead(nn.Module):
@@ -280,7 +299,7 @@ def check(options: Config) -> Config:
     """
     choices = {
         "backbone": (options.backbone, tuple(VARIANTS)),
-        "camera.rotation": (options.camera.rotation, ("identity", "learned")),
+        "camera.rotation": (options.camera.rotation, ("identity", "learned", "fitted")),
         "camera.source": (options.camera.source, ("tokens", "heatmaps")),
         "camera.backend": (options.camera.backend, ("auto", "pytorch3d", "builtin")),
         "start": (options.start, ("published", "mesh")),
@@ -295,6 +314,8 @@ def check(options: Config) -> Config:
         raise ConfigError("model.widths and model.graph name every encoder, model.outputs every encoder but the last")
     if options.camera.source == "heatmaps" and not options.keypoints:
         raise ConfigError("model.camera.source=heatmaps needs heat maps: set model.keypoints to their head's channels")
+    if options.camera.rotation == "fitted" and options.camera.source != "heatmaps":
+        raise ConfigError("model.camera.rotation=fitted goes with model.camera.source=heatmaps")
     return options
 
 
