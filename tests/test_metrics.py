@@ -1,12 +1,10 @@
 """Metrics: golden values of the official evaluations, hand-computed cases, refusals."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+import freihand_files
 from mesh_graphormer_hand.contracts import HandPrediction, HandTargets
 from mesh_graphormer_hand.metrics import Accumulator, HandMismatchError, per_sample
 from mesh_graphormer_hand.metrics.measures import area_under_curve, f_scores, fingerprint_name
@@ -235,25 +233,20 @@ def test_batches_and_processes_do_not_change_the_summary():
         whole.worst("pa_mpvpe")
 
 
-FREIHAND = Path(__file__).parent / "data" / "freihand_scores.npz"
-
-
 def test_agrees_with_freihands_own_program():
     """24 invented samples scored by FreiHAND's eval.py, which aligns with reflections and prints centimetres."""
-    file = np.load(FREIHAND)  # steps of 6 micrometres from a centre in metres
-    names = ("joints", "vertices", "joints_predicted", "vertices_predicted")
-    xyz, mesh_xyz, guess, mesh_guess = (torch.from_numpy(file[n] * 6e-6 + file[f"{n}_centre"]) for n in names)
-    count = len(xyz)
+    data = {name: torch.from_numpy(values) for name, values in freihand_files.arrays().items()}
+    count = len(data["joints"])
     hand, valid = torch.full((count,), HAND), torch.ones(count, 21, dtype=torch.bool)
-    labels = HandTargets(xyz, valid, vertices=mesh_xyz, vertices_valid=valid[:, 0], hand=hand)
+    labels = HandTargets(data["joints"], valid, vertices=data["vertices"], vertices_valid=valid[:, 0], hand=hand)
     scores = Accumulator(allow_reflection=True)
-    scores.update(predicted(joints=guess, vertices=mesh_guess), labels)
+    scores.update(predicted(joints=data["joints_predicted"], vertices=data["vertices_predicted"]), labels)
     summary = scores.summary()
-    official_mm = {"pa_mpjpe": 7.63934, "pa_mpvpe": 8.40581, "mpvpe": 23.32005}
-    assert {name: summary[name] for name in official_mm} == pytest.approx(official_mm, abs=2e-4)
-    # the copy's rounding may carry a few of 37,344 distances or 50,400 comparisons over their thresholds
-    official_shares = {"auc": 0.847102, "f@5": 0.492776, "f@15": 0.992414}
-    assert {name: summary[name] for name in official_shares} == pytest.approx(official_shares, abs=2e-4)
+    official = {n: float(v) for n, v in (line.split(": ") for line in freihand_files.official_lines())}
+    in_mm = {"pa_mpjpe": "xyz_al_mean3d", "pa_mpvpe": "mesh_al_mean3d", "mpvpe": "mesh_mean3d"}
+    assert {n: summary[n] for n in in_mm} == pytest.approx({n: 10 * official[o] for n, o in in_mm.items()}, abs=1e-5)
+    shares = {"auc": "xyz_al_auc3d", "f@5": "f_al_score_5", "f@15": "f_al_score_15"}
+    assert {n: summary[n] for n in shares} == pytest.approx({n: official[o] for n, o in shares.items()}, abs=1e-6)
 
 
 def test_half_precision_predictions_are_measured_in_float32():

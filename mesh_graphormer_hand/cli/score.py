@@ -76,7 +76,7 @@ def text(scores: Scores) -> list[str]:
         lines += ["", "beyond the official program:"]
         lines += [f"{name}: {value:f}" for name, value in scores.extra.items()]
     lines += ["", ", ".join(f"{count} {name}" for name, count in scores.counts.items())]
-    units = sorted({unit for unit in scores.units.values()})
+    units = sorted(set(scores.units.values()))
     for unit in units:
         lines.append(f"{unit}: {', '.join(name for name, u in scores.units.items() if u == unit)}")
     lines += [f"note: {note}" for note in scores.notes]

@@ -94,10 +94,10 @@ class Errors:
 
     def curve(self, thresholds: Float[np.ndarray, "t"], strict: bool = False) -> Float[np.ndarray, "t"]:
         """Share of errors within each threshold (below it, if `strict`), averaged over the joints."""
-        shares = [self._within(j, thresholds, strict) for j in np.flatnonzero(self.joints)]
+        shares = [self._within(j, thresholds, strict) for j in np.flatnonzero(self.joints).tolist()]
         return np.mean(shares, 0) if shares else np.full(len(thresholds), np.nan)
 
-    def auc(self, low: float, high: float, steps: int) -> float:
+    def auc(self, low: float | int, high: float | int, steps: int) -> float:
         """Area under `curve` over `steps` thresholds from `low` to `high`, by trapezoids, over that of ones."""
         return area(np.linspace(low, high, steps), self.curve(np.linspace(low, high, steps)))
 
@@ -107,7 +107,7 @@ class Errors:
 
     def _per_joint(self, reduce: Any) -> np.ndarray:
         out = np.full(self.distances.shape[1], np.nan)
-        for joint in np.flatnonzero(self.joints):
+        for joint in np.flatnonzero(self.joints).tolist():
             out[joint] = reduce(self.distances[self.known[:, joint], joint])
         return out
 
