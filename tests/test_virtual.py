@@ -21,7 +21,7 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "8d9b8a01dcac9d66"
+TEST_SPLIT_HASH = "43971af3d87150a8"
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,10 @@ class VirtualConfig:
     # what is on and round the hand
     forearm: float = 1.0  # without one, the open end of the skin shows
     sleeve: float = 0.4  # of the forearms
-    held_object: float = 0.2
+    watch: float = 0.1
+    bracelet: float = 0.08
+    ring: float = 0.12
+    held_object: float = 0.2  # of the hands that something fits into
     occluder: float = 0.06
     nail_polish: float = 0.06
     photographs: str = ""  # folder of background photographs; empty: procedural backgrounds only

@@ -19,6 +19,7 @@ PAINT = ("crease", "wrinkle", "blush", "vein", "plate", "white", "groove", "dark
 RELIEF = ("crease", "wrinkle", "tendon", "vein", "nail")  # channels of height, each a slope (m / m)
 CREASE, WRINKLE, BLUSH, VEIN, PLATE, WHITE, GROOVE, DARK = range(len(PAINT))
 R_CREASE, R_WRINKLE, R_TENDON, R_VEIN, R_NAIL = range(len(RELIEF))
+Number = float | int | np.ndarray
 MM = 1e-3
 CHAINS = (THUMB, *FINGERS)
 # Across each joint: (offset along the finger in mm, how strong); the base joint's palmar creases lie where the palm ends.
@@ -261,7 +262,9 @@ def _dorsum(out: Detail, anatomy: Anatomy, rng: np.random.Generator) -> None:
     knuckle = skin.weights[:, [0, 1, 4, 7, 10, 13]].sum(1)
     rows = np.flatnonzero((knuckle > 0.5) & (skin.normals[:, 1] > -0.1))
     visible = _step(skin.normals[rows, 1], 0.1, 0.6)
-    across = [(anatomy.joints[f.start][[0, 2]] - anatomy.joints[FINGERS[3].start][[0, 2]]) @ plane.side for f in FINGERS]
+    across = [
+        (anatomy.joints[f.start][[0, 2]] - anatomy.joints[FINGERS[3].start][[0, 2]]) @ plane.side for f in FINGERS
+    ]
     across = np.array(across) / (plane.side @ plane.side)
     tendons = []
     for v in across:
@@ -320,6 +323,6 @@ def _nail(out: Detail, nail: Nail) -> None:
     out.slope[rows, R_NAIL] += (-0.35 * plate * x)[:, None] * nail.frame[1]
 
 
-def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def _step(value: np.ndarray, low: Number, high: Number) -> np.ndarray:
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

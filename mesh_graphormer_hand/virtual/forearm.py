@@ -28,8 +28,8 @@ class Forearm:
     bare: Float[np.ndarray, "b rings around 3"]  # m
     sleeve: Float[np.ndarray, "b rings around 3"]  # m, a point where there is none
     shade: Float[np.ndarray, "b rings around"]  # factor on the skin's colour
-    band: Float[np.ndarray, "b rings 4"]  # colour of a watch or bracelet, and whether there is one
     cloth: Float[np.ndarray, "b rings around 3"]  # linear colour of the sleeve
+    grain: Float[np.ndarray, "b"]  # how coarse the cloth is, 0 to 2
 
 
 def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]) -> Forearm:
@@ -55,7 +55,7 @@ def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[n
     sleeve = points[row, ring][:, :, None] + cloth @ frames[row, ring].swapaxes(-1, -2)
     bare = np.where(present[:, None, None, None], bare, ABSENT)
     sleeve = np.where((present & sleeved)[:, None, None, None], sleeve, ABSENT)
-    return Forearm(bare, sleeve, _shade(draws), _band(draws), _cloth(draws))
+    return Forearm(bare, sleeve, _shade(draws), _cloth(draws), draws.uniform(high=2))
 
 
 def faces() -> Int64[np.ndarray, "f 3"]:
@@ -116,15 +116,6 @@ def _axis(centre: np.ndarray, flexion: np.ndarray, deviation: np.ndarray) -> tup
 def _shade(draws: Draws) -> Float[np.ndarray, "b rings around"]:
     mottle = draws.normal(RINGS, AROUND) * 0.012
     return 1 + mottle
-
-
-def _band(draws: Draws) -> Float[np.ndarray, "b rings 4"]:
-    start = draws.uniform(low=1, high=7)[:, None]
-    ring = np.arange(RINGS)
-    inside = (ring >= start) & (ring < start + draws.uniform(low=1, high=3)[:, None])
-    inside = inside & draws.chance(0.12)[:, None]
-    colour = np.broadcast_to(draws.uniform(3)[:, None] ** 2, (*inside.shape, 3))
-    return np.concatenate([colour, inside[..., None]], -1)
 
 
 def _cloth(draws: Draws) -> Float[np.ndarray, "b rings around 3"]:

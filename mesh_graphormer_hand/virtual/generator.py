@@ -27,8 +27,7 @@ from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import generator
 from .parameters import Parameters, draw
-from .shading import Drawn
-from .shading import draw as draw_mesh
+from .shading import Coat, Drawn, draw_hands
 from .skin import linear_to_screen
 
 BLOCK = 16
@@ -84,14 +83,10 @@ class VirtualHands:
 
     def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
         p = draw(self.config, self.anatomy, indices)
-        mesh = _surface(self.hand, self.config.mesh_faces or faces_for(size), device)
-        targets, drawn, extra = self._geometry(p, mesh, device, size)
-        pinhole = _tensor(p.camera.pinhole * size, device)
-        casters = torch.cat([targets["vertices"] + targets["root"][:, None], extra], 1), mesh.casters
         shadows = generator(self.config, indices.start, "block").random() < self.config.shadow
-        picture = self._draw(p, mesh, drawn, pinhole, casters if shadows else None, indices, size)
+        targets, picture = self.shoot(p, self._behind(p, indices, size).to(device), shadows)
         images, occluded = self._develop(picture, indices)
-        intrinsics = torch.zeros(len(indices), 3, 3, device=device)
+        pinhole, intrinsics = _tensor(p.camera.pinhole * size, device), torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
         intrinsics[:, :2, 2] = pinhole[:, 2:]
         everything = torch.ones(len(indices), dtype=torch.bool, device=device)
@@ -107,10 +102,39 @@ class VirtualHands:
         keys = [f"virtual/{self.config.split}/{i:06d}" for i in indices]
         return HandBatch(inputs, targets, keys)
 
+    def shoot(
+        self, p: Parameters, behind: Float[Tensor, "b h w 3"], shadows: bool, faces: int = 0
+    ) -> tuple[dict[str, Tensor], Drawn]:
+        """Pictures of the samples `p` by their cameras, linear and without a camera's faults, and the labels that the
+        mesh gives.
+
+        Args:
+            behind: square backgrounds, linear, which are drawn over; pictures have their size and device.
+            faces: about how many of the hand's skin, 0: as the config says, or by size.
+        """
+        size, device = behind.shape[1], behind.device
+        mesh = _surface(self.hand, faces or self.config.mesh_faces or faces_for(size), device)
+        targets, drawn, extra, rotations = self._geometry(p, mesh, device, size)
+        pinhole = _tensor(p.camera.pinhole * size, device)
+        casters = torch.cat([targets["vertices"] + targets["root"][:, None], extra], 1), mesh.casters
+        pixel = p.camera.root[:, 2] / (p.camera.pinhole[:, 0] * size)  # m, of the hand's surface
+        coat = surface.coat(mesh, p, rotations, pixel)
+        return targets, self._draw(p, mesh, coat, drawn, pinhole, casters if shadows else None, behind)
+
+    def _behind(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
+        """Backgrounds, linear, on the CPU."""
+        screen = linear_to_screen(p.skin.tone)
+        painted = [
+            background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
+            for k, i in enumerate(indices)
+        ]
+        return torch.from_numpy(np.stack(painted)).square_()
+
     def _geometry(
         self, p: Parameters, mesh: surface.Surface, device: torch.device, size: int
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"], Float[Tensor, "b e 3"]]:
-        """Labels that the mesh gives; in camera axes, m: all drawn vertices, and those that are not the hand's."""
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"], Float[Tensor, "b e 3"], Float[Tensor, "b 16 3 3"]]:
+        """Labels that the mesh gives; in camera axes, m: all drawn vertices, and those that are not the hand's; the
+        rotations of the joints."""
         b = len(p.shape)
         rotation, root = _tensor(p.camera.rotation, device), _tensor(p.camera.root, device)
         rotations = torch.cat([rotation[:, None], _tensor(p.fingers, device)], 1)
@@ -121,6 +145,7 @@ class VirtualHands:
         joints = torch.cat([joints - joints[:, :1], vertices[:, list(self.hand.tip_vertices)]], 1)
         joints = joints[:, list(PERMUTATIONS["mano"])]
         extra = torch.baddbmm(root[:, None], _tensor(surface.extra_vertices(p), device), rotation.transpose(1, 2))
+        extra = surface.put_on(mesh, p, skinned[:, NUM_VERTICES:], joints, surface.world(rotations), root, extra)
         drawn = torch.cat([skinned[:, NUM_VERTICES:] + root[:, None], extra], 1)
         seen = (joints + root[:, None]).cpu().double()  # not every device has doubles
         pinhole = torch.from_numpy(p.camera.pinhole * size)[:, None]
@@ -142,33 +167,27 @@ class VirtualHands:
             "is_left": ~valid,
             "hand": torch.full((b,), self.hand.fingerprint, device=device),
         }
-        return labels, drawn, extra
+        return labels, drawn, extra, rotations
 
     def _draw(
         self,
         p: Parameters,
         mesh: surface.Surface,
+        coat: Coat,
         drawn: Tensor,
         pinhole: Tensor,
         casters: tuple[Tensor, Tensor] | None,
-        indices: range,
-        size: int,
+        behind: Tensor,
     ) -> Drawn:
         """The scene without its camera's faults, linear."""
         device = drawn.device
-        screen = linear_to_screen(p.skin.tone)
-        behind = [
-            background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
-            for k, i in enumerate(indices)
-        ]
-        behind = torch.from_numpy(np.stack(behind)).to(device).square_()
         light = p.light
         lights = Lights(
             *(_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
             *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
-        colours = surface.skin_colours(mesh, p)
-        return draw_mesh(drawn, mesh.topology, colours, pinhole, lights, behind, casters)
+        faces = mesh.topology, mesh.texels
+        return draw_hands(drawn, *faces, coat, mesh.skin_faces, pinhole, lights, behind, casters)
 
     def _develop(self, drawn: Drawn, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
@@ -193,7 +212,7 @@ def faces_for(size: int) -> int:
     return 7000 if size <= 192 else 9000
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _surface(hand: Hand, faces: int, device: torch.device) -> surface.Surface:
     return surface.Surface.of(hand, faces).to(device)
 

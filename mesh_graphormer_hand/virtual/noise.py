@@ -19,8 +19,10 @@ def tile(device: torch.device) -> Float[Tensor, "texels 4"]:
     """Mottling and grain (mean 0, deviation 1), freckles (0 to 1), hair (0 to 1), as rows."""
     rng = np.random.Generator(np.random.Philox(key=11))
 
-    def blurred(sigma: float) -> np.ndarray:
-        field = cv2.GaussianBlur(rng.standard_normal((SIDE, SIDE)), (0, 0), sigma, borderType=cv2.BORDER_WRAP)
+    def blurred(sigma: float | int) -> np.ndarray:
+        edge = int(4 * sigma) + 1
+        field = np.pad(rng.standard_normal((SIDE, SIDE)), edge, mode="wrap")
+        field = cv2.GaussianBlur(field, (0, 0), sigma)[edge:-edge, edge:-edge]
         return (field - field.mean()) / field.std()
 
     mottle = 0.7 * blurred(7) + 0.6 * blurred(2.5)

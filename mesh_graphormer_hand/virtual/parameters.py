@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..mano.hand import Hand
-from . import camera, forearm, light, poses, prop, skin
+from . import camera, forearm, light, poses, prop, skin, worn
 from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import Draws
@@ -29,6 +29,7 @@ class Parameters:
     light: light.Light
     forearm: forearm.Forearm
     prop: prop.Prop
+    worn: worn.Worn
 
 
 def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Parameters:
@@ -42,15 +43,16 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
     rotations = poses.sample(pose, config, anatomy)
     joints = anatomy.pose(rotations, shape)
     complexion = skin.sample(stream("skin"), config)
-    props = stream("prop")
+    arm = forearm.sample(stream("arm"), config, anatomy, shape)
     return Parameters(
         shape=shape,
         fingers=rotations[:, 1:],
         camera=camera.sample(stream("camera"), config, joints),
         skin=complexion,
         light=light.sample(stream("light"), complexion.tone),
-        forearm=forearm.sample(stream("arm"), config, anatomy, shape),
-        prop=prop.sample(props, config, joints, camera.uniform_rotations(props, 1)[:, 0]),
+        forearm=arm,
+        prop=prop.sample(stream("prop"), config, joints),
+        worn=worn.sample(stream("worn"), config, arm.bare),
     )
 
 

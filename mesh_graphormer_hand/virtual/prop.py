@@ -1,4 +1,7 @@
-"""An object in or at the hand: a rounded box, ball, stick or disc (a superellipsoid) between palm and fingertips."""
+"""A thing in the hand: tins, bottles, balls, fruit, boxes, telephones, pens, cards and tools, of one or two primitives.
+
+Each primitive is a superellipsoid: round or square across, round or flat at its ends. `grasp` says where it fits.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +10,116 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from ..skeleton import TIPS
+from . import grasp
 from .config import VirtualConfig
 from .draws import Draws
 from .forearm import ABSENT
 
-ROUND, RINGS = 20, 12
-POWERS = np.array([1.0, 2.5, 6.0])  # ball, rounded, box
+ROUND, RINGS, PIECES = 20, 12, 2
+
+
+def sphere(around: int, rings: int) -> tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]:
+    """A unit sphere of `rings` rings of `around` vertices, faces outward counter-clockwise."""
+    a, b = np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(0, np.pi, rings)
+    x, y = np.sin(b)[:, None] * np.cos(a), np.sin(b)[:, None] * np.sin(a)
+    points = np.stack([x, y, np.cos(b)[:, None] + 0 * a], -1).reshape(-1, 3)
+    ring, place = (k.ravel() for k in np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij"))
+    p, q = ring * around + place, ring * around + (place + 1) % around
+    faces = np.concatenate([np.stack([p, p + around, q], -1), np.stack([q, p + around, q + around], -1)])
+    return points, faces.astype(np.int64)
+
+
+SPHERE, FACES = sphere(ROUND, RINGS)
+SIZE = PIECES * len(SPHERE)
 
 
 @dataclass(frozen=True, eq=False)
 class Prop:
     vertices: Float[np.ndarray, "b v 3"]  # m, rest frame, wrist-relative; a point where there is none
     colours: Float[np.ndarray, "b v 3"]  # linear
-
-
-def _sphere() -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.linspace(0, 2 * np.pi, ROUND, endpoint=False), np.linspace(0, np.pi, RINGS)
-    x, y = np.sin(b)[:, None] * np.cos(a), np.sin(b)[:, None] * np.sin(a)
-    points = np.stack([x, y, np.cos(b)[:, None] + 0 * a], -1).reshape(-1, 3)
-    ring, around = (k.ravel() for k in np.meshgrid(np.arange(RINGS - 1), np.arange(ROUND), indexing="ij"))
-    p, q = ring * ROUND + around, ring * ROUND + (around + 1) % ROUND
-    faces = np.concatenate([np.stack([p, p + ROUND, q], -1), np.stack([q, p + ROUND, q + ROUND], -1)])
-    return points, faces.astype(np.int64)
-
-
-SPHERE, _FACES = _sphere()
+    shine: Float[np.ndarray, "b v"]
 
 
 def faces() -> Int64[np.ndarray, "f 3"]:
-    """Faces of the object, outward counter-clockwise."""
-    return _FACES
+    """Faces of the pieces, outward counter-clockwise."""
+    return np.concatenate([FACES + k * len(SPHERE) for k in range(PIECES)])
 
 
-def sample(
-    draws: Draws,
-    config: VirtualConfig,
-    joints: Float[np.ndarray, "b 21 3"],
-    rotations: Float[np.ndarray, "b 3 3"],
-) -> Prop:
-    """Objects for posed hands (`joints`: m, wrist-relative, rest frame); `rotations` turn them at random."""
-    palm = joints[:, [0, 5, 9, 17]].mean(1)
-    normal = np.cross(joints[:, 5] - joints[:, 0], joints[:, 17] - joints[:, 0])  # out of the palm
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    reach = joints[:, list(TIPS)].mean(1) - palm
-    power = POWERS[draws.choice((0.4, 0.3, 0.3))][:, None, None]
-    unit = np.sign(SPHERE) * np.abs(SPHERE) ** (1 / power)
-    radii = draws.uniform(1, low=0.012, high=0.042) * np.exp(0.35 * draws.normal(3))
-    radii[:, 2] *= np.where(draws.chance(0.25), 2.5, 1.0)
-    radii = radii.clip(0.006, 0.07)
-    centre = palm + normal * (radii.min(-1, keepdims=True) + 0.012) + reach * draws.uniform(1, low=0.2, high=0.8)
-    vertices = centre[:, None] + (unit * radii[:, None]) @ rotations.transpose(0, 2, 1)
+def coordinates() -> Float[np.ndarray, "v 2"]:
+    """Where each vertex lies on its piece, m, for what is printed on it."""
+    turn = np.arctan2(SPHERE[:, 1], SPHERE[:, 0])
+    return np.tile(np.stack([0.05 * SPHERE[:, 2], 0.03 * turn], 1), (PIECES, 1))
+
+
+def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b v 3"]:
+    """Points of unit size: exponents 2 are round, 10 nearly square."""
+    c, s = SPHERE[:, 2], np.hypot(SPHERE[:, 0], SPHERE[:, 1])
+    turn = SPHERE[:, :2] / np.maximum(s, 1e-9)[:, None]
+    across, ends = across[..., None], ends[..., None]
+    flat = np.sign(turn) * np.abs(turn) ** (2 / across[..., None])
+    z = np.sign(c) * np.abs(c) ** (2 / ends)
+    return np.concatenate([flat * (s ** (2 / ends))[..., None], z[..., None]], -1)
+
+
+def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> Prop:
+    """Things for posed hands (`joints`: m, wrist-relative, rest frame)."""
+    place = grasp.fit(draws, joints)
+    across, ends, radii = _forms(draws, place)
+    main = superellipsoid(across, ends) * radii[:, None]
+    slide = draws.uniform(low=-0.6, high=0.6) * np.clip(radii[:, 2] - 0.03, 0, None)
+    second = _second(draws, place, radii)
+    both = np.stack([main, second], 1) + np.stack([0 * slide, 0 * slide, slide], -1)[:, None, None]
+    vertices = place.centre[:, None] + both.reshape(len(slide), -1, 3) @ place.axes.transpose(0, 2, 1)
+    present = (draws.chance(config.held_object) & place.held)[:, None, None]
+    colours, shine = _looks(draws)
+    return Prop(np.where(present, vertices, ABSENT), colours, shine)
+
+
+def _forms(draws: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponents across and at the ends, and half sizes, of the main piece."""
+    r, kind, b = place.radius, place.kind, len(place.radius)
+    length = np.where(r < 0.014, draws.log_uniform(0.04, 0.13), draws.log_uniform(0.045, 0.11))
+    oval = draws.uniform(low=0.85, high=1.1)
+    square = draws.uniform(2, low=0.62, high=0.8)
+    flat = draws.uniform(3)
+    thin = np.maximum(np.minimum(r, 0.0035), 0.0008)
+    forms = (  # half sizes, exponent across, exponent of the ends
+        (np.stack([r, r, length], 1), 2.0, 9.0),
+        (np.stack([r, r, r * oval], 1), 2.0, 2.0),
+        (np.stack([r * square[:, 0] * 1.15, r * square[:, 1] * 1.15, length * 0.8], 1), 7.0, 10.0),
+        (np.stack([np.minimum(r, 0.009), np.minimum(r, 0.009), 0.06 + 0.04 * flat[:, 0]], 1), 2.5, 8.0),
+        (np.stack([thin, 0.02 + 0.03 * flat[:, 1], 0.03 + 0.05 * flat[:, 2]], 1), 9.0, 10.0),
+    )
+    sizes = np.stack([f[0] for f in forms])[kind, np.arange(b)]
+    return np.array([f[1] for f in forms])[kind], np.array([f[2] for f in forms])[kind], sizes
+
+
+def _second(draws: Draws, place: grasp.Fit, radii: np.ndarray) -> Float[np.ndarray, "b v 3"]:
+    """A neck, a cap, a blade or a hammer's head at one end of what is long; a point inside everything else."""
+    what = draws.choice((0.45, 0.25, 0.15, 0.15))
+    neck = radii * [0.45, 0.45, 0.35]
+    blade = np.stack([0.3 * radii[:, 0], 0.45 * radii[:, 0], 0.05 + 0 * what], 1)
+    head = np.stack([0.016 + 0 * what, 0.045 + 0 * what, 0.016 + 0 * what], 1)
+    sizes = np.stack([radii * 0.05, neck, blade, head])[what, np.arange(len(what))]
+    long = np.isin(place.kind, (grasp.CYLINDER, grasp.STICK)) & ~((what == 3) & (radii[:, 0] > 0.02))
+    sizes = np.where(long[:, None], sizes, radii * 0.05)
+    end = np.where(long & (what > 0), radii[:, 2] + np.where(what == 3, 0.3, 0.85) * sizes[:, 2], 0)
+    points = superellipsoid(np.where(what == 3, 4.0, 2.0), np.full(len(what), 6.0)) * sizes[:, None]
+    points[..., 2] += end[:, None]
+    return points
+
+
+def _looks(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Plain, banded or printed colours; dull, plastic or shining surfaces."""
+    base = draws.uniform(PIECES, 1, 3)
+    grey = draws.uniform(PIECES, 1, 1)
+    base = np.where(draws.chance(0.45)[:, None, None, None], grey + 0.06 * (base - 0.5), base)
+    label = draws.uniform(PIECES, 1, 3)
+    low, high = np.sort(draws.uniform(2, low=-0.9, high=0.9), 1).T[..., None, None]
+    inside = (SPHERE[:, 2] > low) & (SPHERE[:, 2] < high) & draws.chance(0.4)[:, None, None]
+    colour = np.where(inside[..., None], label, base)
     wave = np.sin(SPHERE @ (draws.normal(3, 1) * draws.uniform(1, 1, high=9)) + draws.uniform(1, 3, high=1.5))
-    colours = draws.uniform(1, 3, low=0.03) + draws.uniform(1, 1, high=0.3) * wave
-    present = draws.chance(config.held_object)[:, None, None]
-    return Prop(np.where(present, vertices, ABSENT), colours.clip(0.02, 1) ** 2)
+    colour = colour + draws.uniform(1, 1, 1, high=0.15) ** 1.5 * wave[:, None]
+    shine = draws.log_uniform(0.1, 3.5, PIECES, 1) * np.ones(len(SPHERE))
+    b = len(colour)
+    return colour.clip(0.04, 0.95).reshape(b, -1, 3) ** 2, shine.reshape(b, -1)

@@ -1,23 +1,47 @@
-"""Lights the hand at its vertices and draws it: a fraction of the work of lighting every pixel.
+"""Draws the hand and lights every pixel of it: skin's own relief and colour, highlights, soft light, cast shadows.
 
-The drawn mesh has a vertex every two pixels or so, so the difference from `render.shade` hardly shows; that renderer is
-for pictures that people look at, this one for millions that a network sees once.
+`render.shade` draws pictures for people; this draws the millions that a network sees once, so it keeps one sample a
+pixel, looks skin up in a table, and lights image by image, in pieces that a CPU's cache holds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from ..render.effects import dot, shadow, unit
+from ..render.effects import camera_points, dot, shadow, unit
 from ..render.raster import Raster, Settings, interpolate, rasterize
 from ..render.shade import Lights, Topology, sh_irradiance, vertex_normals
+from . import detail, noise
+from .texels import PAINT, Texels
 
-CHUNK = {"cpu": 4}  # images at a time: few enough for a CPU's cache
-SHADOW_SIDE, SHADOW_BIAS = 128, 0.004  # px, m
+CHUNK = {"cpu": 4}  # images rasterised at a time
+SHADOW_SIDE, SHADOW_BIAS = 128, 0.0035  # px, m
+WRAP = (0.30, 0.10, 0.06)  # how far red, green and blue light creep through skin into its own shade
+RELAXED = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
+CLOTH = 0.12  # strength of grain on what is not skin
+
+
+@dataclass(frozen=True, eq=False)
+class Coat:
+    """What each image's hand is covered with; see `surface.coat`."""
+
+    vertices: Float[Tensor, "b v 8"]  # linear colour, shine, bend of the nearest joint, hairiness, m along, m across
+    tangents: Float[Tensor, "b f 6"]  # of the hand's faces, posed
+    start: Int64[Tensor, "b"]  # first row of the texels' table
+    detail: Float[Tensor, "b channels 5"]  # of a texel: logarithm of colour, normal's shift along the tangents
+    noise: Float[Tensor, "b 4 3"]  # of the noise: logarithm of colour
+    shift: Float[Tensor, "b 2"]  # where the noise begins
+    texel: Float[Tensor, "b"]  # m, of the noise
+    nail: Float[Tensor, "b 6"]  # colour, cover, strength and exponent of its highlight
+    grain: Float[Tensor, "b"]  # how coarse cloth is
+
+    def __getitem__(self, part: slice) -> Coat:
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[part] for f in dataclasses.fields(self)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +49,162 @@ class Drawn:
     colour: Float[Tensor, "b h w 3"]  # linear
     depth: Float[Tensor, "b h w"]  # m along z, 0 where empty
     part: Int64[Tensor, "b h w"]  # see `surface.PARTS`, -1 where empty
+    normal: Float[Tensor, "b h w 3"]  # unit, camera axes, of the mesh; 0 where empty
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Covered pixels of one or several images."""
+
+    image: Int64[Tensor, "p"] | None  # of the images at hand; None: there is one
+    face: Int64[Tensor, "p"]
+    bary: Float[Tensor, "p 3"]
+    point: Float[Tensor, "p 3"]  # m
+    looks: Float[Tensor, "p 8"]
+    normal: Float[Tensor, "p 3"]
+    lit: Float[Tensor, "p"] | None  # share of the directional light that arrives
+
+    def of(self, values: Shaped[Tensor, "b *c"]) -> Shaped[Tensor, "q *c"]:
+        """Each pixel's row of something that images have."""
+        return values if self.image is None else values.index_select(0, self.image)
+
+    def times(self, rows: Float[Tensor, "p k"], matrices: Float[Tensor, "b k c"]) -> Float[Tensor, "p c"]:
+        """Rows times their images' matrices."""
+        if self.image is None:
+            return rows @ matrices[0]
+        return torch.bmm(rows[:, None], matrices.index_select(0, self.image))[:, 0]
+
+
+def draw_hands(
+    vertices: Float[Tensor, "b v 3"],
+    topology: Topology,
+    texels: Texels,
+    coat: Coat,
+    skin_faces: int,
+    cameras: Float[Tensor, "b 4"],
+    lights: Lights,
+    background: Float[Tensor, "b h w 3"],
+    casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
+    mirrored: bool = False,
+) -> Drawn:
+    """Draw meshes (m, camera axes) into `background`, which is overwritten.
+
+    Args:
+        vertices: of the drawn meshes.
+        topology: their faces and parts.
+        texels: of the first faces.
+        coat: colours of the vertices and all that lies between them.
+        skin_faces: how many faces, the first ones, are skin.
+        cameras: fx, fy, cx, cy in px.
+        lights: one set an image.
+        background: linear RGB.
+        casters: vertices and faces of the (coarser) meshes that cast shadows, None for no shadows.
+        mirrored: the faces run the other way round.
+    """
+    b, height, width = background.shape[:3]
+    out = _empty(background, topology)
+    step = CHUNK.get(vertices.device.type, b)
+    settings = Settings(cull="front" if mirrored else "back")
+    tile = noise.tile(vertices.device)
+    for start in range(0, b, step):
+        rows = slice(start, start + step)
+        normals = vertex_normals(vertices[rows], topology)
+        normals = -normals if mirrored else normals
+        raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), settings)
+        looks = interpolate(raster, topology.faces, torch.cat([normals, coat.vertices[rows]], 2))[:, 0]
+        face, image, depth = raster.face[:, 0], raster.image, raster.depth[:, 0]
+        points = camera_points(raster.pixel, depth, cameras[rows], height, width)
+        lit = None
+        if casters is not None:
+            meshes = casters[0][rows], casters[1]
+            lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE, SHADOW_BIAS, points, image)
+        normal = unit(looks[:, :3])
+        everything = Pixels(image, face, raster.bary[:, 0], points, looks[:, 3:], normal, lit)
+        pieces = [(slice(None), rows, everything)] if vertices.is_cuda else _by_image(everything, rows)
+        colour = torch.empty_like(points)
+        for part, of, pixels in pieces:
+            colour[part] = _light(pixels, texels, tile, coat[of], skin_faces, lights[of])
+        _write(out, rows, raster, topology, colour, normal)
+    return out
+
+
+def _by_image(pixels: Pixels, rows: slice) -> list[tuple[slice, slice, Pixels]]:
+    """Each image's pixels by themselves (they lie together), and the image's place in the batch."""
+    count = torch.bincount(pixels.image).tolist()
+    pieces, start = [], 0
+    for k, n in enumerate(count):
+        part = slice(start, start + n)
+        values = (None if getattr(pixels, f.name) is None else getattr(pixels, f.name)[part] for f in _PIXEL_FIELDS)
+        if n:
+            pieces.append((part, slice(rows.start + k, rows.start + k + 1), Pixels(None, *values)))
+        start += n
+    return pieces
+
+
+_PIXEL_FIELDS = dataclasses.fields(Pixels)[1:]
+
+
+def _light(
+    p: Pixels, texels: Texels, tile: Tensor, coat: Coat, skin_faces: int, lights: Lights
+) -> Float[Tensor, "p 3"]:
+    """Linear light that leaves every pixel towards the camera."""
+    skin = (p.face < skin_faces).float()[:, None]
+    colour, normal, plate = _skin(p, texels, tile, coat, skin)
+    nail = p.of(coat.nail)
+    towards = -unit(p.point)
+    direction = p.of(lights.direction)
+    facing = dot(normal, direction)
+    wrap = skin * colour.new_tensor(WRAP)
+    sun = p.of(lights.colour) if p.lit is None else p.of(lights.colour) * p.lit[:, None]
+    spread = ((facing + wrap) / (1 + wrap)).clamp_(min=0)
+    around = _ambient(p, normal, lights)
+    shine = p.looks[:, 3:4] * p.of(lights.specular[:, None])
+    strength = torch.lerp(shine, nail[:, 4:5].expand_as(shine), plate)
+    exponent = torch.lerp(p.of(lights.shininess[:, None]).expand_as(shine), nail[:, 5:6].expand_as(shine), plate)
+    halfway = dot(normal, unit(direction + towards)).clamp_(min=1e-4)
+    grazing = (1 - dot(normal, towards)).clamp_(0, 1)
+    rim = grazing * grazing
+    rim = rim * rim
+    highlight = torch.exp2(halfway.log2_() * exponent) * strength * (facing > 0) * (1 + 2 * rim)
+    sheen = 0.02 + (0.35 * shine + 0.25 * plate) * rim + 0.06 * plate
+    return colour * torch.addcmul(around, sun, spread) + sun * highlight + around * sheen
+
+
+def _skin(
+    p: Pixels, texels: Texels, tile: Tensor, coat: Coat, skin: Float[Tensor, "p 1"]
+) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p 1"]]:
+    """Colour, normal with the skin's relief, and what is nail."""
+    row = texels.rows(p.face, p.bary, p.of(coat.start))
+    texel = texels.table.index_select(0, row).float()
+    bend = p.looks[:, 4:5]
+    for channel, change in RELAXED.items():
+        texel[:, channel : channel + 1] *= 1 + change * bend
+    for channel in (PAINT + detail.R_WRINKLE, PAINT + len(detail.RELIEF) + detail.R_WRINKLE):
+        texel[:, channel : channel + 1] *= 1 - 0.8 * bend
+    change = p.times(texel, coat.detail)
+    strewn = tile.index_select(0, noise.rows(p.looks[:, 6:8], p.of(coat.shift), p.of(coat.texel)[:, None]))
+    strewn = torch.cat([strewn[:, :3], strewn[:, 3:] * p.looks[:, 5:6]], 1)
+    plate = texel[:, detail.PLATE : detail.PLATE + 1]
+    log = change[:, :3] + p.times(strewn * (1 - plate), coat.noise) * skin
+    log = log + (1 - skin) * CLOTH * strewn[:, 1:2] * p.of(coat.grain)[:, None]
+    colour = p.looks[:, :3] * log.exp_()
+    nail = p.of(coat.nail)
+    white = texel[:, detail.WHITE : detail.WHITE + 1]
+    painted = nail[:, :3] * (1 + (0.5 * white) * (nail[:, 3:4] < 0.9))
+    colour = torch.lerp(colour, painted, plate * nail[:, 3:4])
+    hand = p.face.clamp(max=texels.faces - 1)
+    if p.image is not None:
+        hand = hand + p.image * texels.faces
+    tangents = coat.tangents.view(-1, 6).index_select(0, hand)
+    normal = p.normal + change[:, 3:4] * tangents[:, :3] + change[:, 4:5] * tangents[:, 3:]
+    return colour, unit(normal), plate
+
+
+def _ambient(p: Pixels, normal: Float[Tensor, "p 3"], lights: Lights) -> Float[Tensor, "p 3"]:
+    """Light from all around."""
+    if p.image is None:
+        return sh_irradiance(normal[None], lights.sh)[0].clamp_(min=0)
+    return sh_irradiance(normal[:, None], p.of(lights.sh))[:, 0].clamp_(min=0)
 
 
 def draw(
@@ -36,7 +216,7 @@ def draw(
     background: Float[Tensor, "b h w 3"],
     casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
 ) -> Drawn:
-    """Draw meshes (m, camera axes) into `background`, which is overwritten.
+    """Draw meshes (m, camera axes) lit at their vertices, for what is far or plain, into `background` (overwritten).
 
     Args:
         vertices: of the drawn meshes.
@@ -48,14 +228,14 @@ def draw(
         casters: vertices and faces of the (coarser) meshes that cast shadows, None for no shadows.
     """
     b, height, width = background.shape[:3]
-    out = Drawn(background, background.new_zeros(b, height, width), topology.parts.new_full((b, height, width), -1))
+    out = _empty(background, topology)
     step = CHUNK.get(vertices.device.type, b)
     for start in range(0, b, step):
         rows = slice(start, start + step)
         shadows = casters and (casters[0][rows], casters[1])
         lit = light_vertices(vertices[rows], topology, colours[rows], lights[rows], shadows)
         raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), Settings(cull="back"))
-        _fill(out, rows, raster, topology, lit)
+        _fill(out, rows, raster, topology, torch.cat([lit, vertex_normals(vertices[rows], topology)], 2))
     return out
 
 
@@ -84,9 +264,19 @@ def light_vertices(
     return torch.addcmul(sun * highlight, colours[..., :3], diffuse)
 
 
-def _fill(out: Drawn, rows: slice, raster: Raster, topology: Topology, lit: Float[Tensor, "b v 3"]) -> None:
-    """Write the covered pixels of a chunk."""
-    colour = interpolate(raster, topology.faces, lit)[:, 0]
+def _fill(out: Drawn, rows: slice, raster: Raster, topology: Topology, lit: Float[Tensor, "b v c"]) -> None:
+    """Write the covered pixels of a chunk; `lit` may bring normals after its colours."""
+    values = interpolate(raster, topology.faces, lit)[:, 0]
+    _write(out, rows, raster, topology, values[:, :3], unit(values[:, 3:]))
+
+
+def _write(out: Drawn, rows: slice, raster: Raster, topology: Topology, colour: Tensor, normal: Tensor) -> None:
     out.colour[rows].view(-1, 3).index_copy_(0, raster.pixel, colour)
     out.depth[rows].view(-1).index_copy_(0, raster.pixel, raster.depth[:, 0])
     out.part[rows].view(-1).index_copy_(0, raster.pixel, topology.parts.index_select(0, raster.face[:, 0]))
+    out.normal[rows].view(-1, 3).index_copy_(0, raster.pixel, normal)
+
+
+def _empty(background: Float[Tensor, "b h w 3"], topology: Topology) -> Drawn:
+    nothing = torch.zeros_like(background)
+    return Drawn(background, nothing[..., 0].clone(), torch.full_like(nothing[..., 0], -1).long(), nothing)

@@ -1,7 +1,8 @@
-"""The colour of skin: tones from very light to very dark in CIELAB, paler palms, creases, blotches, nails.
+"""The colour of skin: measured tones from very light to very dark, blood, paler palms, and how strongly details show.
 
-Light is handled linearly; gamma 2 stands for the screen's curve (a square root instead of a power: the curve is drawn
-anew for every sample anyway).
+Melanin moves a skin along the measured tones; blood (haemoglobin) takes green, and some blue, out of any of them. Light
+is handled linearly; gamma 2 stands for the screen's curve (a square root instead of a power: the curve is drawn anew
+for every sample anyway).
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
+from . import detail
 from .config import VirtualConfig
 from .draws import Draws
 
 # Centres of measured skin tones, light to dark (L*, a*, b*, D65): lighter skin is pinker, the middle range yellower.
 TONES_LAB = np.array([(74.0, 10.0, 16.0), (69, 13, 20), (62, 15, 23), (52, 16, 24), (41, 15, 20), (29, 11, 13)])
-PALM_LAB = np.array([71.0, 16.0, 17.0])
+PALM_LAB = np.array([72.0, 14.0, 17.0])
+BLOOD = np.array([0.03, 0.30, 0.20])  # what more blood takes from the logarithm of linear red, green, blue
 BLOTCH_WAVES = 6
+NOISES = ("mottle", "grain", "spots", "hair")  # channels of the noise that skin is strewn with, see `noise`
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +30,14 @@ class Skin:
 
     tone: Float[np.ndarray, "b 3"]  # back of the hand
     palm: Float[np.ndarray, "b 3"]
-    broad: Float[np.ndarray, "b"]  # exponent of slow colour changes: redder knuckles and fingertips
-    fine: Float[np.ndarray, "b"]  # exponent of creases and nail edges
+    paint: Float[np.ndarray, "b paint 3"]  # logarithm of colour for each of `detail.PAINT`
+    relief: Float[np.ndarray, "b relief"]  # strength of each of `detail.RELIEF`
+    noise: Float[np.ndarray, "b noise 3"]  # logarithm of colour for each of NOISES
+    shift: Float[np.ndarray, "b 2"]  # where the noise is cut from, in its tiles
+    variant: Int64[np.ndarray, "b"]  # of the lines of the hand
     nail: Float[np.ndarray, "b 4"]  # colour and how much of it covers the nail
-    blotch: Float[np.ndarray, "b"]  # strength of irregular spots
+    nail_gloss: Float[np.ndarray, "b 2"]  # strength and exponent of the nails' highlights
+    blotch: Float[np.ndarray, "b"]  # strength of slow, irregular changes of colour
     waves: Float[np.ndarray, "b w 4"]  # 1/m and phase of the waves that make them
     specular: Float[np.ndarray, "b"]
     shininess: Float[np.ndarray, "b"]
@@ -37,31 +45,78 @@ class Skin:
 
 def sample(draws: Draws, config: VirtualConfig) -> Skin:
     """Skins of a block."""
-    depth = draws.uniform() ** 1.15 * (len(TONES_LAB) - 1)
-    lab = np.stack([np.interp(depth, np.arange(len(TONES_LAB)), channel) for channel in TONES_LAB.T], -1)
-    lab = lab + draws.normal(3) * [2.5, 2.0, 2.5]
-    share = draws.uniform(low=0.1, high=0.75) * (0.45 + 0.5 * depth / (len(TONES_LAB) - 1))
-    palm = lab + (PALM_LAB - lab) * share[:, None] + draws.normal(3) * [1, 1.5, 1.5]
+    last = len(TONES_LAB) - 1
+    depth = draws.uniform() ** 1.15 * last
+    dark = (depth / last)[:, None]
+    lab = tone_lab(depth) + draws.normal(3) * [2.0, 1.6, 2.2]
+    share = draws.uniform(low=0.1, high=0.6)[:, None] * (0.3 + 0.65 * dark)
+    palm = lab + (PALM_LAB - lab) * share + draws.normal(3) * [1, 1.2, 1.2]
+    pink = draws.uniform(1, low=0.0, high=0.8) * (1 - 0.6 * dark)
+    natural = lab_to_linear(0.5 * (lab + palm) + [3.0, 4, -2] + draws.normal(3) * [2, 2, 2])
     polished = draws.chance(config.nail_polish)
     polish = draws.uniform(3) ** 2
-    natural = lab_to_linear(0.5 * (lab + palm) + [4.0, 3, -4] + draws.normal(3) * [2, 2, 2])
-    cover = np.where(polished, 0.95, draws.uniform(low=0.0, high=0.8))
+    cover = np.where(polished, 0.96, draws.uniform(low=0.1, high=0.6))
+    paint, relief = _details(draws, config, dark)
+    gloss = draws.log_uniform(0.06, 0.5) * np.where(polished, 1.8, 1.0)
+    return Skin(
+        tone=lab_to_linear(lab) * np.exp(-BLOOD * draws.uniform(1, low=-0.3, high=0.5)),
+        palm=lab_to_linear(palm) * np.exp(-BLOOD * pink),
+        paint=paint,
+        relief=relief,
+        noise=_noise(draws, dark),
+        shift=draws.uniform(2),
+        variant=draws.choice((1, 1, 1)),
+        nail=np.concatenate([np.where(polished[:, None], polish, natural), cover[:, None]], 1),
+        nail_gloss=np.stack([gloss, draws.log_uniform(40, 180)], 1),
+        blotch=0.05 * draws.uniform() ** 1.5,
+        waves=_waves(draws),
+        specular=config.gloss * draws.uniform() ** 1.6,
+        shininess=draws.log_uniform(6, 40),
+    )
+
+
+def tone_lab(depth: Float[np.ndarray, "b"]) -> Float[np.ndarray, "b 3"]:
+    """CIELAB of skin `depth` steps down the measured tones."""
+    return np.stack([np.interp(depth, np.arange(len(TONES_LAB)), channel) for channel in TONES_LAB.T], -1)
+
+
+def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]) -> tuple[np.ndarray, np.ndarray]:
+    """How strongly lines, blushes and veins colour and shape the skin: the old and lean have more of all of them."""
     low, high = config.skin_contrast
-    wavelength = draws.log_uniform(0.008, 0.08, BLOTCH_WAVES, 1)
+    age = draws.uniform(1, low=low, high=high)
+    own = np.exp(0.25 * draws.normal(6))[..., None]
+    b = len(dark)
+    paint = np.zeros((b, len(detail.PAINT), 3))
+    paint[:, detail.CREASE] = -np.array([0.20, 0.36, 0.40]) * (0.75 + 0.9 * dark) * age**0.5 * own[:, 0]
+    paint[:, detail.WRINKLE] = -np.array([0.17, 0.27, 0.30]) * age * own[:, 1]
+    paint[:, detail.BLUSH] = -BLOOD * 1.15 * (1 - 0.55 * dark) * own[:, 2]
+    paint[:, detail.VEIN] = -np.array([0.13, 0.03, 0.01]) * (1 - 0.8 * dark) * age * draws.uniform(1)
+    paint[:, detail.PLATE] = [0.03, 0.03, 0.05]
+    paint[:, detail.WHITE] = np.array([0.16, 0.34, 0.38]) * draws.uniform(1, high=1.6)
+    paint[:, detail.GROOVE] = -np.array([0.35, 0.62, 0.66]) * own[:, 3]
+    paint[:, detail.DARK] = -np.array([0.14, 0.16, 0.17]) * (0.15 + 1.5 * dark) * draws.uniform(1)
+    relief = np.concatenate(
+        [own[:, 4] * 0.9 * age**0.5, own[:, 5] * age, *(draws.uniform(1) * age for _ in range(2)), np.ones((b, 1))], 1
+    )
+    relief[:, detail.R_TENDON] *= 0.9
+    return paint, relief
+
+
+def _noise(draws: Draws, dark: Float[np.ndarray, "b 1"]) -> Float[np.ndarray, "b noise 3"]:
+    strength = draws.uniform(4, 1)
+    freckled, hairy = draws.chance(0.15)[:, None], draws.chance(0.3)[:, None]
+    mottle = -BLOOD * 0.45 * strength[:, 0] * (1 - 0.5 * dark)
+    grain = -np.array([0.05, 0.06, 0.06]) * (0.3 + strength[:, 1])
+    spots = -np.array([0.30, 0.48, 0.56]) * strength[:, 2] * np.where(freckled, 1.0, 0.12) * (1 - 0.7 * dark)
+    hair = -np.array([0.55, 0.6, 0.6]) * strength[:, 3] * np.where(hairy, 1.0, 0.05)
+    return np.stack([mottle, grain, spots, hair], 1)
+
+
+def _waves(draws: Draws) -> Float[np.ndarray, "b w 4"]:
+    wavelength = draws.log_uniform(0.012, 0.1, BLOTCH_WAVES, 1)
     direction = draws.normal(BLOTCH_WAVES, 3)
     waves = direction / np.linalg.norm(direction, axis=-1, keepdims=True) * 2 * np.pi / wavelength
-    phase = draws.uniform(BLOTCH_WAVES, 1, high=2 * np.pi)
-    return Skin(
-        tone=lab_to_linear(lab),
-        palm=lab_to_linear(palm),
-        broad=draws.uniform(low=low, high=high),
-        fine=draws.uniform(low=low, high=high + 0.5),
-        nail=np.concatenate([np.where(polished[:, None], polish, natural), cover[:, None]], 1),
-        blotch=0.06 * draws.uniform() ** 1.5,
-        waves=np.concatenate([waves, phase], -1),
-        specular=config.gloss * draws.uniform() ** 1.6,
-        shininess=draws.log_uniform(6, 60),
-    )
+    return np.concatenate([waves, draws.uniform(BLOTCH_WAVES, 1, high=2 * np.pi)], -1)
 
 
 def lab_to_linear(lab: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3"]:

@@ -6,6 +6,7 @@ The hand's own 778 vertices ride along in front of the drawn ones, so that label
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import fast_simplification
@@ -18,51 +19,61 @@ from torch import Tensor
 from ..mano.hand import Hand, RenderMesh
 from ..mano.layer import SkinTensors, skin_tensors
 from ..render.shade import Topology
-from ..skeleton import NUM_VERTICES
-from . import forearm, prop
+from ..skeleton import MODEL_PARENTS, NUM_VERTICES
+from . import detail, forearm, noise, prop, worn
+from .anatomy import Anatomy
 from .parameters import Parameters
+from .shading import Coat
+from .skin import Skin
+from .texels import Texels
 
-FADE = 0.012  # m from the open end over which the hand's own details give way to the plain forearm
-PARTS = ("hand", "forearm", "sleeve", "prop")
-HAND, FOREARM, SLEEVE, PROP = range(4)
-NAIL_GLOSS = 2.5  # how much more nails shine than skin
+PARTS = ("hand", "forearm", "sleeve", "prop", "worn")
+HAND, FOREARM, SLEEVE, PROP, WORN = range(5)
 PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
+FIXED = ("hair", "u", "v")  # what every drawn vertex has in all images: hairiness, and m along and across the arm
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
     skin: SkinTensors  # 778 + v vertices
-    topology: Topology  # of the drawn vertices: v of the hand, then forearm, sleeve, prop
-    casters: Int64[Tensor, "f 3"]  # coarser faces that cast shadows: over 778 vertices, then forearm, sleeve, prop
+    topology: Topology  # of the drawn vertices: v of the hand, then forearm, sleeve, prop, worn
+    casters: Int64[
+        Tensor, "f 3"
+    ]  # coarser faces that cast shadows: over 778 vertices, then forearm, sleeve, prop, worn
+    texels: Texels
     size: int  # v
+    skin_faces: int  # of hand and forearm, the first ones
     rest: Float[Tensor, "v 3"]  # m
     wrist: Float[Tensor, "3"]  # m, at rest
     palm: Float[Tensor, "va 1"]  # 0 on the back of the hand, 1 on the palm's side; of the hand, then the forearm
-    broad: Float[Tensor, "v 3"]  # logarithm of slow colour changes
-    fine: Float[Tensor, "v 3"]  # logarithm of creases and spots
-    nail: Float[Tensor, "v 1"]
-    gloss: Float[Tensor, "all 1"]  # of all drawn vertices, 1: as the skin
+    knuckles: Float[Tensor, "v 16"]  # how near to each joint
+    girths: Int64[Tensor, "4 n"]  # vertices round each finger, index to little, where a ring sits
+    fixed: Float[Tensor, "all 3"]  # of all drawn vertices, see FIXED
 
     @classmethod
     def of(cls, hand: Hand, faces: int) -> Surface:
         """The surface of `hand` with about `faces` faces (all that its render mesh has if that is fewer)."""
         mesh = thin(hand.render or _plain(hand), faces)
-        v = len(mesh.vertices)
+        v, anatomy, normals = len(mesh.vertices), Anatomy.of(hand), _normals(mesh)
         both = _join(_plain(hand), mesh)
-        palm, broad, fine, nail = _colours(mesh)
+        palm = np.clip(0.5 - 0.9 * normals[:, 1:2], 0, 1)
         palm = np.concatenate([palm, forearm.palm_side().reshape(-1, 1)])
-        others = 2 * forearm.RINGS * forearm.AROUND + len(prop.SPHERE)
-        gloss = np.concatenate([1 + NAIL_GLOSS * nail, np.ones((others, 1))])
         wrist = hand.joint_regressor[0] @ hand.v_template
-        arrays = (mesh.vertices, wrist, palm, broad, fine, nail, gloss)
-        tensors = (torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)
+        fixed = _fixed(mesh, palm, wrist)
+        arrays = (mesh.vertices, wrist, palm, detail.knuckles(anatomy, mesh.vertices.astype(np.float64)), fixed)
+        tensors = [torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays]
         casters = torch.from_numpy(np.concatenate(_faces(hand.faces, NUM_VERTICES)))
-        return cls(skin_tensors(hand, both), _topology(mesh), casters, v, *tensors)
+        texels = Texels.bake(anatomy, mesh, normals)
+        girths = torch.from_numpy(worn.girths(anatomy, mesh))
+        skin_faces = len(mesh.faces) + len(forearm.faces())
+        return cls(
+            skin_tensors(hand, both), _topology(mesh), casters, texels, v, skin_faces, *tensors[:4], girths, tensors[4]
+        )
 
     def to(self, device: torch.device | str) -> Surface:
         """The surface on `device`."""
-        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "size"}
-        return dataclasses.replace(self, **{name: value.to(device) for name, value in moved.items()})
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("size", "skin_faces")]
+        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def thin(mesh: RenderMesh, faces: int) -> RenderMesh:
@@ -88,35 +99,93 @@ def thin(mesh: RenderMesh, faces: int) -> RenderMesh:
     )
 
 
-def skin_colours(surface: Surface, p: Parameters) -> Float[Tensor, "b v 4"]:
-    """Linear colour of every drawn vertex (hand, forearm, sleeve, prop) and how much it shines."""
-    device = surface.rest.device
+def coat(surface: Surface, p: Parameters, rotations: Float[Tensor, "b 16 3 3"], pixel: Float[np.ndarray, "b"]) -> Coat:
+    """What hands with `rotations` of their joints are covered with, in images whose pixels are `pixel` m wide there."""
+    device, s = surface.rest.device, p.skin
 
     def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)).to(device)
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
 
+    return Coat(
+        vertices=_vertex_looks(surface, p, rotations, tensor),
+        tangents=surface.texels.pose(world(rotations)),
+        start=torch.from_numpy(surface.texels.start(pixel, s.variant)).to(device),
+        detail=tensor(_detail(s)),
+        noise=tensor(s.noise),
+        shift=tensor(s.shift),
+        texel=tensor(np.maximum(noise.FINEST, 0.7 * pixel)),
+        nail=tensor(np.concatenate([s.nail, s.nail_gloss], 1)),
+        grain=tensor(p.forearm.grain),
+    )
+
+
+def world(rotations: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b 16 3 3"]:
+    """Rotations of the joints in the camera from rotations relative to their parents."""
+    out = [rotations[:, 0]]
+    for joint in range(1, 16):
+        out.append(out[MODEL_PARENTS[joint]] @ rotations[:, joint])
+    return torch.stack(out, 1)
+
+
+def _vertex_looks(
+    surface: Surface, p: Parameters, rotations: Tensor, tensor: Callable[[np.ndarray], Tensor]
+) -> Float[Tensor, "b all looks"]:
+    """Of every drawn vertex: linear colour, shine, how bent the nearest joint is, then FIXED."""
     s = p.skin
-    tone, palm = tensor(s.tone)[:, None], tensor(s.palm)[:, None]
-    waves = tensor(s.waves)
+    tone, palm, waves = tensor(s.tone)[:, None], tensor(s.palm)[:, None], tensor(s.waves)
     b, v = len(tone), surface.size
     rest = torch.cat([surface.rest.expand(b, v, 3), tensor(p.forearm.bare).view(b, -1, 3) + surface.wrist], 1)
     blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], rest, waves[..., :3].transpose(1, 2))).sum(-1, keepdim=True)
-    detail = blotch * (tensor(s.blotch)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
-    detail[:, :v] += tensor(s.broad)[:, None, None] * surface.broad + tensor(s.fine)[:, None, None] * surface.fine
-    skin = torch.lerp(tone, palm, surface.palm) * detail.exp_()
-    nail = tensor(s.nail)[:, None]
-    hand = torch.lerp(skin[:, :v], nail[..., :3], surface.nail * nail[..., 3:])
-    band = tensor(p.forearm.band)[:, :, None]
-    arm = (skin[:, v:] * tensor(p.forearm.shade).view(b, -1, 1)).view(b, forearm.RINGS, -1, 3)
-    arm = torch.lerp(arm, band[..., :3], band[..., 3:]).view(b, -1, 3)
-    colours = torch.cat([hand, arm, tensor(p.forearm.cloth).view(b, -1, 3), tensor(p.prop.colours)], 1).clamp_(0.004, 1)
-    return torch.cat([colours, surface.gloss.expand(b, -1, 1)], 2)
+    blotch = blotch * (tensor(s.blotch)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
+    skin = torch.lerp(tone, palm, surface.palm) * blotch.exp_()
+    arm = (skin[:, v:] * tensor(p.forearm.shade).view(b, -1, 1)).view(b, -1, 3)
+    colours = [skin[:, :v], arm, tensor(p.forearm.cloth).view(b, -1, 3), tensor(p.prop.colours), tensor(p.worn.colours)]
+    looks = torch.ones(b, surface.fixed.shape[0], 5 + surface.fixed.shape[1], device=tone.device)
+    torch.cat(colours, 1, out=looks[..., :3])
+    looks[..., :3].clamp_(0.004, 1)
+    shine = tensor(np.concatenate([p.prop.shine, p.worn.shine], 1))
+    looks[:, -shine.shape[1] :, 3] = shine
+    sleeve = forearm.RINGS * forearm.AROUND
+    looks[:, v + sleeve : v + 2 * sleeve, 3] = 0.25
+    cosine = (rotations.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    bent = (1 - cosine).clamp_(0, 1)  # 1 at a right angle
+    looks[..., 4] = 0
+    looks[:, :v, 4] = (bent @ surface.knuckles.T).clamp_(max=1)
+    looks[..., 5:] = surface.fixed
+    return looks
+
+
+def _detail(s: Skin) -> Float[np.ndarray, "b channels 5"]:
+    """What a row of the texels' table adds to the logarithm of colour and, negated, to the normal along two tangents."""
+    b, paint, relief = len(s.tone), len(detail.PAINT), len(detail.RELIEF)
+    out = np.zeros((b, paint + 2 * relief, 5))
+    out[:, :paint, :3] = s.paint
+    out[:, paint : paint + relief, 3] = -s.relief
+    out[:, paint + relief :, 4] = -s.relief
+    return out
 
 
 def extra_vertices(p: Parameters) -> Float[np.ndarray, "b v 3"]:
-    """Forearm, sleeve and prop in the hand's rest frame, m, relative to the wrist."""
+    """Forearm, sleeve, prop and what is worn in the hand's rest frame, m, relative to the wrist."""
     b = len(p.shape)
-    return np.concatenate([p.forearm.bare.reshape(b, -1, 3), p.forearm.sleeve.reshape(b, -1, 3), p.prop.vertices], 1)
+    arm = (p.forearm.bare.reshape(b, -1, 3), p.forearm.sleeve.reshape(b, -1, 3))
+    return np.concatenate([*arm, p.prop.vertices, p.worn.vertices], 1)
+
+
+def put_on(
+    surface: Surface,
+    p: Parameters,
+    skin: Float[Tensor, "b v 3"],
+    joints: Float[Tensor, "b 21 3"],
+    turned: Float[Tensor, "b 16 3 3"],
+    root: Float[Tensor, "b 3"],
+    extra: Float[Tensor, "b e 3"],
+) -> Float[Tensor, "b e 3"]:
+    """`extra` (camera axes, m) with the rings on the fingers of posed hands; `skin` and `joints` relative to `root`."""
+    ring = torch.from_numpy(p.worn.ring.astype(np.float32)).to(skin.device)
+    points = worn.place(ring, surface.girths, skin, joints, turned)
+    extra[:, -points.shape[1] :] = torch.where(ring[:, :1, None] > 0, points + root[:, None], extra[:, -1:])
+    return extra
 
 
 def _plain(hand: Hand) -> RenderMesh:
@@ -136,30 +205,28 @@ def _join(a: RenderMesh, b: RenderMesh) -> RenderMesh:
 
 def _topology(mesh: RenderMesh) -> Topology:
     blocks = _faces(mesh.faces, len(mesh.vertices))
-    parts = np.repeat(np.arange(4), [len(b) for b in blocks])
-    total = len(mesh.vertices) + 2 * forearm.RINGS * forearm.AROUND + len(prop.SPHERE)
+    parts = np.repeat(np.arange(len(PARTS)), [len(b) for b in blocks])
+    total = len(mesh.vertices) + 2 * forearm.RINGS * forearm.AROUND + prop.SIZE + worn.SIZE
     return Topology.build(torch.from_numpy(np.concatenate(blocks)), total, torch.from_numpy(parts))
 
 
 def _faces(hand: Int64[np.ndarray, "f 3"], v: int) -> list[np.ndarray]:
     """Faces of each part, for a hand of `v` vertices with the others behind it."""
     tube, rings = forearm.faces(), forearm.RINGS * forearm.AROUND
-    return [hand, tube + v, tube + v + rings, prop.faces() + v + 2 * rings]
+    things = v + 2 * rings
+    return [hand, tube + v, tube + v + rings, prop.faces() + things, worn.faces() + things + prop.SIZE]
 
 
-def _colours(mesh: RenderMesh) -> tuple[np.ndarray, ...]:
-    """What is palm, what changes slowly, what changes fast, what is nail: (v 1), (v 3), (v 3), (v 1)."""
-    palm = np.clip(0.5 - 0.9 * _normals(mesh)[:, 1:2], 0, 1)
-    gloss = mesh.gloss - np.median(mesh.gloss)
-    nail = np.clip(gloss / max(gloss.max(), 1e-6), 0, 1)[:, None] * (gloss.max() > 0.03)
-    colour = 2 * np.log(np.clip(mesh.colours, 0.02, 1))  # of linear light
-    skin = nail[:, 0] < 0.3
-    base = np.stack([np.ones(len(palm)), palm[:, 0]], 1)
-    colour = colour - base @ np.linalg.lstsq(base[skin], colour[skin], rcond=None)[0]
-    colour = colour * (1 - nail)
-    broad = _smooth(colour, mesh.faces, 12)
-    fade = np.clip((mesh.vertices[:, :1].max() - mesh.vertices[:, :1]) / FADE, 0, 1)
-    return palm, broad * fade, (colour - broad) * fade, nail
+def _fixed(mesh: RenderMesh, palm: np.ndarray, wrist: np.ndarray) -> Float[np.ndarray, "all 3"]:
+    v, ends = len(mesh.vertices), mesh.weights[:, [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]].sum(1)
+    hair = 0.45 * (1 - palm[:v, 0]) * (1 - ends).clip(0)
+    across = mesh.vertices[:, 2] + 0.7 * mesh.vertices[:, 1]
+    hand = np.stack([hair, mesh.vertices[:, 0] - wrist[0], across], 1)
+    u, turn = (m.ravel() for m in np.meshgrid(forearm.STATIONS, forearm.ANGLES, indexing="ij"))
+    arm = np.stack([1 - 0.8 * palm[v:, 0], u, 0.03 * turn], 1)
+    cloth = np.stack([0 * u, u, 0.04 * turn], 1)
+    others = np.concatenate([prop.coordinates(), worn.coordinates()])
+    return np.concatenate([hand, arm, cloth, np.insert(others, 0, 0, 1)])
 
 
 def _normals(mesh: RenderMesh) -> Float[np.ndarray, "v 3"]:
@@ -169,16 +236,6 @@ def _normals(mesh: RenderMesh) -> Float[np.ndarray, "v 3"]:
     for k in range(3):
         np.add.at(out, mesh.faces[:, k], face)
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-20)
-
-
-def _smooth(values: np.ndarray, faces: Int64[np.ndarray, "f 3"], steps: int) -> np.ndarray:
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.concatenate([edges, edges[:, ::-1]])
-    degree = np.bincount(edges[:, 0], minlength=len(values))[:, None].clip(1)
-    for _ in range(steps):
-        total = np.stack([np.bincount(edges[:, 0], values[edges[:, 1], k], len(values)) for k in range(3)], 1)
-        values = 0.5 * values + 0.5 * total / degree
-    return values
 
 
 def is_skin(part: Int64[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:

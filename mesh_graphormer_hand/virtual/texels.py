@@ -44,9 +44,7 @@ class Texels:
         for k, (footprint, variant) in enumerate((f, v) for f in FOOTPRINTS for v in range(VARIANTS)):
             made = detail.evaluate(anatomy, nails, cells, footprint, variant)
             slope = made.slope.reshape(n, -1, 3)
-            parts = [made.paint] + [
-                np.einsum("fcd,fd->fc", slope, t).reshape(n * CELLS, -1) for t in (along, across)
-            ]
+            parts = [made.paint] + [np.einsum("fcd,fd->fc", slope, t).reshape(n * CELLS, -1) for t in (along, across)]
             table[k * n * CELLS : (k + 1) * n * CELLS] = torch.from_numpy(np.concatenate(parts, 1)).half()
         tangents = torch.from_numpy(np.stack([along, across], 1).astype(np.float32))
         return cls(table, tangents, torch.from_numpy(mesh.weights[mesh.faces[:, 0]].astype(np.float32)))

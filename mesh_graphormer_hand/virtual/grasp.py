@@ -1,0 +1,136 @@
+"""Where a thing fits into a posed hand: the round space that fingers and palm enclose, or the gap of a pinch.
+
+Positions are in the hand's rest frame, m, relative to the wrist. The hand's flesh is balls along its bones; a thing may
+touch them and go no deeper than the flesh gives way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from ..skeleton import TIPS
+from .draws import Draws
+
+CYLINDER, BALL, BOX, STICK, CARD = range(5)
+STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
+BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
+FLESH = np.array([10.5, 9.5, 8.0, *[9.0, 7.8, 6.8] * 3, 7.6, 6.6, 6.0]) * 1e-3  # m, mean hand: bone to palmar skin
+DIGIT = np.repeat(np.arange(5), 3 * len(STEPS))
+PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
+PALM_FLESH = 0.012  # m
+GIVE = 0.0015  # m that flesh yields
+MEAN_PALM = 0.088  # m, wrist to the middle finger's first joint
+HEIGHTS, SHIFTS = np.linspace(0.012, 0.066, 10), np.linspace(-0.25, 1.05, 9)
+TOUCH = 0.004  # m at which something counts as touched
+ENOUGH = 2.1  # touched digits and palm that hold something
+SMALLEST, LARGEST = 0.007, 0.055  # m, radius of what is enclosed
+PINCH = 0.045  # m, widest
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    kind: Int64[np.ndarray, "b"]
+    held: Bool[np.ndarray, "b"]  # False: nothing fits this hand
+    centre: Float[np.ndarray, "b 3"]
+    axes: Float[np.ndarray, "b 3 3"]  # columns: the thing's x, y and long z axis
+    radius: Float[np.ndarray, "b"]  # of the round space, or half of the pinch
+
+
+def fit(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
+    """What fits into hands with `joints`."""
+    size = np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM
+    balls, flesh = _balls(joints, size)
+    wanted = draws.choice((0.42, 0.26, 0.32))
+    enclosed = _enclosed(joints, balls, flesh, wanted, size)
+    pinched = _pinched(draws, joints, balls, flesh, size)
+    use = enclosed.held & (draws.uniform() < np.where(pinched.held, 0.75, 1.0))
+    chosen = {}
+    for name in ("kind", "centre", "axes", "radius"):
+        a, b = getattr(enclosed, name), getattr(pinched, name)
+        chosen[name] = np.where(use.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+    return Fit(held=enclosed.held | pinched.held, **chosen)
+
+
+def _balls(joints: np.ndarray, size: np.ndarray) -> tuple[Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n"]]:
+    """Balls of flesh: 5 a bone of the digits, then 5 a bone of the palm."""
+    steps = np.array(STEPS)[:, None]
+
+    def along(bones: np.ndarray) -> np.ndarray:
+        start, stop = joints[:, bones[:, :1]], joints[:, bones[:, 1:]]
+        return (start + (stop - start) * steps).reshape(len(joints), -1, 3)
+
+    flesh = np.concatenate([np.repeat(FLESH, len(STEPS)), np.full(len(PALM) * len(STEPS), PALM_FLESH)])
+    return np.concatenate([along(BONES), along(PALM)], 1), flesh * size[:, None]
+
+
+def _palm_frame(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors: towards the fingers, out of the palm, along the knuckles (towards the index finger)."""
+    up = _unit(joints[:, 9] - joints[:, 0])
+    side = joints[:, 5] - joints[:, 17]
+    side = _unit(side - up * (side * up).sum(-1, keepdims=True))
+    return up, np.cross(side, up) * _handed(joints, up, side), side
+
+
+def _handed(joints: np.ndarray, up: np.ndarray, side: np.ndarray) -> np.ndarray:
+    normal = np.cross(joints[:, 5] - joints[:, 0], joints[:, 17] - joints[:, 0])
+    return np.sign((normal * np.cross(side, up)).sum(-1, keepdims=True))
+
+
+def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np.ndarray, size: np.ndarray) -> Fit:
+    """The largest cylinder along the knuckles (or ball) that most digits touch, of a grid of places over the palm."""
+    up, out, side = _palm_frame(joints)
+    reach = joints[:, 9] - joints[:, 0]
+    tilt = _unit(side + 0.22 * up)  # a bar lies askew in the palm
+    h, s = (m.ravel() for m in np.meshgrid(HEIGHTS, SHIFTS + 0.35, indexing="ij"))
+    middle = joints[:, [5, 9, 13, 17]].mean(1) - joints[:, 9]
+    places = s[:, None] * reach[:, None] + middle[:, None] + h[:, None] * size[:, None, None] * out[:, None]
+    offset = balls[:, None] - places[:, :, None]  # b places balls 3
+    along = np.einsum("bpnk,bk->bpn", offset, tilt)
+    flat = np.where((kind == BALL)[:, None, None], 0.0, along)
+    gap = np.sqrt(np.maximum((offset**2).sum(-1) - flat**2, 0)) - flesh[:, None]
+    radius = gap.min(-1) + GIVE
+    near = np.exp(-(((gap - radius[..., None]) / TOUCH) ** 2))
+    fingers = near[..., : len(DIGIT)].reshape(*near.shape[:2], 5, -1).max(-1)
+    score = fingers.sum(-1) + near[..., len(DIGIT) :].max(-1)
+    score = np.where((radius > SMALLEST) & (radius < LARGEST), score + 12 * radius, -1)
+    best = score.argmax(1)
+    row = np.arange(len(best))
+    axes = np.stack([_unit(np.cross(out, tilt)), _unit(out - tilt * (out * tilt).sum(-1, keepdims=True)), tilt], -1)
+    return Fit(kind, score[row, best] > ENOUGH, places[row, best], axes, radius[row, best].clip(SMALLEST))
+
+
+def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, size: np.ndarray) -> Fit:
+    """A stick, a card or a little ball between thumb and index or middle finger, clear of the rest of the hand."""
+    up, out, side = _palm_frame(joints)
+    thumb, finger = joints[:, TIPS[0]], joints[:, list(TIPS[1:3])]
+    span = np.linalg.norm(finger - thumb[:, None], axis=-1)
+    nearer = span.argmin(1)
+    row = np.arange(len(nearer))
+    tip, wide = finger[row, nearer], span[row, nearer]
+    pads = size * 0.0055  # from a tip (on the skin's end) to the middle of its pad
+    grip = _unit(tip - thumb)
+    gap = np.maximum(wide - 2 * pads, 0.002)
+    centre = (thumb + tip) / 2 + out * 0.002
+    across = _unit(np.cross(grip, np.where(np.abs((grip * up).sum(-1, keepdims=True)) < 0.8, up, side)))
+    other = np.cross(grip, across)
+    angle = np.linspace(0, np.pi, 9)[:-1, None, None]
+    ways = np.cos(angle) * across + np.sin(angle) * other  # ways b 3
+    t = np.linspace(-0.05, 0.09, 15)
+    points = centre[None, :, None] + t[:, None] * ways[:, :, None]
+    distance = np.linalg.norm(points[:, :, :, None] - balls[None, :, None], axis=-1) - flesh[:, None]
+    ends = np.array([2, 5 if True else 8])
+    mine = np.isin(np.arange(balls.shape[1]) // len(STEPS), ends) | np.isin(np.arange(balls.shape[1]) // len(STEPS), 8)
+    clear = np.where(mine, 1.0, distance).min((-1, -2))
+    way = ways[clear.argmax(0), row]
+    kind = np.array([STICK, CARD, BALL])[draws.choice((0.45, 0.3, 0.25))]
+    kind = np.where((kind == BALL) & (gap < 0.012), STICK, kind)
+    kind = np.where((kind == STICK) & (gap > 0.022), BALL, kind)
+    axes = np.stack([grip, np.cross(way, grip), way], -1)
+    return Fit(kind, (wide < PINCH) & (clear.max(0) > -0.004), centre, axes, gap / 2)
+
+
+def _unit(v: np.ndarray) -> np.ndarray:
+    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
