@@ -42,7 +42,10 @@ def test_every_label_is_there_and_finite(batch):
     targets = batch.targets
     for field in dataclasses.fields(targets):
         value = getattr(targets, field.name)
-        assert value is not None and len(value) == 32, field.name
+        if value is None:
+            assert field.name.startswith("boxes"), field.name  # of whole frames only
+            continue
+        assert len(value) == 32, field.name
         assert torch.isfinite(value.double()).all(), field.name
     image = batch.inputs.image
     assert image.shape == (32, 3, SIZE, SIZE) and image.dtype == torch.float32
@@ -99,7 +102,8 @@ def test_same_bytes_alone_and_in_any_batch(batch, hand, indices):
     rows = torch.tensor(indices)
     assert torch.equal(alone.inputs.image, batch.inputs.image[rows])
     for field in dataclasses.fields(alone.targets):
-        assert torch.equal(getattr(alone.targets, field.name), getattr(batch.targets, field.name)[rows]), field.name
+        value = getattr(alone.targets, field.name)
+        assert value is None or torch.equal(value, getattr(batch.targets, field.name)[rows]), field.name
     assert alone.keys == [batch.keys[i] for i in indices]
 
 

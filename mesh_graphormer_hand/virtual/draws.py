@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from .config import SPLITS, VirtualConfig
 
 # A stream of its own for each topic, so that a new knob in one leaves the others' numbers alone. Append, never reorder.
-TOPICS = ("pose", "camera", "skin", "light", "arm", "prop", "background", "sensor", "block", "worn")
+TOPICS = ("pose", "camera", "skin", "light", "arm", "prop", "background", "sensor", "block", "worn", "frame")
 
 
 def generator(config: VirtualConfig, index: int, topic: str) -> np.random.Generator:
