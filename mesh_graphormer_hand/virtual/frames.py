@@ -325,8 +325,8 @@ def _overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:
 
 
 def _faces_for(side: float) -> int:
-    """Faces of hands of which the largest is `side` px."""
-    return 1200 if side < 60 else 3000 if side < 130 else faces_for(int(side))
+    """Faces of a hand of `side` px. (Few different numbers: each costs seconds of preparation.)"""
+    return 3000 if side < 130 else faces_for(160)
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
