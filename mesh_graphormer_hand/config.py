@@ -61,6 +61,10 @@ class TrainConfig:
     init: str = ""  # a model (run, folder or shipped name) whose weights a new run starts from, where they fit
     init_parts: list[str] = field(default_factory=list)  # only parameters that begin so, such as backbone; empty: all
     precision: str = "fp32"  # fp32 | bf16 | fp16
+    freeze_norms: bool = False  # batch norms use and keep the statistics that they start with
+    shard: bool = False  # FSDP: weights, gradients and optimiser spread over all processes
+    gradient_checkpointing: bool = False  # activations are computed twice instead of kept: less memory, more time
+    compile: bool = False  # torch.compile: a minute or more at the start, faster steps
     ema: float = 0.0  # decay of the averaged weights that evaluation and the demo use, 0: none
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     losses: dict[str, float] = field(default_factory=dict)  # name of a loss term -> weight
@@ -69,6 +73,8 @@ class TrainConfig:
     keep: int = 2  # checkpoints
     evaluate_every: int = 0  # steps, 0: at the end only
     evaluate_samples: int = 0  # of the test split, 0: all
+    pictures: int = 8  # predictions on so many fixed virtual samples, for TensorBoard and the report; 0: none
+    bad_steps: int = 10  # in a row whose loss or gradients are not finite, before the run is stopped
     threads: int = 0  # of the training process on the CPU, 0: the cores that data.workers leave over
 
 

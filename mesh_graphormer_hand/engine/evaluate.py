@@ -13,6 +13,7 @@ from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 from .loader import Chunks, Samples, load
 
+BATCH = 32  # samples at once
 Predictor = Callable[[HandInputs], HandPrediction]
 
 
@@ -29,13 +30,13 @@ class MeanPose:
         return HandPrediction(joints=joints, vertices=vertices, hand=hand)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # no inference tensors: sharded weights gathered here are used in training, too
 def evaluate(
     predictors: Mapping[str, Predictor],
     dataset: Samples,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 32,
+    batch_size: int = BATCH,
     workers: int = 0,
     samples: int = 0,
     share: tuple[int, int] = (0, 1),
@@ -51,22 +52,31 @@ def evaluate(
     training = [network.training for network in networks]
     accumulators = {name: Accumulator() for name in predictors}
     chunks = Chunks(dataset, batch_size, samples)
-    mine = range(share[0], len(chunks), share[1])
+    mine = list(range(share[0], len(chunks), share[1]))
+    spare = [0] * (-(-len(chunks) // share[1]) - len(mine))  # sharded networks run in all processes or in none
     total = sum(chunks.size(i) for i in mine)
     bar = tqdm(total=total, unit="img", desc="evaluate", disable=None if progress else True, dynamic_ncols=True)
     try:
         for network in networks:
             network.eval()
-        for batch in load(chunks, mine, workers, torch.device(device)):
+        for number, batch in enumerate(load(chunks, mine + spare, workers, torch.device(device))):
             for name, predictor in predictors.items():
                 prediction = as_float(predictor(batch.inputs))
-                accumulators[name].update(prediction, batch.targets, batch.keys)
-            bar.update(len(batch))
+                if number < len(mine):
+                    accumulators[name].update(prediction, batch.targets, batch.keys)
+            bar.update(len(batch) if number < len(mine) else 0)
     finally:
         bar.close()
         for network, mode in zip(networks, training, strict=True):
             network.train(mode)
     return accumulators
+
+
+def evaluated_order(samples: int, processes: int = 1, batch_size: int = BATCH) -> list[int]:
+    """Which sample each row of the joined accumulators of `processes` processes is about."""
+    starts = list(range(0, samples, batch_size))
+    mine = [start for rank in range(processes) for start in starts[rank::processes]]
+    return [i for start in mine for i in range(start, min(start + batch_size, samples))]
 
 
 def as_float(prediction: HandPrediction) -> HandPrediction:

@@ -1,52 +1,128 @@
-"""What a run says about itself: progress on the terminal, scalars for TensorBoard, provenance for checkpoints."""
+"""What a run says about itself: progress on the terminal, log.jsonl, TensorBoard, provenance for checkpoints."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from .. import paths
+from . import files
 
 logger = logging.getLogger(__name__)
 
 REFRESH = {True: 1.0, False: 10.0}  # s between two updates, on a terminal and in a file
+HISTORY = "log.jsonl"
 PACKAGES = ("mesh_graphormer_hand", "torch", "transformers", "accelerate", "torch_geometric", "numpy")
 
 
 class Window:
-    """Sums since the last report: losses (kept on the device, so that nothing waits for them), images, seconds."""
+    """Means since the last entry of the log: losses (summed on the device, so that nothing waits for them) over the
+    steps that had them; and the speed since then in this process, without what was no training."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str], reduce: Callable[[Tensor], Tensor] = lambda table: table) -> None:
+        """`names`: of everything that is summed; `reduce` adds up a tensor over all processes."""
+        self.names, self.reduce = list(names), reduce
         self.clear()
 
     def clear(self) -> None:
         """Start a new window now."""
-        self.sums: dict[str, Tensor] = {}
-        self.steps = self.images = 0
-        self.waited, self.started = 0.0, time.perf_counter()
+        self.table: Tensor | None = None  # sum and count of each name
+        self.start()
 
-    def add(self, scalars: Mapping[str, Tensor], images: int, waited: float) -> None:
-        """Count one step: its losses, its number of images and the seconds it waited for data."""
-        for name, value in scalars.items():
-            self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
-        self.steps, self.images, self.waited = self.steps + 1, self.images + images, self.waited + waited
+    def start(self) -> None:
+        """Measure the speed from now on."""
+        self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
 
-    def report(self) -> dict[str, float]:
-        """Mean losses, images/s and the share of the time spent waiting for data."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time inside the `with` is not training time."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - began
+
+    def add(self, scalars: Mapping[str, Tensor], images: int, waited: float, bad: Tensor | None = None) -> None:
+        """Count one step: its losses, its number of images and the seconds it waited for data; the losses of a `bad`
+        step (1 instead of 0) are left out."""
+        first = next(iter(scalars.values())).detach().float()
+        none = torch.full_like(first, torch.nan)
+        values = torch.stack([scalars[name].detach().float() if name in scalars else none for name in self.names])
+        there = torch.tensor([float(name in scalars) for name in self.names])
+        good = there.to(values.device, non_blocking=True) * (1.0 if bad is None else 1 - bad)
+        row = torch.stack([torch.where(good > 0, values, 0.0), good], 1)
+        self.table = row if self.table is None else self.table + row
+        self.images, self.waited = self.images + images, self.waited + waited
+
+    def report(self, everywhere: bool = False) -> dict[str, float]:
+        """Mean losses, images/s and the share of the time spent waiting for data; the losses `everywhere`, for which
+        every process has to call this, or of this process."""
         seconds = max(time.perf_counter() - self.started, 1e-9)
-        means = {name: value.item() / max(self.steps, 1) for name, value in self.sums.items()}
+        means = {name: total / count for name, (total, count) in self.state(everywhere).items() if count}
         return {**means, "images_per_second": self.images / seconds, "waiting": self.waited / seconds}
+
+    def state(self, everywhere: bool = True) -> dict[str, list[float]]:
+        """Sum and count of each name as plain numbers, so that a log goes on where it was; see `report`."""
+        if self.table is None:
+            return {}
+        table = self.reduce(self.table) if everywhere else self.table
+        return dict(zip(self.names, table.tolist(), strict=True))  # the only place where a GPU is waited for
+
+    def load(self, state: Mapping[str, Sequence[float]], device: torch.device, share: int = 1) -> None:
+        """Go on from `state`, of which this is one of `share` processes."""
+        self.clear()
+        if state:
+            rows = [list(state.get(name, (0.0, 0.0))) for name in self.names]
+            self.table = torch.tensor(rows, device=device) / share
+
+
+class History:
+    """`log.jsonl` in the run's folder: one line for each entry of the log, what report.html draws its curves from.
+
+    Lines of steps after the checkpoint that a run goes on from are dropped: they will be written again.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.path = folder / HISTORY
+        kept = [entry for entry in read_history(folder) if entry["step"] <= start]
+        files.write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def add(self, step: int, values: Mapping[str, float], of: str = "train") -> None:
+        """Append one entry."""
+        line = json.dumps({"step": step, "of": of, **values}) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log.jsonl; a line torn by a kill ends it."""
+    entries: list[dict[str, Any]] = []
+    path = folder / HISTORY
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            break
+        entries.append(entry)
+    return entries
 
 
 class Progress:
@@ -92,7 +168,7 @@ class Progress:
 
 
 class Board:
-    """TensorBoard scalars in the run's folder; silent on all but the main process."""
+    """TensorBoard scalars and pictures in the run's folder; silent on all but the main process."""
 
     def __init__(self, folder: Path, start: int, active: bool = True) -> None:
         self.writer = None
@@ -106,6 +182,11 @@ class Board:
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(f"{prefix}{name}", value, step)
+
+    def picture(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Show an RGB picture at `step`."""
+        if self.writer is not None:
+            self.writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ConfigError, OptimizerConfig, nearest
+from .parallel import like, local
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 FINAL = 0.01  # of the cosine schedule, as a share of the peak
@@ -73,7 +74,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, on each parameter's device and in its memory layout.
+    """Put back what `optimizer_tensors` gave (whole tensors), on each parameter's device, in its layout and sharding.
 
     Raises:
         ValueError: a tensor of a parameter that the model does not have, or of another shape.
@@ -89,7 +90,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         else:
             if value.shape != parameter.shape:
                 raise ValueError(f"optimiser state {key!r}: {tuple(value.shape)} instead of {tuple(parameter.shape)}")
-            moved = torch.empty_like(parameter, memory_format=torch.preserve_format, dtype=value.dtype).copy_(value)
+            moved = like(value, parameter.detach())
         optimizer.state[parameter][slot] = moved.detach()
 
 
@@ -108,24 +109,31 @@ class Ema:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model after optimiser step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = model.state_dict()
-        floats = [name for name, value in self.average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in floats], [current[n] for n in floats], 1 - decay)
-        for name in self.average.keys() - set(floats):
-            self.average[name].copy_(current[name])
+        current = {name: local(value) for name, value in model.state_dict().items()}
+        average = {name: local(value) for name, value in self.average.items()}
+        floats = [name for name, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[n] for n in floats], [current[n] for n in floats], 1 - decay)
+        for name in average.keys() - set(floats):
+            average[name].copy_(current[name])
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the average by saved tensors."""
         for name, value in self.average.items():
-            value.copy_(tensors[name])
+            local(value).copy_(local(like(tensors[name], value)))
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
         """The model with the averaged weights inside the `with`, and with its own again after it, bit for bit."""
-        own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        own = {name: local(value).detach().clone() for name, value in model.state_dict().items()}
         try:
-            model.load_state_dict(self.average)
+            self._copy(model, self.average)
             yield
         finally:
-            model.load_state_dict(own)
+            self._copy(model, own)
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+        for name, value in model.state_dict().items():
+            local(value).copy_(local(values[name]))

@@ -1,0 +1,88 @@
+"""How a run starts and stops: devices, processes and precision, the random numbers of a step, Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from ..config import ConfigError, Experiment, nearest
+from .loader import spare_threads, worker_count
+from .memory import keep_freed_memory
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", "MULTI_HPU", "MULTI_NEURON")
+
+
+def make_accelerator(experiment: Experiment) -> Accelerator:
+    """Accelerate as the launcher, `train.precision` and `train.shard` ask for it.
+
+    `accelerate launch --use_fsdp` is the same as train.shard=true: the sharding is ours (`parallel.shard`), so that it
+    runs on any device and its checkpoints are those of a single process.
+
+    Raises:
+        ConfigError: an unknown precision, one that the device does not have, or DeepSpeed and its like, whose state our
+            checkpoints do not hold.
+    """
+    precision = experiment.train.precision
+    if precision not in PRECISIONS:
+        hint = nearest(precision, list(PRECISIONS))
+        raise ConfigError(f"train.precision: no precision {precision!r}{hint} ({', '.join(PRECISIONS)})")
+    try:
+        accelerator = Accelerator(mixed_precision=PRECISIONS[precision])
+    except ValueError as error:
+        raise ConfigError(f"train.precision: {error}") from None
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        experiment.train.shard = True
+    elif kind.name not in PLAIN:
+        raise ConfigError(f"{kind} is not supported: use one process, DDP, or FSDP (train.shard=true)")
+    if experiment.train.shard and precision == "fp16":
+        raise ConfigError("train.shard goes with train.precision=bf16 or fp32, not with fp16")
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+        workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
+        torch.set_num_threads(experiment.train.threads or spare_threads(workers * accelerator.num_processes))
+    return accelerator
+
+
+class Interrupt:
+    """Inside the `with`, the first SIGINT or SIGTERM only sets `requested`; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.before[number] = signal.signal(number, self._handle)
+            except ValueError:  # not in the main thread: signals are somebody else's
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.requested = True
+        signal.signal(number, self.before[number])
+        logger.info("%s: finishing this step and saving ...", signal.Signals(number).name)
+
+
+def seed_all(seed: int, part: int, rank: int = 0) -> None:
+    """Seed Python, NumPy and torch (every device) for one part of a step, so that no random state has to be saved."""
+    state = np.random.SeedSequence([seed & 0xFFFFFFFF, part, rank]).generate_state(2)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[0]))
+    torch.manual_seed(int(state[1]))

@@ -1,0 +1,186 @@
+"""What a run is made of, on the disk and back: weights, averages, optimiser, sums of the log, settings, provenance."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers.utils import logging as hf_logging
+
+from ..config import ConfigError, Experiment, to_mapping
+from ..models.base import HandModel
+from . import checkpoint
+from .log import Window, provenance
+from .optim import Ema, load_optimizer_tensors, optimizer_tensors
+from .parallel import full
+
+# What may change between two starts of the same run; everything else would make it another run.
+MAY_CHANGE = ("train.name", "train.output", "train.steps", "train.log_every", "train.checkpoint_every", "train.keep")
+MAY_CHANGE += ("train.evaluate_every", "train.evaluate_samples", "train.threads", "data.workers", "data.test")
+MAY_CHANGE += ("train.pictures", "train.bad_steps", "train.gradient_checkpointing", "train.compile", "train.shard")
+MAY_CHANGE += ("data.on_device",)
+
+
+def collect(
+    model: HandModel, ema: Ema | None, optimizer: torch.optim.Optimizer, main: bool
+) -> dict[str, dict[str, Tensor]]:
+    """Every tensor of a run, whole and on the CPU; in a sharded run all processes have to call it, `main` keeps them."""
+    groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer, model)}
+    if ema is not None:
+        groups["ema"] = ema.average
+    kept: dict[str, dict[str, Tensor]] = {}
+    for group, named in groups.items():
+        kept[group] = {}
+        for name, value in named.items():
+            whole = full(value)
+            if main:
+                kept[group][name] = whole.detach().cpu()
+    return kept
+
+
+def write(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    experiment: Experiment,
+    model: HandModel,
+    accelerator: Accelerator,
+    log: Mapping[str, Any],
+) -> None:
+    """Write the checkpoint of `step` and the model beside it.
+
+    Raises:
+        CheckpointError: the disk is full or refuses.
+    """
+    scaler = accelerator.scaler
+    state = {
+        "experiment": to_mapping(experiment),
+        "model": {"name": model.config.name, "hand": model.config.hand},
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "log": dict(log),
+        "processes": accelerator.num_processes,
+        "provenance": provenance(),
+    }
+    checkpoint.save(folder, step, tensors, state, experiment.train.keep)
+    write_model(model, folder / "model", tensors.get("ema") or tensors["model"])
+
+
+def find(folder: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
+    """The checkpoint to go on from, if there is one.
+
+    Raises:
+        ConfigError: it was made under other settings.
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    found = checkpoint.latest(folder) if folder.is_dir() else None
+    if found is not None:
+        check_same_run(found.state.get("experiment", {}), to_mapping(experiment), found.path)
+    return found
+
+
+def load_weights(model: HandModel, found: checkpoint.Checkpoint) -> None:
+    """Put a checkpoint's weights into the model, before it is sharded.
+
+    Raises:
+        CheckpointError: they are of another network.
+    """
+    with _fitting(found):
+        model.load_state_dict(found.tensors["model"])
+
+
+def load_rest(
+    found: checkpoint.Checkpoint,
+    model: HandModel,
+    ema: Ema | None,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    window: Window,
+) -> None:
+    """Put back everything but the weights.
+
+    Raises:
+        CheckpointError: it does not fit this network.
+    """
+    with _fitting(found):
+        load_optimizer_tensors(optimizer, model, found.tensors["optimizer"])
+        if ema is not None:
+            ema.load(found.tensors["ema"])
+    if accelerator.scaler is not None and found.state.get("scaler"):
+        accelerator.scaler.load_state_dict(found.state["scaler"])
+    window.load(found.state.get("log") or {}, accelerator.device, accelerator.num_processes)
+
+
+@contextmanager
+def _fitting(found: checkpoint.Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{found.path} does not fit this model: {error}") from None
+
+
+def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    """Refuse to continue a run under settings that would make it another run.
+
+    Raises:
+        ConfigError: naming every setting that differs.
+    """
+    before, now = flatten(old), flatten(new)
+    changed = [
+        f"{key}: {before[key]!r} -> {now[key]!r}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key] and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path.parent} holds a run with other settings ({'; '.join(changed)}). "
+            f"Give this one its own folder with train.name=..., or start over with --fresh"
+        )
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write_model(model: HandModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Put the model in `save_pretrained` format into `folder`, each file replaced in one move."""
+    temporary = folder.with_name(f".writing_{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
+    try:
+        with _no_bars():
+            model.save_pretrained(temporary, state_dict=state)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors makes files that only their owner may read
+            os.replace(file, folder / file.name)
+    except (OSError, SafetensorError) as error:
+        raise checkpoint.CheckpointError(f"cannot write {folder}: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the bars that transformers shows while it writes: they would tear ours."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
