@@ -11,6 +11,9 @@ from torch import Tensor
 from ..geometry.heatmaps import expectation
 
 
+SHARPNESS = 2.0  # of the logits where places are read: a plain mean puts a joint between the places that it may have
+
+
 @dataclass(frozen=True)
 class Keypoints:
     """What the image says of each keypoint; distances in crop units, in which the crop is [-1, 1]."""
@@ -32,7 +35,8 @@ def read(maps: Float[Tensor, "b m h w"], features: Float[Tensor, "b c h w"], key
     """Read heat maps as distributions over the crop, in float32."""
     with torch.autocast(features.device.type, enabled=False):
         heatmaps, rest = maps[:, :keypoints], maps[:, keypoints:]
-        share, uv, spread = expectation(heatmaps)
+        share, _, spread = expectation(heatmaps)
+        _, uv, _ = expectation(SHARPNESS * heatmaps)
         expected = share @ features.to(share.dtype).flatten(2).transpose(1, 2)
         if not rest.shape[1]:
             return Keypoints(heatmaps, uv, spread, expected)
