@@ -25,11 +25,12 @@ def ship(monkeypatch, tmp_path):
     return module
 
 
-def write_run(folder: Path):
+def write_run(folder: Path, init: str = ""):
     model = assembly.build_model(Experiment(model=TINY), load("open")).eval()
     write_model(model, folder / "model")
     (folder / "step_000007").mkdir()
-    (folder / "step_000007" / "state.json").write_text(json.dumps({"step": 7}))
+    state = {"step": 7, "experiment": {"train": {"batch_size": 4, "accumulate": 2, "init": init}}}
+    (folder / "step_000007" / "state.json").write_text(json.dumps(state))
     return model
 
 
@@ -42,7 +43,19 @@ def test_shipped_weights_answer_as_the_runs_own(ship, tmp_path):
     torch.testing.assert_close(shipped(photo).mask, model(photo).mask, rtol=1e-2, atol=1e-2)
     weights = tmp_path / "weights" / "small" / "model.safetensors"
     assert weights.stat().st_size < 0.6 * (tmp_path / "run" / "model" / "model.safetensors").stat().st_size
-    assert json.loads((tmp_path / "weights" / "small" / "training.json").read_text())["step"] == 7
+    assert json.loads((tmp_path / "weights" / "small" / "training.json").read_text())["images"] == 56
+
+
+def test_every_piece_of_training_is_named(ship, tmp_path):
+    """A run from a run, shipped; a run from those weights, shipped again."""
+    write_run(tmp_path / "first")
+    write_run(tmp_path / "second", init=str(tmp_path / "first"))
+    assert ship.main([str(tmp_path / "second"), "small"]) == 0
+    write_run(tmp_path / "third", init="small")
+    assert ship.main([str(tmp_path / "third"), "small"]) == 0
+    found = json.loads((tmp_path / "weights" / "small" / "training.json").read_text())
+    assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first", "small"]
+    assert found["images"] == 3 * 56
 
 
 def test_a_folder_that_is_no_run_is_refused(ship, tmp_path, capsys):

@@ -1,8 +1,8 @@
 """Put a run's weights into the box:  python tools/ship.py runs/graphormer_lite [NAME]
 
 Writes mesh_graphormer_hand/weights/NAME: the model with its matrices in half precision (networks are float32 again once
-loaded, and half the size in the repository) and training.json, which says where they come from. The card beside them is
-written by hand.
+loaded, and half the size in the repository) and training.json, which says where they come from: every piece of training
+that led to them, back through `train.init`. The card beside them is written by hand.
 """
 
 import argparse
@@ -36,10 +36,9 @@ def ship(run: Path, name: str) -> int:
     from mesh_graphormer_hand.engine import train
 
     model = assembly.load_model(assembly.find_model(run))
-    states = sorted(run.glob("step_*/state.json"))
-    if not states:
+    pieces = training(run)
+    if not pieces:
         raise config.ConfigError(f"{run} has no checkpoint step_*/ that says how it was trained")
-    state = json.loads(states[-1].read_text(encoding="utf-8"))
     # Biases, gains and the statistics of batch norms stay as they are: they are few, and some exceed half precision.
     weights = {key: value.half() if value.dim() > 1 else value for key, value in model.state_dict().items()}
     size = sum(v.numel() * v.element_size() for v in weights.values()) / 2**20
@@ -47,11 +46,38 @@ def ship(run: Path, name: str) -> int:
         raise config.ConfigError(f"{run}: {size:.1f} MiB of weights, the box takes {LIMIT_MIB}")
     folder = paths.WEIGHTS / name
     train.write_model(model, folder, weights)
-    metrics = run / "metrics.json"
-    scores = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None
-    train.write_json(folder / "training.json", {**state, "metrics": scores})
-    print(f"{size:.1f} MiB\n{folder}")
+    train.write_json(folder / "training.json", {"images": sum(p["images"] for p in pieces), "pieces": pieces})
+    print(f"{size:.1f} MiB, {len(pieces)} pieces of training\n{folder}")
     return 0
+
+
+def training(source: Path) -> list[dict]:
+    """The pieces of training behind a run or shipped weights, oldest first: config, steps, images, machine, scores."""
+    shipped = source / "training.json"
+    if shipped.is_file():
+        return read(shipped).get("pieces", [])
+    states = sorted(source.glob("step_*/state.json"))
+    if not states:
+        return []
+    state, metrics = read(states[-1]), source / "metrics.json"
+    options = state.get("experiment", {}).get("train", {})
+    images = state["step"] * options.get("batch_size", 0) * options.get("accumulate", 1)
+    earlier = before(options.get("init", ""))
+    options.update(init=Path(options.get("init", "")).name, output="runs")  # folders of this machine say nothing elsewhere
+    return [*earlier, {**state, "images": images, "metrics": read(metrics) if metrics.is_file() else None}]
+
+
+def before(init: str) -> list[dict]:
+    """The pieces behind the weights that a run started from."""
+    if not init:
+        return []
+    folder = assembly.find_model(init)
+    return training(folder.parent if folder.name == "model" else folder)
+
+
+def read(path: Path) -> dict:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
