@@ -63,7 +63,7 @@ def training(source: Path) -> list[dict]:
     options = state.get("experiment", {}).get("train", {})
     images = state["step"] * options.get("batch_size", 0) * options.get("accumulate", 1)
     earlier = before(options.get("init", ""))
-    options.update(init=Path(options.get("init", "")).name, output="runs")  # folders of this machine say nothing elsewhere
+    options.update(init=Path(options.get("init", "")).name, output="runs")  # no folders of this machine
     return [*earlier, {**state, "images": images, "metrics": read(metrics) if metrics.is_file() else None}]
 
 
