@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import importlib
 import json
+import logging
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .data.stream import Stream
     from .mano.hand import Hand
     from .models.base import HandModel
+
+logger = logging.getLogger(__name__)
 
 ROOT = __package__
 GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets", "protocols": f"{ROOT}.metrics.protocols"}
@@ -108,11 +111,23 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
     """Take over what fits, by name and shape, from the saved model that `source` names; only parameters that begin with
     one of `parts`, where there are any. Returns how many tensors were taken.
 
+    Weights that were trained on another hand are taken, too, since no number of a hand is saved: they have to be trained
+    on the new one before they mean anything.
+
     Raises:
-        ConfigError: no such model, or nothing in it fits.
+        ConfigError: no such model, a damaged file, or nothing in it fits.
     """
-    own = model.state_dict()
-    saved = load_model(find_model(source)).state_dict()
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    own, folder = model.state_dict(), find_model(source)
+    try:
+        saved = load_file(folder / "model.safetensors")
+        trained_on = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("hand", "")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ConfigError(f"train.init: {folder} cannot be read ({error}): is it whole?") from None
+    if trained_on != model.config.hand:
+        logger.warning("%s was trained on the hand %s, this run has %s", source, trained_on, model.config.hand)
     fits = {
         name: value
         for name, value in saved.items()
@@ -172,7 +187,8 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
     return Stream(
         datasets,
         weights=weights,
-        batch_size=train.batch_size // parts,
+        batch_size=train.batch_size,
+        parts=parts,
         seed=train.seed,
         augmentation=augmentation,
         device=device,

@@ -236,3 +236,7 @@ def test_a_new_model_starts_from_the_parts_of_another_that_fit(hand, tmp_path):
     assert torch.equal(own["encoders.0.embed.weight"], before["encoders.0.embed.weight"])  # not among the parts
     with pytest.raises(ConfigError, match="nothing in .* fits"):
         assembly.warm_start(model, tmp_path, ["nowhere"])
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="is it whole"):
+        assembly.warm_start(model, tmp_path, [])
