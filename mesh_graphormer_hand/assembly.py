@@ -111,8 +111,8 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
     """Take over what fits, by name and shape, from the saved model that `source` names; only parameters that begin with
     one of `parts`, where there are any. Returns how many tensors were taken.
 
-    Weights that were trained on another hand are taken, too, since no number of a hand is saved: they have to be trained
-    on the new one before they mean anything.
+    Weights that were trained on another hand are taken, too: no number of a hand is saved, and training on the new one
+    makes them its own.
 
     Raises:
         ConfigError: no such model, a damaged file, or nothing in it fits.
