@@ -19,8 +19,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+# what a pixel shows; "other hand": of this person or another, "in front": a scrap of something before the hand
+PARTS = ("background", "hand", "forearm", "sleeve", "object", "worn", "other hand", "in front", "body")
 
 
 class Record:
@@ -92,7 +95,7 @@ def _cat(name: str, values: list[Any]) -> Any:
         return type(values[0]).cat(values)
     if isinstance(values[0], dict):
         return {k: _cat(f"{name}.{k}", [v[k] for v in values]) for k in values[0]}
-    return [item for value in values for item in value]
+    return type(values[0])(item for value in values for item in value)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,17 @@ class HandTargets(Record):
     mask_valid: Bool[Tensor, "*b"] | None = None
     depth: Float[Tensor, "*b h w"] | None = None  # m along z of the rendered scene, 0 where nothing is
     depth_valid: Bool[Tensor, "*b"] | None = None
+    parts: UInt8[Tensor, "*b h w"] | None = None  # positions in PARTS
+    parts_valid: Bool[Tensor, "*b"] | None = None
+    normals: Float[Tensor, "*b 3 h w"] | None = None  # unit, camera axes, of the rendered scene, 0 where nothing is
+    normals_valid: Bool[Tensor, "*b"] | None = None
+    joints_share: Float[Tensor, "*b 21"] | None = None  # of a joint's skin that faces the camera, what is in sight
+    joints_share_valid: Bool[Tensor, "*b"] | None = None
+    skin_tone: Float[Tensor, "*b 3"] | None = None  # linear RGB of the back of the hand
+    light_sh: Float[Tensor, "*b 9 3"] | None = None  # radiance from all around, harmonics as in render.shade.Lights
+    light_direction: Float[Tensor, "*b 3"] | None = None  # unit, towards the directional light, camera axes
+    light_colour: Float[Tensor, "*b 3"] | None = None  # its irradiance / pi
+    look_valid: Bool[Tensor, "*b"] | None = None  # of skin tone and light
     crop_size: Float[Tensor, "*b"] | None = None  # px, the crop's side, for losses in crop units
     # of a whole frame (the "crop" is the frame): all its hands, in n places of which the first few are taken
     boxes: Float[Tensor, "*b n 4"] | None = None  # px, x0, y0, x1, y1 round each hand, inside the frame
@@ -173,6 +187,7 @@ class HandBatch(Record):
     targets: HandTargets
     keys: list[str] = field(default_factory=list)  # sample ids, to join predictions with files
     image_from_crop: Float[Tensor, "*b 2 3"] | None = None  # px of the crop -> px of the whole, unmirrored photo
+    left_out: tuple[str, ...] = ()  # samples that were asked for and are broken: what and why
 
     def __len__(self) -> int:
         return len(self.keys)

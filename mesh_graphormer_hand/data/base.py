@@ -27,6 +27,13 @@ MASKS = {
     "shape": "mano_valid",
     "mask": "mask_valid",
     "depth": "depth_valid",
+    "parts": "parts_valid",
+    "normals": "normals_valid",
+    "joints_share": "joints_share_valid",
+    "skin_tone": "look_valid",
+    "light_sh": "look_valid",
+    "light_direction": "look_valid",
+    "light_colour": "look_valid",
     "boxes": "boxes_known",
     "intrinsics": "intrinsics_valid",
 }
