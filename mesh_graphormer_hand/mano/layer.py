@@ -81,7 +81,7 @@ def skin(
         eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         coefficients = torch.cat([betas, (rotations[:, 1:] - eye).flatten(1)], 1)
         rest = torch.addmm(mesh.template, coefficients, mesh.directions).view(batch, 1, 3, -1)
-        world, positions = _kinematics(rotations, joints)
+        world, positions = kinematics(rotations, joints)
         # One 3 x 4 transform a joint, blended over the joints for each vertex: b (row column) v
         offsets = positions - (world @ joints[..., None]).squeeze(-1)
         transforms = torch.cat([world, offsets[..., None]], -1).permute(0, 2, 3, 1).reshape(-1, 16)
@@ -98,7 +98,7 @@ def _full_precision(device_type: str) -> AbstractContextManager:
     return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
-def _kinematics(rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
+def kinematics(rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
     """World rotations (b, 16, 3, 3) and positions (b, 16, 3): wrist, then the five fingers together, joint by joint."""
     rotation, position, parent = rotations[:, :1], joints[:, :1], joints[:, :1]
     worlds, positions = [], []
