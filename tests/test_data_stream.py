@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -98,6 +99,33 @@ def test_each_epoch_shows_every_sample_once_in_an_order_of_its_own(length, block
     epochs = [shown[k : k + length] for k in range(0, len(shown) - length + 1, length)]
     assert all(sorted(epoch) == list(range(length)) for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_are_the_batch(parts):
+    """However many processes and micro-batches share it: the same samples, augmented alike."""
+    options = {"batch_size": 8, "augmentation": replace(AUGMENT, occlusion=0.5, blur=0.5, constant_border=0.5)}
+    data = lambda: [Numbers(ENDLESS, block=4, repeat=2, spacing=2), Numbers(40)]  # noqa: E731
+    whole, cut = Stream(data(), [3, 1], **options), Stream(data(), [3, 1], parts=parts, **options)
+    for step in (0, 1, 17):
+        pieces = [cut[step * parts + part] for part in range(parts)]
+        assert {len(p) for p in pieces} == {8 // parts}
+        assert same(join(pieces), whole[step])
+    with pytest.raises(ValueError, match="does not split into 3"):
+        Stream(data(), [3, 1], parts=3, **options)
+
+
+def test_replay_with_an_odd_spacing_keeps_blocks_in_their_process():
+    """3 * 5 + 1 is a multiple of 2, 4, 8 and 16 blocks a batch: no process renders what another one has."""
+    made = []
+    for part in range(2):
+        data = Numbers(ENDLESS, block=16, repeat=3, spacing=5)
+        stream = Stream([data], batch_size=32, parts=2)
+        for step in range(9 * LANES):
+            stream[2 * step + part]
+        made.append(set(data.made))
+        assert len(data.made) == len(set(data.made))
+    assert not made[0] & made[1]
 
 
 def test_replay_renders_each_block_once_and_shows_it_twice():

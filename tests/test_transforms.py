@@ -224,6 +224,67 @@ def test_occlusion_hides_joints_mask_and_depth():
     assert torch.equal(out.targets.depth > 0, out.targets.mask)
 
 
+def rectangle_of_hand(count: int = 4) -> HandBatch:
+    """A green screen with a red rectangle, which the mask knows."""
+    batch = make_batch(count)
+    mask = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
+    mask[:, 30:70, 20:60] = True
+    image = torch.where(
+        mask[:, None], torch.tensor([0.9, 0.1, 0.1])[:, None, None], torch.tensor([0, 1.0, 0])[:, None, None]
+    )
+    return replace(
+        batch,
+        inputs=replace(batch.inputs, image=image, depth=torch.ones(count, 1, SIZE, SIZE)),
+        targets=replace(batch.targets, mask=mask, depth=torch.ones(count, SIZE, SIZE)),
+    )
+
+
+def test_another_background_leaves_the_hand_alone():
+    still = {"rotation_off": 1.0, "scale": 0.0, "channel_gain": 0.0}
+    batch = rectangle_of_hand()
+    unknown = torch.tensor([True, True, True, False])
+    batch = replace(batch, targets=replace(batch.targets, mask_valid=unknown))
+    out = augment(batch, Augmentation(background=1.0, **still), 4)
+    image, mask = out.inputs.image, batch.targets.mask
+    inside = torch.zeros_like(mask)
+    inside[:, 32:68, 22:58] = True
+    assert_close(
+        image[:3].movedim(1, -1)[inside[:3]], batch.inputs.image[:3].movedim(1, -1)[inside[:3]], atol=1e-5, rtol=0
+    )
+    behind = image[:3].movedim(1, -1)[~mask[:3]]
+    assert ((behind - torch.tensor([0, 1.0, 0])).abs().amax(-1) > 0.2).float().mean() > 0.9
+    assert_close(image[3], batch.inputs.image[3], atol=1e-5, rtol=0)
+    assert torch.equal(out.targets.depth[:3] > 0, mask[:3]) and (out.targets.depth[3] > 0).all()
+    assert torch.equal(out.inputs.depth[:, 0], out.targets.depth)
+    assert not torch.equal(image[0], image[1])
+    assert equal(out, augment(batch, Augmentation(background=1.0, **still), 4))
+    assert torch.equal(augment(batch, Augmentation(**still), 4).inputs.image, batch.inputs.image.clamp(0, 1))
+
+
+def test_frames_may_be_mirrored_and_their_hands_change_sides():
+    batch = make_batch()
+    boxes = torch.tensor([[10.0, 20, 40, 60]]).expand(4, 1, 4)
+    known = torch.tensor([True, True, False, True])
+    yes = torch.ones(4, 1, dtype=torch.bool)
+    targets = replace(batch.targets, boxes=boxes, boxes_valid=yes, boxes_left=yes, boxes_known=known)
+    batch = replace(batch, targets=targets)
+    out = augment(batch, Augmentation(mirror=1.0, rotation_off=1.0, scale=0.0, channel_gain=0.0), 5)
+    assert_close(out.targets.boxes[0, 0], torch.tensor([SIZE - 40.0, 20, SIZE - 10, 60]))
+    assert out.targets.boxes_left[:, 0].tolist() == [False, False, True, False]
+    assert_close(out.inputs.image[0], batch.inputs.image[0].flip(-1), atol=1e-4, rtol=0)
+    assert_close(out.inputs.image[2], batch.inputs.image[2], atol=1e-4, rtol=0)
+
+
+def test_rows_of_a_larger_batch_come_out_as_they_would_in_it():
+    batch = rectangle_of_hand(4)
+    everything = replace(EVERYTHING, background=0.7)
+    whole = augment(batch, everything, (3, 1))
+    for start in (0, 1, 2):
+        part = augment(batch[start : start + 2], everything, (3, 1), start, 4)
+        assert_close(part.inputs.image, whole.inputs.image[start : start + 2], atol=1e-6, rtol=0)
+        assert torch.equal(part.targets.joints_2d, whole.targets.joints_2d[start : start + 2])
+
+
 def test_seed_decides_everything():
     batch = make_batch()
     assert equal(augment(batch, EVERYTHING, (0, 1)), augment(batch, EVERYTHING, (0, 1)))

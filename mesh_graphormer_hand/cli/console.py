@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
 
 PACKAGE = __package__.partition(".")[0]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk: full, over a quota, read-only
 FAILED, INTERRUPTED = 2, 130  # exit codes
 
 
@@ -27,6 +29,8 @@ def run(command: Callable[[], int | None]) -> int:
 def expected(error: BaseException) -> bool:
     """Whether the error's own message is what a user needs: our own classes, and the file system's."""
     ours = type(error).__module__.partition(".")[0] == PACKAGE
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
     return ours or isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
 
 

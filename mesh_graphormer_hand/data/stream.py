@@ -2,6 +2,9 @@
 
     loader = DataLoader(stream, batch_size=None, sampler=range(start, stop), num_workers=4)
 
+**Parts.** With `parts` P, index step * P + p is the p-th of P equal pieces of the batch of `step`: the batch, and how
+it is augmented, do not depend on how many processes and micro-batches share it.
+
 **Which data set.** A stream is cut into LANES lanes: batch `index` is turn `index // LANES` of lane `index % LANES`.
 The samples of a lane are slots; `_taken` deals the slots out to the data sets in proportion to their weights, evenly.
 
@@ -68,30 +71,38 @@ class Stream(Dataset):
         seed: int = 0,
         augmentation: Augmentation | None = None,
         device: str | torch.device = "cpu",
+        parts: int = 1,
     ) -> None:
         """`weights`: each data set's share, equal by default. `device`: where batches are made (rendered, augmented).
+        `batch_size` is that of a whole batch, `parts` pieces of it are taken one by one.
 
         Raises:
-            ValueError: no data set, a weight for each is missing, negative or all are zero, an empty data set.
+            ValueError: no data set, a weight for each is missing, negative or all are zero, an empty data set, a batch
+                that does not split into the parts.
         """
         weights = [1.0] * len(datasets) if weights is None else [float(w) for w in weights]
         if not datasets or len(weights) != len(datasets) or min(weights) < 0 or sum(weights) == 0:
             raise ValueError(f"{len(datasets)} data sets need as many weights, none negative, not all 0, not {weights}")
         if empty := [i for i, (d, w) in enumerate(zip(datasets, weights, strict=True)) if w > 0 and not len(d)]:
             raise ValueError(f"data set number {empty[0]} has a weight but no samples")
-        self.datasets, self.weights = list(datasets), weights
+        if parts < 1 or batch_size % parts:
+            raise ValueError(f"a batch of {batch_size} does not split into {parts} equal parts")
+        self.datasets, self.weights, self.parts = list(datasets), weights, parts
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.augmentation = augmentation or Augmentation(enabled=False)
         self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
 
     def __getitem__(self, index: int) -> HandBatch:
-        """The batch of one step."""
-        parts = [self._load(d, indices) for d, indices in enumerate(self.indices(index)) if indices]
-        self._forget(index)
-        return augment(join(parts), self.augmentation, (self.seed, index))
+        """The batch of one step, or a part of it."""
+        step, part = divmod(index, self.parts)
+        size = self.batch_size // self.parts
+        rows = range(part * size, (part + 1) * size)
+        loaded = [self._load(d, mine) for d, mine in enumerate(_cut(self.indices(step), rows)) if mine]
+        self._forget(step)
+        return augment(join(loaded), self.augmentation, (self.seed, step), rows.start, self.batch_size)
 
     def indices(self, index: int) -> list[list[int]]:
-        """Which samples of each data set batch `index` shows."""
+        """Which samples of each data set the batch of step `index` shows."""
         lane, turn = index % LANES, index // LANES
         before, after = self._taken(turn), self._taken(turn + 1)
         # lanes before this one have had one turn more when the stream has come to `index`
@@ -152,6 +163,15 @@ class Stream(Dataset):
             room = max(ROOM, LANES * (dataset.repeat * dataset.spacing + 2))
             for key in [k for k in self._cache if k[0] == d][:-room]:
                 del self._cache[key]
+
+
+def _cut(chosen: list[list[int]], rows: range) -> list[list[int]]:
+    """Of the samples chosen from each data set, one after the other, those in `rows` of the batch."""
+    cut, start = [], 0
+    for indices in chosen:
+        cut.append(indices[max(rows.start - start, 0) : max(rows.stop - start, 0)])
+        start += len(indices)
+    return cut
 
 
 def _endless(dataset: HandDataset, lane: int, position: int) -> int:

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from ..contracts import HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from ..virtual.background import paint
+from ..virtual.config import VirtualConfig
 
 LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it is no longer one to be found
 
@@ -46,6 +48,8 @@ class Augmentation:
     low_resolution: float = 0.0  # probability of shrinking 2 to 4 times and back
     occlusion: float = 0.0  # probability of a rectangle of one colour over part of the image
     occlusion_max: float = 0.4  # of the crop's side, the rectangle's longest side
+    background: float = 0.0  # probability of another background, where the sample knows the hand's mask
+    mirror: float = 0.0  # probability that a whole frame is mirrored; crops are right hands, and stay so
 
 
 def generator(*seed: int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -54,21 +58,50 @@ def generator(*seed: int, device: str | torch.device = "cpu") -> torch.Generator
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def augment(batch: HandBatch, config: Augmentation, seed: int | tuple[int, ...]) -> HandBatch:
-    """The batch seen otherwise: moved, then recoloured; `seed` decides all of it."""
+class Draws:
+    """Random numbers for some rows of a batch, the same ones whichever rows are asked for together."""
+
+    def __init__(self, seed: tuple[int, ...], start: int, count: int, total: int) -> None:
+        self.seed, self.rows, self.total = seed, slice(start, start + count), total
+        self.random = generator(*seed)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1), (rows, *shape)."""
+        return torch.rand(self.total, *shape, generator=self.random)[self.rows]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Of mean 0 and deviation 1, (rows, *shape)."""
+        return torch.randn(self.total, *shape, generator=self.random)[self.rows]
+
+    def of_row(self, row: int, purpose: int, device: str | torch.device = "cpu") -> torch.Generator:
+        """A generator of one row's own, for numbers by the pixel."""
+        return generator(*self.seed, purpose, self.rows.start + row, device=device)
+
+
+def augment(
+    batch: HandBatch, config: Augmentation, seed: int | tuple[int, ...], start: int = 0, total: int | None = None
+) -> HandBatch:
+    """The batch seen otherwise: moved, then recoloured; `seed` decides all of it.
+
+    The rows may be those from `start` on of a batch of `total`: they come out as if the others were beside them.
+    """
     if not config.enabled or batch.inputs.image is None:
         return batch
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
-    random = generator(*seed)
-    size, image = len(batch), batch.inputs.image
-    angle, crop_from_old = _draw_motion(size, image.shape[-1], config, random)
-    constant = torch.rand(size, generator=random) < config.constant_border
-    colour = torch.rand(size, 3, generator=random)
+    image = batch.inputs.image
+    draws = Draws(seed, start, len(batch), total or len(batch))
+    extra = Draws((*seed, 2), start, len(batch), total or len(batch))  # what came later leaves the others as they were
+    angle, crop_from_old = _draw_motion(image.shape[-1], config, draws)
+    constant = draws.uniform() < config.constant_border
+    colour = draws.uniform(3)
+    if config.background:
+        batch = _swap_background(batch, config, extra)
+    if config.mirror and batch.targets.boxes is not None:
+        batch = _mirror_some(batch, extra.uniform() < config.mirror)
     border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
     batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
-    batch = _occlude(batch, config, random)
-    noise = generator(*seed, 1, device=image.device)
-    return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, random, noise)))
+    batch = _occlude(batch, config, draws)
+    return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, draws)))
 
 
 def move(
@@ -147,10 +180,56 @@ def mirror(batch: HandBatch) -> HandBatch:
             joints_2d=None if points is None else apply_affine(points, swap),
             mask=flip(targets.mask),
             depth=flip(targets.depth),
+            boxes=None if targets.boxes is None else _mirror_boxes(targets.boxes, size),
+            boxes_left=None if targets.boxes_left is None else ~targets.boxes_left,
             is_left=None if targets.is_left is None else ~targets.is_left,
         ),
         image_from_crop=None if batch.image_from_crop is None else compose_affine(batch.image_from_crop, swap),
     )
+
+
+def _mirror_boxes(boxes: Float[Tensor, "b n 4"], size: int) -> Float[Tensor, "b n 4"]:
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack([size - x1, y0, size - x0, y1], -1)
+
+
+def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
+    """The batch with the chosen whole frames mirrored: their hands change sides. A crop of one hand never is: inside,
+    every hand is a right one."""
+    frames = chosen.to(batch.targets.boxes.device)
+    if batch.targets.boxes_known is not None:
+        frames = frames & batch.targets.boxes_known
+    if not frames.any():
+        return batch
+    rows = torch.arange(len(batch), device=frames.device)
+    return HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * frames]
+
+
+def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
+    """Paint another background behind some of the hands whose mask is known; the depth there is no longer known."""
+    targets, image = batch.targets, batch.inputs.image
+    chosen = draws.uniform() < config.background
+    if targets.mask is None:
+        return batch
+    chosen &= targets.mask_valid.cpu() & targets.mask.flatten(1).any(1).cpu()
+    rows = chosen.nonzero()[:, 0].tolist()
+    if not rows:
+        return batch
+    image, behind = image.clone(), chosen.to(image.device)[:, None, None] & ~targets.mask
+    for row in rows:
+        mask = targets.mask[row].to(image.dtype)
+        skin = (image[row] * mask).sum((1, 2)) / mask.sum()
+        rng = np.random.default_rng([*(s & 0xFFFFFFFFFFFFFFFF for s in draws.seed), draws.rows.start + row])
+        picture = paint(rng, VirtualConfig(), skin.cpu().numpy(), image.shape[-1])
+        picture = torch.from_numpy(np.ascontiguousarray(picture)).to(image).permute(2, 0, 1)
+        soft = F.avg_pool2d(mask[None, None], 3, 1, 1, count_include_pad=False)[0, 0]  # no cut-out looks: half a pixel
+        image[row] = torch.lerp(picture, image[row], soft * mask + 0.5 * soft * (1 - mask))
+    inputs = replace(batch.inputs, image=image)
+    if inputs.depth is not None:
+        inputs = replace(inputs, depth=inputs.depth.masked_fill(behind[:, None], 0.0))
+    if targets.depth is not None:
+        targets = replace(targets, depth=targets.depth.masked_fill(behind, 0.0))
+    return replace(batch, inputs=inputs, targets=targets)
 
 
 def _move_boxes(
@@ -165,13 +244,13 @@ def _move_boxes(
     return cut, area[0] / area[1].clamp_min(1e-6)
 
 
-def _draw_motion(count: int, size: int, config: Augmentation, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw_motion(size: int, config: Augmentation, draws: Draws) -> tuple[Tensor, Tensor]:
     """Angle (radians) and new_from_old (px) of each sample."""
     limit = config.rotation_max
-    degrees = (torch.randn(count, generator=random) * config.rotation).clamp(-limit, limit)
-    angle = torch.where(torch.rand(count, generator=random) < config.rotation_off, 0.0, degrees).deg2rad()
-    zoom = (torch.randn(count, generator=random) * config.scale).clamp(-config.scale_max, config.scale_max) + 1
-    shift = (torch.rand(count, 2, generator=random) * 2 - 1) * config.translation * size
+    degrees = (draws.normal() * config.rotation).clamp(-limit, limit)
+    angle = torch.where(draws.uniform() < config.rotation_off, 0.0, degrees).deg2rad()
+    zoom = (draws.normal() * config.scale).clamp(-config.scale_max, config.scale_max) + 1
+    shift = (draws.uniform(2) * 2 - 1) * config.translation * size
     old_from_new = crop_affine(size / 2 + shift, size / zoom, size, angle)
     return angle, invert_affine(old_from_new)
 
@@ -211,14 +290,14 @@ def _turn_axis_angle(turn: Tensor, axis_angle: Tensor) -> Tensor:
     return matrix_to_axis_angle(turn[:, None] @ axis_angle_to_matrix(axis_angle))
 
 
-def _occlude(batch: HandBatch, config: Augmentation, random: torch.Generator) -> HandBatch:
+def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
     """Cover a rectangle of some samples; joints under it are hidden, mask and depth end there."""
     image, targets = batch.inputs.image, batch.targets
-    size, count = image.shape[-1], len(batch)
-    chosen = torch.rand(count, generator=random) < config.occlusion
-    extent = (0.25 + 0.75 * torch.rand(count, 2, generator=random)) * config.occlusion_max * size
-    low = torch.rand(count, 2, generator=random) * size - extent / 2
-    colour = torch.rand(count, 3, generator=random)
+    size = image.shape[-1]
+    chosen = draws.uniform() < config.occlusion
+    extent = (0.25 + 0.75 * draws.uniform(2)) * config.occlusion_max * size
+    low = draws.uniform(2) * size - extent / 2
+    colour = draws.uniform(3)
     if not chosen.any():
         return batch
     chosen, low, high, colour = (t.to(image.device) for t in (chosen, low, low + extent, colour))
@@ -239,10 +318,9 @@ def _occlude(batch: HandBatch, config: Augmentation, random: torch.Generator) ->
     return replace(batch, inputs=inputs, targets=replace(targets, **hidden))
 
 
-def _recolour(image: Tensor, config: Augmentation, random: torch.Generator, noise: torch.Generator) -> Tensor:
+def _recolour(image: Tensor, config: Augmentation, draws: Draws) -> Tensor:
     """Colour, sharpness and noise, in the order in which a camera does them."""
-    count = len(image)
-    draw = lambda *shape: torch.rand(count, *shape, generator=random)  # noqa: E731
+    draw = draws.uniform
     gain = 1 + (draw(3) * 2 - 1) * config.channel_gain
     contrast = 1 + (draw(1) * 2 - 1) * config.contrast
     offset = (draw(1) * 2 - 1) * config.brightness
@@ -259,18 +337,16 @@ def _recolour(image: Tensor, config: Augmentation, random: torch.Generator, nois
     slope, shift = to(gain * contrast), to(gain * (1 - contrast)) * mean + to(offset)
     image = torch.addcmul(shift[..., None, None], image, slope[..., None, None])
     if chosen["noise"].any():
-        image = _where(image, to(chosen["noise"]), lambda x, c: _add_noise(x, to(grain)[c], noise))
+        image = image.clone()
+        for row in chosen["noise"].nonzero()[:, 0].tolist():
+            values = torch.empty_like(image[row]).normal_(generator=draws.of_row(row, 1, image.device))
+            image[row] += values * float(grain[row])
     return image.clamp_(0, 1)
 
 
 def _where(image: Tensor, chosen: Tensor, change: Any) -> Tensor:
     """The image with `change(rows, chosen)` in place of the chosen rows."""
     return image.index_copy(0, chosen.nonzero()[:, 0], change(image[chosen], chosen))
-
-
-def _add_noise(image: Tensor, sigma: Tensor, random: torch.Generator) -> Tensor:
-    values = torch.randn(image.shape, generator=random, device=image.device, dtype=image.dtype)
-    return torch.addcmul(image, values, sigma.view(-1, 1, 1, 1))
 
 
 def _gaussian_blur(image: Tensor, sigma: Tensor, radius: int = 5) -> Tensor:

@@ -2,8 +2,8 @@
 
 A step whose loss or gradients are not finite must leave no trace. Whether it is one is known on the device only, and
 asking there at each step would make a GPU wait. So it is the device that steps over it: the fused optimisers take a
-flag (`found_inf`, made for loss scaling), batch norms get the statistics back that they had, and the flags are read when
-the log is. The batch is a function of the step: it is made again to be saved.
+flag (`found_inf`, made for loss scaling), batch norms get the statistics back that they had, and the flags are read
+when the log is. The batch is a function of the step: it is made again to be saved.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def memory_advice(batch_size: int, processes: int, accumulate: int, fits: int) -
     part = batch_size // (processes * accumulate)
     text = f"out of memory: {part} samples at once are too many for this machine"
     if not fits:
-        return f"{text}, and so is one. train.gradient_checkpointing=true, train.precision=bf16 or a smaller model need less"
+        return f"{text}, and so is one. train.gradient_checkpointing=true and train.precision=bf16 need less"
     pieces = -(-batch_size // (processes * fits))
     while batch_size % (processes * pieces):
         pieces += 1

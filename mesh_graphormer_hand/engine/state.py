@@ -32,7 +32,7 @@ MAY_CHANGE += ("data.on_device",)
 def collect(
     model: HandModel, ema: Ema | None, optimizer: torch.optim.Optimizer, main: bool
 ) -> dict[str, dict[str, Tensor]]:
-    """Every tensor of a run, whole and on the CPU; in a sharded run all processes have to call it, `main` keeps them."""
+    """Every tensor of a run, whole and on the CPU; all processes of a sharded run call it, `main` keeps them."""
     groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer, model)}
     if ema is not None:
         groups["ema"] = ema.average
