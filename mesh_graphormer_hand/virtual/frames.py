@@ -24,7 +24,8 @@ from . import background, people, sensor
 from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import generator
-from .generator import DEPTHS, VirtualHands, faces_for
+from .generator import VirtualHands, faces_for
+from .labels import DEPTHS
 from .light import Light
 from .parameters import Parameters, draw
 from .skin import linear_to_screen
