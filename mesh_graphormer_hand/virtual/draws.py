@@ -10,7 +10,21 @@ from jaxtyping import Bool, Float, Int64
 from .config import SPLITS, VirtualConfig
 
 # A stream of its own for each topic, so that a new knob in one leaves the others' numbers alone. Append, never reorder.
-TOPICS = ("pose", "camera", "skin", "light", "arm", "prop", "background", "sensor", "block", "worn", "frame")
+TOPICS = (
+    "pose",
+    "camera",
+    "skin",
+    "light",
+    "arm",
+    "prop",
+    "background",
+    "sensor",
+    "block",
+    "worn",
+    "frame",
+    "second",
+    "ground",
+)
 
 
 def generator(config: VirtualConfig, index: int, topic: str) -> np.random.Generator:
