@@ -22,7 +22,7 @@ from ..mano.hand import Hand
 from ..mano.layer import skin
 from ..render.shade import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
-from . import background, sensor, surface
+from . import background, labels, sensor, surface
 from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import generator
@@ -31,8 +31,6 @@ from .shading import Coat, Drawn, draw_hands
 from .skin import linear_to_screen
 
 BLOCK = 16
-# m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
-DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 
 
 class VirtualHands:
@@ -41,12 +39,15 @@ class VirtualHands:
     Args:
         config: what to draw.
         hand: a right hand; its render mesh is drawn where it has one, else its own 778 vertices.
+        extra: names of labels.EXTRA to make as well.
     """
 
-    def __init__(self, config: VirtualConfig, hand: Hand) -> None:
+    def __init__(self, config: VirtualConfig, hand: Hand, extra: Sequence[str] = ()) -> None:
         if hand.side != "right":
             raise ValueError("virtual hands are right hands: pass the right hand")
-        self.config, self.hand, self.anatomy = config, hand, Anatomy.of(hand)
+        if unknown := set(extra) - set(labels.EXTRA):
+            raise ValueError(f"no labels {sorted(unknown)} (there are: {', '.join(labels.EXTRA)})")
+        self.config, self.hand, self.anatomy, self.extra = config, hand, Anatomy.of(hand), tuple(extra)
         self._last: tuple[tuple, HandBatch] | None = None
 
     def __len__(self) -> int:
@@ -82,9 +83,24 @@ class VirtualHands:
         return self._last[1][torch.tensor(rows)]
 
     def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
-        p = draw(self.config, self.anatomy, indices)
-        shadows = generator(self.config, indices.start, "block").random() < self.config.shadow
-        targets, picture = self.shoot(p, self._behind(p, indices, size).to(device), shadows)
+        shadows = bool(generator(self.config, indices.start, "block").random() < self.config.shadow)
+        keys = [f"virtual/{self.config.split}/{i:06d}" for i in indices]
+        return self.photograph(draw(self.config, self.anatomy, indices), indices, keys, device, size, shadows)
+
+    @torch.no_grad()
+    def photograph(
+        self,
+        p: Parameters,
+        indices: Sequence[int],
+        keys: list[str],
+        device: torch.device,
+        size: int,
+        shadows: bool,
+        scenes: Sequence[int] | None = None,
+    ) -> HandBatch:
+        """The samples `p` with their labels; the streams of `indices` decide what their cameras do to the pictures, and
+        those of `scenes` (the same by default) what is behind."""
+        targets, picture = self.shoot(p, self._behind(p, scenes or indices, size).to(device), shadows)
         images, occluded = self._develop(picture, indices)
         pinhole, intrinsics = _tensor(p.camera.pinhole * size, device), torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
@@ -92,14 +108,14 @@ class VirtualHands:
         everything = torch.ones(len(indices), dtype=torch.bool, device=device)
         targets = HandTargets(
             **targets,
-            joints_visible=_visible(targets, picture.depth, occluded),
+            **labels.extra(self.extra, self.hand, p, targets, pinhole, picture, occluded),
+            joints_visible=labels.visible(targets, picture.depth, occluded),
             mask=surface.is_skin(picture.part) & ~occluded,
             mask_valid=everything,
             depth=picture.depth * ~occluded,
             depth_valid=everything,
         )
         inputs = HandInputs(image=images, intrinsics=intrinsics, intrinsics_valid=everything)
-        keys = [f"virtual/{self.config.split}/{i:06d}" for i in indices]
         return HandBatch(inputs, targets, keys)
 
     def shoot(
@@ -124,11 +140,11 @@ class VirtualHands:
     def _behind(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
         """Backgrounds, linear, on the CPU."""
         screen = linear_to_screen(p.skin.tone)
-        painted = [
-            background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
-            for k, i in enumerate(indices)
-        ]
-        return torch.from_numpy(np.stack(painted)).square_()
+        painted: dict[int, np.ndarray] = {}
+        for k, i in enumerate(indices):
+            if i not in painted:  # a sequence has one background
+                painted[i] = background.paint(generator(self.config, i, "background"), self.config, screen[k], size)
+        return torch.from_numpy(np.stack([painted[i] for i in indices])).square_()
 
     def _geometry(
         self, p: Parameters, mesh: surface.Surface, device: torch.device, size: int
@@ -151,7 +167,7 @@ class VirtualHands:
         pinhole = torch.from_numpy(p.camera.pinhole * size)[:, None]
         pixels = pinhole[..., :2] * seen[..., :2] / seen[..., 2:] + pinhole[..., 2:]
         valid = torch.ones(b, dtype=torch.bool, device=device)
-        labels = {
+        known = {
             "joints": joints,
             "joints_valid": valid[:, None].expand(b, 21).clone(),
             "joints_2d": pixels.float().to(device),
@@ -167,7 +183,7 @@ class VirtualHands:
             "is_left": ~valid,
             "hand": torch.full((b,), self.hand.fingerprint, device=device),
         }
-        return labels, drawn, extra, rotations
+        return known, drawn, extra, rotations
 
     def _draw(
         self,
@@ -189,7 +205,7 @@ class VirtualHands:
         faces = mesh.topology, mesh.texels
         return draw_hands(drawn, *faces, coat, mesh.skin_faces, pinhole, lights, behind, casters)
 
-    def _develop(self, drawn: Drawn, indices: range) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
+    def _develop(self, drawn: Drawn, indices: Sequence[int]) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
         pictures, depth = drawn.colour.cpu().numpy(), drawn.depth.cpu().numpy()
         hidden = np.zeros(pictures.shape[:3], bool)
@@ -219,19 +235,3 @@ def _surface(hand: Hand, faces: int, device: torch.device) -> surface.Surface:
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
-
-
-def _visible(
-    labels: dict[str, Tensor], depth: Float[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]
-) -> Bool[Tensor, "b 21"]:
-    """Joints inside the crop with nothing drawn between their own skin and the camera."""
-    b, height, width = depth.shape
-    column, row = labels["joints_2d"].floor().long().unbind(-1)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)) + (
-        torch.arange(b, device=depth.device)[:, None] * height * width
-    )
-    seen, hidden = depth.reshape(-1)[place], occluded.reshape(-1)[place]
-    z = (labels["joints"] + labels["root"][:, None])[..., 2]
-    behind = (seen > 0) & (z - seen > DEPTHS.to(depth.device))
-    return inside & ~behind & ~hidden
