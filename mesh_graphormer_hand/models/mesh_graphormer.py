@@ -38,6 +38,7 @@ from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
 from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
+from ..layers.masking import hide_tokens
 from ..mano import hand as hands
 from ..mano.hand import Hand, fingerprint_to_hex
 from ..mano.template import HandTemplate, hand_template
@@ -74,6 +75,7 @@ class Config:
     layers: int = 4  # of each encoder
     heads: int = 4
     dropout: float = 0.1
+    masked: float = 0.0  # largest share of the joint and vertex tokens that training hides; published: none
     graph: list[bool] = field(default_factory=lambda: [False, False, True])  # which encoders convolve over the mesh
     camera: CameraConfig = field(default_factory=CameraConfig)
     keypoints: int = 0  # channels of the heat-map head, 0: none
@@ -194,6 +196,8 @@ class MeshGraphormer(HandModel):
             local += [keypoints.depth] if self.fitted else []
             parts.append(self.near_joints @ torch.cat(local, -1))
         tokens = torch.cat([p.to(pooled.dtype) for p in parts], -1)
+        if self.training and self.options.masked:
+            tokens = hide_tokens(tokens, self.options.masked)
         if self.options.grid_tokens:
             tokens = torch.cat([tokens, self.grid_embed(rearrange(grid, "b g h w -> b (h w) g"))], 1)
         return tokens
