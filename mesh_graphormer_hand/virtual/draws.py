@@ -24,6 +24,9 @@ TOPICS = (
     "frame",
     "second",
     "ground",
+    "side",
+    "view",
+    "sequence",
 )
 
 
