@@ -21,7 +21,7 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "43971af3d87150a8"
+TEST_SPLIT_HASH = "4f0beca5fea345e3"
 
 
 @pytest.fixture(scope="module")

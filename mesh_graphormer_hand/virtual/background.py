@@ -1,4 +1,4 @@
-"""What is behind the hand: gradients, noise, weaves, edges, clutter, some of it of the skin's colour; or photographs.
+"""What is behind the hand: rooms, tables, gardens, materials, clutter, some of it of the skin's colour; or photographs.
 
 Pictures are float32 RGB screen values in [0, 1], drawn with OpenCV at the crop's size.
 """
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from ..config import ConfigError
+from . import scenery
 from .config import VirtualConfig
 
 Picture = Float[np.ndarray, "h w 3"]
@@ -21,7 +22,54 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarray, "3"], size: int) -> Picture:
-    """A background; `skin`: the hand's own colour, which some of the clutter shares."""
+    """A background; `skin`: the hand's own screen colour, which some of what is there shares."""
+    if config.photographs and rng.random() < config.photograph:
+        picture = _photograph(rng, config.photographs, size)
+        return _lens(rng, picture, 0.3)
+    kind = rng.choice(5, p=(0.36, 0.2, 0.14, 0.18, 0.12))
+    if kind == 4:
+        return _lens(rng, _abstract(rng, config, skin, size), 0.4)
+    if kind == 3:
+        picture = scenery.material(rng, size)
+    else:
+        picture = (scenery.room, scenery.table, scenery.outdoors)[kind](rng, size, skin)
+    picture = _framed(rng, picture) if kind != 3 or rng.random() < 0.5 else picture
+    bright = rng.uniform(0.8, 1.25) / 255
+    picture = picture * np.float32(bright)
+    if rng.random() < 0.7:  # uneven light
+        light = cv2.resize(rng.uniform(1 - 0.6 * rng.random(), 1.1, (2, 2)).astype(np.float32), (size, size))
+        picture *= light[..., None]
+    return _lens(rng, picture, 0.65 if kind in (0, 2) else 0.3)
+
+
+def _framed(rng: np.random.Generator, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A turned and enlarged part of it: cameras tilt, and crops are parts of larger pictures."""
+    size = len(picture)
+    turn = rng.normal() * 6 if rng.random() < 0.6 else rng.uniform(-180, 180)
+    affine = cv2.getRotationMatrix2D((size / 2, size / 2), float(turn), float(rng.uniform(1.0, 2.2)))
+    affine[:, 2] += rng.uniform(-0.2, 0.2, 2) * size
+    return cv2.warpAffine(picture, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _lens(rng: np.random.Generator, picture: Picture, blurred: float | int) -> Picture:
+    """Out of focus, often: the hand is what is looked at."""
+    if rng.random() < blurred:
+        sigma = len(picture) / 224 * rng.uniform(0.5, 4.0) ** rng.uniform(0.6, 1.3)
+        picture = _soft(picture, sigma)
+    return np.clip(picture, 0, 1, out=picture)
+
+
+def _soft(picture: Picture, sigma: float | int) -> Picture:
+    """Gaussian blur; a wide one on a smaller picture, which is much faster and looks the same."""
+    if sigma < 2:
+        return cv2.GaussianBlur(picture, (0, 0), sigma)
+    height, width = picture.shape[:2]
+    small = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / 2), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _abstract(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarray, "3"], size: int) -> Picture:
+    """Anything: patterns, edges, scraps and limbs."""
     picture = surface(rng, config, size)
     if rng.random() < 0.4:
         picture = _edge(rng, picture, surface(rng, config, size))
@@ -31,17 +79,15 @@ def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarra
     if rng.random() < 0.45:
         grain = _speckle(rng, size)
         picture *= (1 + np.float32(rng.uniform(0.05, 0.5)) * (grain - 0.5))[..., None]
-    if rng.random() < 0.4:  # out of focus
-        sigma = size / 160 * rng.uniform(0.4, 3)
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    picture *= np.float32(rng.uniform(0.6, 1.4))
-    return np.clip(picture, 0, 1, out=picture)
+    return picture * np.float32(rng.uniform(0.7, 1.2))
 
 
 def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Picture:
     """One wall, cloth, or photograph that fills the picture."""
     if config.photographs and rng.random() < config.photograph:
         return _photograph(rng, config.photographs, size)
+    if rng.random() < 0.5:
+        return scenery.material(rng, size).astype(np.float32) / 255
     dark, light = _two_colours(rng)
     kind = rng.choice(6, p=(0.14, 0.2, 0.24, 0.14, 0.14, 0.14))
     if kind == 0:

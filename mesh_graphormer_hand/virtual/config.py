@@ -39,12 +39,14 @@ class VirtualConfig:
     bracelet: float = 0.08
     ring: float = 0.12
     held_object: float = 0.2  # of the hands that something fits into
+    second_hand: float = 0.1
     occluder: float = 0.06
     nail_polish: float = 0.06
     photographs: str = ""  # folder of background photographs; empty: procedural backgrounds only
     photograph: float = 0.6  # share of backgrounds that are photographs, where there is a folder
     # light and skin
     shadow: float = 0.5  # share of blocks rendered with cast shadows
+    ground_shadow: float = 0.35  # share of hands that cast one on what is behind them
     skin_contrast: list[float] = field(default_factory=lambda: [0.5, 2.0])  # of creases, nails and blotches
     gloss: float = 0.25  # largest strength of highlights
     # sensor

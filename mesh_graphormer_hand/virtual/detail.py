@@ -22,7 +22,7 @@ R_CREASE, R_WRINKLE, R_TENDON, R_VEIN, R_NAIL = range(len(RELIEF))
 Number = float | int | np.ndarray
 MM = 1e-3
 CHAINS = (THUMB, *FINGERS)
-# Across each joint: (offset along the finger in mm, how strong); the base joint's palmar creases lie where the palm ends.
+# Across each joint: (mm along the finger, how strong). The palm ends at creases of their own, beyond the base joint.
 DORSAL = {
     "base": ((-3.0, 0.18), (0.3, 0.22), (3.2, 0.16)),
     "middle": ((-4.6, 0.45), (-2.9, 0.7), (-1.2, 1.0), (0.5, 0.95), (2.1, 0.75), (3.9, 0.5)),
@@ -132,36 +132,42 @@ def knuckles(anatomy: Anatomy, points: Float[np.ndarray, "n 3"]) -> Float[np.nda
 
 def _joints(out: Detail, anatomy: Anatomy, chain: slice, rng: np.random.Generator) -> None:
     skin, thumb = out.skin, chain is THUMB
-    share = skin.weights[:, chain].sum(1)
+    mine = np.flatnonzero(skin.weights[:, chain].sum(1) > 0.02)
     for k, joint in enumerate(range(chain.start, chain.stop)):
         frame = anatomy.frames[joint]
-        q = (skin.points - anatomy.joints[joint]) @ frame.T
-        up = skin.normals @ frame[2]
-        near = np.linalg.norm(q, axis=1) < (0.02 if k else 0.017)
+        rows, q, up, share = _near(skin, mine, anatomy.joints[joint], frame, chain, 0.02 if k else 0.017)
         kind = ("base", "middle", "end")[k]
-        back = np.flatnonzero(near & (up > -0.15) & ((share > 0.35) | (k == 0)))
+        part = (up > -0.15) & ((share > 0.35) | (k == 0))
+        back, at, facing = rows[part], q[part], up[part]
         strength = 0.0 if thumb and k == 0 else 1.0
-        _wrinkles(out, back, q[back], up[back], frame[0], DORSAL[kind], strength, rng)
-        redness = (0.5, 0.5, 0.3)[k] * strength
-        spread = np.exp(-((q[back, 0] / 0.008) ** 2) - (q[back, 1] / 0.009) ** 2) * _step(up[back], 0.1, 0.8)
-        out.spot(back, BLUSH, redness * spread)
+        _wrinkles(out, back, at, facing, frame[0], DORSAL[kind], strength, rng)
+        spread = np.exp(-((at[:, 0] / 0.008) ** 2) - (at[:, 1] / 0.009) ** 2) * _step(facing, 0.1, 0.8)
+        out.spot(back, BLUSH, (0.5, 0.5, 0.3)[k] * strength * spread)
         out.spot(back, DARK, (0.6, 1.0, 0.7)[k] * strength * spread)
-        front = np.flatnonzero((np.abs(q[:, 0]) < 0.012) & near & (up < 0.45) & (share > 0.4))
         if k:
-            _creases(out, front, q[front], up[front], frame[0], PALMAR[kind], 1.0, rng)
+            front = (np.abs(q[:, 0]) < 0.012) & (up < 0.45) & (share > 0.4)
+            _creases(out, rows[front], q[front], up[front], frame[0], PALMAR[kind], 1.0, rng)
     base, middle, end = range(chain.start, chain.stop)
     if not thumb:
-        length = np.linalg.norm(anatomy.joints[middle] - anatomy.joints[base])
         frame = anatomy.frames[base]
-        q = (skin.points - anatomy.joints[base]) @ frame.T - [ROOT * length, 0, 0]
-        up = skin.normals @ frame[2]
-        front = np.flatnonzero((np.abs(q[:, 0]) < 0.01) & (up < 0.3) & (share > 0.4) & (np.abs(q[:, 1]) < 0.013))
-        _creases(out, front, q[front], up[front], frame[0], PALMAR["root"], 1.0, rng)
-    frame, digit = anatomy.frames[end], CHAINS.index(chain)
-    q = (skin.points - anatomy.joints[end]) @ frame.T
-    reach = np.linalg.norm(anatomy.tips[digit] - anatomy.joints[end])
-    tip = np.flatnonzero((skin.weights[:, end] > 0.4) & (q[:, 0] > 0))
-    out.spot(tip, BLUSH, 0.75 * _step(q[tip, 0] / reach, 0.45, 0.95))
+        root = anatomy.joints[base] + ROOT * (anatomy.joints[middle] - anatomy.joints[base])
+        rows, q, up, share = _near(skin, mine, root, frame, chain, 0.02)
+        front = (np.abs(q[:, 0]) < 0.01) & (up < 0.3) & (share > 0.4) & (np.abs(q[:, 1]) < 0.013)
+        _creases(out, rows[front], q[front], up[front], frame[0], PALMAR["root"], 1.0, rng)
+    reach = np.linalg.norm(anatomy.tips[CHAINS.index(chain)] - anatomy.joints[end])
+    tip = mine[skin.weights[mine, end] > 0.4]
+    along = (skin.points[tip] - anatomy.joints[end]) @ anatomy.frames[end, 0]
+    out.spot(tip, BLUSH, 0.75 * _step(along / reach, 0.45, 0.95))
+
+
+def _near(
+    skin: Skinned, rows: np.ndarray, centre: np.ndarray, frame: np.ndarray, chain: slice, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which of `rows` lie within `reach` m of a joint; where in its frame, how dorsal, how much the digit's own."""
+    offset = skin.points[rows] - centre
+    close = np.einsum("nk,nk->n", offset, offset) < reach**2
+    rows = rows[close]
+    return rows, offset[close] @ frame.T, skin.normals[rows] @ frame[2], skin.weights[rows, chain].sum(1)
 
 
 def _wrinkles(out, rows, q, up, along, lines, strength, rng) -> None:
@@ -295,15 +301,14 @@ def _dorsum(out: Detail, anatomy: Anatomy, rng: np.random.Generator) -> None:
 def _nail(out: Detail, nail: Nail) -> None:
     skin = out.skin
     chain = next(c for c in CHAINS if nail.joint == c.stop - 1)
-    q = (skin.points - nail.origin) @ nail.frame.T
-    up = skin.normals @ nail.frame[2]
-    rows = np.flatnonzero((skin.weights[:, chain].sum(1) > 0.5) & (up > -0.1) & (q[:, 0] > nail.start - 0.006))
-    s, x = (q[rows, 0] - nail.start) / nail.length, (q[rows, 1] - nail.middle) / nail.half
+    rows = np.flatnonzero((skin.weights[:, chain.stop - 1] > 0.3) & (skin.normals @ nail.frame[2] > -0.1))
+    q, up = (skin.points[rows] - nail.origin) @ nail.frame.T, skin.normals[rows] @ nail.frame[2]
+    s, x = (q[:, 0] - nail.start) / nail.length, (q[:, 1] - nail.middle) / nail.half
     body = np.where(s < 0.5, np.abs(2 * s - 1) ** 2.6, np.abs(2 * s - 1) ** 3.5)
     radius = (np.abs(x) ** 2.8 + body) ** (1 / 3)
     inside = (1 - radius) * nail.half  # m, signed, about
     soft = np.hypot(0.25 * MM, 0.5 * out.footprint)
-    plate = _step(inside, -soft, soft) * _step(up[rows], 0.0, 0.2)
+    plate = _step(inside, -soft, soft) * _step(up, 0.0, 0.2)
     out.paint[rows, PLATE] = plate
     for paint in (CREASE, WRINKLE, BLUSH, DARK):
         out.paint[rows, paint] *= 1 - plate
@@ -311,7 +316,7 @@ def _nail(out: Detail, nail: Nail) -> None:
     edge = _step(s, 0.9 - soft / nail.length, 0.9 + soft / nail.length)
     moon = 1 - np.hypot(x / 0.62, s / 0.24)
     out.paint[rows, WHITE] = plate * np.maximum(edge, 0.35 * _step(moon, -0.1, 0.3))
-    rim = _step(0.8 - s, 0.0, 0.2) * _step(up[rows], -0.1, 0.2)
+    rim = _step(0.8 - s, 0.0, 0.2) * _step(up, -0.1, 0.2)
     blurred = np.hypot(0.3 * MM, 0.45 * out.footprint)
     fold = np.exp(-0.5 * (inside / blurred) ** 2) * (0.3 * MM / blurred) * rim
     out.paint[rows, GROOVE] = fold

@@ -22,7 +22,7 @@ from ..mano.hand import Hand
 from ..mano.layer import skin
 from ..render.shade import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
-from . import background, labels, sensor, surface
+from . import background, labels, second_hand, sensor, surface
 from .anatomy import Anatomy
 from .config import VirtualConfig
 from .draws import generator
@@ -101,7 +101,9 @@ class VirtualHands:
         """The samples `p` with their labels; the streams of `indices` decide what their cameras do to the pictures, and
         those of `scenes` (the same by default) what is behind."""
         targets, picture = self.shoot(p, self._behind(p, scenes or indices, size).to(device), shadows)
-        images, occluded = self._develop(picture, indices)
+        if scenes is None:  # several views of one moment, or moments of one scene, show no second hand
+            self._add_second(p, picture, indices, shadows)
+        images, occluded = self._develop(p, picture, indices)
         pinhole, intrinsics = _tensor(p.camera.pinhole * size, device), torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
         intrinsics[:, :2, 2] = pinhole[:, 2:]
@@ -118,8 +120,27 @@ class VirtualHands:
         inputs = HandInputs(image=images, intrinsics=intrinsics, intrinsics_valid=everything)
         return HandBatch(inputs, targets, keys)
 
+    def _add_second(self, p: Parameters, picture: Drawn, indices: Sequence[int], shadows: bool) -> None:
+        """Draw second hands into the pictures that have one."""
+        rows, other = second_hand.sample(self.config, self.anatomy, indices, p)
+        if other is None:
+            return
+        at = torch.from_numpy(rows).to(picture.depth.device)
+        made = self.shoot(other, picture.colour[at], shadows, mirrored=True)[1]
+        depth = picture.depth[at]
+        nearer = (made.depth > 0) & ((depth == 0) | (made.depth < depth))
+        picture.colour[at] = torch.where(nearer[..., None], made.colour, picture.colour[at])
+        picture.normal[at] = torch.where(nearer[..., None], made.normal, picture.normal[at])
+        picture.depth[at] = torch.where(nearer, made.depth, depth)
+        picture.part[at] = torch.where(nearer, surface.OTHER, picture.part[at])
+
     def shoot(
-        self, p: Parameters, behind: Float[Tensor, "b h w 3"], shadows: bool, faces: int = 0
+        self,
+        p: Parameters,
+        behind: Float[Tensor, "b h w 3"],
+        shadows: bool,
+        faces: int = 0,
+        mirrored: bool = False,
     ) -> tuple[dict[str, Tensor], Drawn]:
         """Pictures of the samples `p` by their cameras, linear and without a camera's faults, and the labels that the
         mesh gives.
@@ -127,6 +148,7 @@ class VirtualHands:
         Args:
             behind: square backgrounds, linear, which are drawn over; pictures have their size and device.
             faces: about how many of the hand's skin, 0: as the config says, or by size.
+            mirrored: the cameras' rotations mirror, too: left hands. Their labels are of no use.
         """
         size, device = behind.shape[1], behind.device
         mesh = _surface(self.hand, faces or self.config.mesh_faces or faces_for(size), device)
@@ -135,7 +157,7 @@ class VirtualHands:
         casters = torch.cat([targets["vertices"] + targets["root"][:, None], extra], 1), mesh.casters
         pixel = p.camera.root[:, 2] / (p.camera.pinhole[:, 0] * size)  # m, of the hand's surface
         coat = surface.coat(mesh, p, rotations, pixel)
-        return targets, self._draw(p, mesh, coat, drawn, pinhole, casters if shadows else None, behind)
+        return targets, self._draw(p, mesh, coat, drawn, pinhole, casters if shadows else None, behind, mirrored)
 
     def _behind(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
         """Backgrounds, linear, on the CPU."""
@@ -194,6 +216,7 @@ class VirtualHands:
         pinhole: Tensor,
         casters: tuple[Tensor, Tensor] | None,
         behind: Tensor,
+        mirrored: bool,
     ) -> Drawn:
         """The scene without its camera's faults, linear."""
         device = drawn.device
@@ -203,9 +226,11 @@ class VirtualHands:
             *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
         faces = mesh.topology, mesh.texels
-        return draw_hands(drawn, *faces, coat, mesh.skin_faces, pinhole, lights, behind, casters)
+        return draw_hands(drawn, *faces, coat, mesh.skin_faces, pinhole, lights, behind, casters, mirrored)
 
-    def _develop(self, drawn: Drawn, indices: Sequence[int]) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
+    def _develop(
+        self, p: Parameters, drawn: Drawn, indices: Sequence[int]
+    ) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
         pictures, depth = drawn.colour.cpu().numpy(), drawn.depth.cpu().numpy()
         hidden = np.zeros(pictures.shape[:3], bool)
@@ -213,6 +238,10 @@ class VirtualHands:
         for k, index in enumerate(indices):
             rng = generator(self.config, index, "sensor")
             picture = sensor.darken_gaps(rng, pictures[k], depth[k])
+            if generator(self.config, index, "ground").random() < self.config.ground_shadow:
+                focal = p.camera.pinhole[k, 0] * len(picture) / p.camera.root[k, 2]  # px / m
+                light = p.light.direction[k], p.light.share()[k]
+                picture = sensor.cast_shadow(generator(self.config, index, "ground"), picture, depth[k], focal, *light)
             picture = sensor.soften_edges(linear_to_screen(picture), depth[k])
             picture, mask = sensor.occlude(rng, self.config, picture)
             if mask is not None:

@@ -19,11 +19,16 @@ class Light:
     direction: Float[np.ndarray, "b 3"]  # towards the light
     colour: Float[np.ndarray, "b 3"]  # its irradiance / pi
 
+    def share(self) -> Float[np.ndarray, "b"]:
+        """How much of the light on a surface that faces it comes from the directional light: how dark shadows are."""
+        direct, around = self.colour.mean(1), self.harmonics[:, 0].mean(1) / CONSTANT
+        return direct / (direct + around)
+
 
 def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
     exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
-    total = exposure * draws.log_uniform(0.8, 1.9)
+    total = exposure * draws.log_uniform(0.75, 1.5)
     hard = draws.uniform() ** 1.4 * 0.75  # share of the light that comes from one direction
     tint = 1 + draws.normal(3) * 0.035
     sun_tint = 1 + draws.normal(3) * 0.035

@@ -14,6 +14,7 @@ from .config import VirtualConfig
 LUMA = np.array([0.299, 0.587, 0.114])
 STEP = 0.006  # m
 GAP = 0.015  # m behind the surroundings at which a gap is darkest
+REDDISH = np.array([0.86, 1.0, 1.04], np.float32)  # skin lights its own gaps
 AREA = cv2.INTER_AREA
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 TILE = 512  # px, side of the noise that all samples cut from
@@ -41,8 +42,37 @@ def darken_gaps(rng: np.random.Generator, picture: Picture, depth: Float[np.ndar
         smooth = cv2.blur(smooth, (max(3, size // 64 | 1),) * 2)
     around = cv2.resize(smooth[..., 0] / np.maximum(smooth[..., 1], 1e-6), (size, size))
     behind = np.clip((depth - around) * np.float32(1 / GAP), 0, 1)
-    behind *= np.float32(rng.uniform(0.2, 0.7))
-    return picture * (1 - behind)[..., None]
+    behind *= np.float32(rng.uniform(0.25, 0.7))
+    return picture * (1 - behind[..., None] * REDDISH)
+
+
+def cast_shadow(
+    rng: np.random.Generator,
+    picture: Picture,
+    depth: Float[np.ndarray, "h w"],
+    focal: float,
+    light: Float[np.ndarray, "3"],
+    share: float,
+) -> Picture:
+    """The shadow of all that is drawn on a wall or table some way behind it. Linear colours.
+
+    Args:
+        focal: px that a metre at the hand's distance spans.
+        light: direction towards the light, camera axes.
+        share: of the background's light that comes from there.
+    """
+    if light[2] > -0.25:  # from behind: the shadow falls towards the camera
+        return picture
+    gap = np.exp(rng.uniform(np.log(0.008), np.log(0.25)))  # m
+    size, step = len(picture), max(1, len(picture) // 96)
+    small = cv2.resize((depth > 0).astype(np.float32), None, fx=1 / step, fy=1 / step, interpolation=AREA)
+    shift = light[:2] / light[2] * gap * focal / step
+    affine = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    small = cv2.warpAffine(small, affine, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    sigma = max(0.6, rng.uniform(0.06, 0.4) * gap * focal / step)
+    small = cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    dark = cv2.resize(small, (size, size)) * (depth == 0) * np.float32(min(0.85, 0.25 + share))
+    return picture * (1 - dark)[..., None]
 
 
 def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
@@ -60,12 +90,12 @@ def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) ->
     picture = _optics(rng, config, picture)
     picture = cv2.transform(picture, _colour_matrix(rng, config.photometric))
     if rng.random() < config.noise:
-        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.06, 0.18) ** 2)
+        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.05, 0.17) ** 2)
     stored = cv2.convertScaleAbs(np.clip(picture, 0, 1, out=picture), alpha=255)
-    gamma = np.exp(0.16 * config.photometric * rng.standard_normal())
+    gamma = np.exp(0.12 * config.photometric * rng.standard_normal())
     stored = cv2.LUT(stored, _curve(gamma))
     if rng.random() < config.jpeg:
-        quality = int(rng.integers(35, 96))
+        quality = int(rng.integers(40, 97))
         stored = cv2.imdecode(cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
     return stored
 
@@ -97,11 +127,11 @@ def _streak(rng: np.random.Generator, size: int) -> Float[np.ndarray, "k k"]:
 def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarray, "3 4"]:
     """Exposure, contrast, brightness, white balance and saturation are one affine map of RGB."""
     exposure, contrast, brightness, saturation, *balance = strength * rng.standard_normal(7)
-    gain = np.exp(0.1 * exposure) * (1 + 0.035 * np.array(balance))
-    kept = np.clip(1.05 + 0.2 * saturation, 0, 1.7)
+    gain = np.exp(0.09 * exposure) * (1 + 0.03 * np.array(balance))
+    kept = np.clip(1.0 + 0.13 * saturation, 0, 1.5)
     mix = kept * np.eye(3) + (1 - kept) * LUMA
-    steep = np.exp(0.06 + 0.14 * contrast)
-    return np.column_stack([steep * mix * gain, np.full(3, 0.5 * (1 - steep) + 0.035 * brightness)])
+    steep = np.exp(0.05 + 0.1 * contrast)
+    return np.column_stack([steep * mix * gain, np.full(3, 0.5 * (1 - steep) + 0.025 * brightness)])
 
 
 def _noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h w 3"]:

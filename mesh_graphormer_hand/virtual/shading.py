@@ -23,6 +23,7 @@ CHUNK = {"cpu": 4}  # images rasterised at a time
 SHADOW_SIDE, SHADOW_BIAS = 128, 0.0035  # px, m
 WRAP = (0.30, 0.10, 0.06)  # how far red, green and blue light creep through skin into its own shade
 RELAXED = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
+SHOULDER = 0.55  # linear light above which a camera gives ever less
 CLOTH = 0.12  # strength of grain on what is not skin
 
 
@@ -167,7 +168,9 @@ def _light(
     rim = rim * rim
     highlight = torch.exp2(halfway.log2_() * exponent) * strength * (facing > 0) * (1 + 2 * rim)
     sheen = 0.02 + (0.35 * shine + 0.25 * plate) * rim + 0.06 * plate
-    return colour * torch.addcmul(around, sun, spread) + sun * highlight + around * sheen
+    out = colour * torch.addcmul(around, sun, spread) + sun * highlight + around * sheen
+    over = (out - SHOULDER).clamp_(min=0)
+    return out - over + (1 - SHOULDER) * (1 - torch.exp(over * (-1 / (1 - SHOULDER))))
 
 
 def _skin(
@@ -183,10 +186,10 @@ def _skin(
         texel[:, channel : channel + 1] *= 1 - 0.8 * bend
     change = p.times(texel, coat.detail)
     strewn = tile.index_select(0, noise.rows(p.looks[:, 6:8], p.of(coat.shift), p.of(coat.texel)[:, None]))
-    strewn = torch.cat([strewn[:, :3], strewn[:, 3:] * p.looks[:, 5:6]], 1)
+    strewn[:, 3:] *= p.looks[:, 5:6]
     plate = texel[:, detail.PLATE : detail.PLATE + 1]
     log = change[:, :3] + p.times(strewn * (1 - plate), coat.noise) * skin
-    log = log + (1 - skin) * CLOTH * strewn[:, 1:2] * p.of(coat.grain)[:, None]
+    log = log + (1 - skin) * p.looks[:, 5:6] * CLOTH * strewn[:, 1:2] * p.of(coat.grain)[:, None]
     colour = p.looks[:, :3] * log.exp_()
     nail = p.of(coat.nail)
     white = texel[:, detail.WHITE : detail.WHITE + 1]

@@ -68,7 +68,7 @@ def sample(draws: Draws, config: VirtualConfig) -> Skin:
         variant=draws.choice((1, 1, 1)),
         nail=np.concatenate([np.where(polished[:, None], polish, natural), cover[:, None]], 1),
         nail_gloss=np.stack([gloss, draws.log_uniform(40, 180)], 1),
-        blotch=0.05 * draws.uniform() ** 1.5,
+        blotch=0.035 * draws.uniform() ** 1.5,
         waves=_waves(draws),
         specular=config.gloss * draws.uniform() ** 1.6,
         shininess=draws.log_uniform(6, 40),
@@ -87,8 +87,8 @@ def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]
     own = np.exp(0.25 * draws.normal(6))[..., None]
     b = len(dark)
     paint = np.zeros((b, len(detail.PAINT), 3))
-    paint[:, detail.CREASE] = -np.array([0.20, 0.36, 0.40]) * (0.75 + 0.9 * dark) * age**0.5 * own[:, 0]
-    paint[:, detail.WRINKLE] = -np.array([0.17, 0.27, 0.30]) * age * own[:, 1]
+    paint[:, detail.CREASE] = -np.array([0.30, 0.52, 0.56]) * (0.75 + 0.9 * dark) * age**0.5 * own[:, 0]
+    paint[:, detail.WRINKLE] = -np.array([0.19, 0.30, 0.33]) * age * own[:, 1]
     paint[:, detail.BLUSH] = -BLOOD * 1.15 * (1 - 0.55 * dark) * own[:, 2]
     paint[:, detail.VEIN] = -np.array([0.13, 0.03, 0.01]) * (1 - 0.8 * dark) * age * draws.uniform(1)
     paint[:, detail.PLATE] = [0.03, 0.03, 0.05]
@@ -96,7 +96,7 @@ def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]
     paint[:, detail.GROOVE] = -np.array([0.35, 0.62, 0.66]) * own[:, 3]
     paint[:, detail.DARK] = -np.array([0.14, 0.16, 0.17]) * (0.15 + 1.5 * dark) * draws.uniform(1)
     relief = np.concatenate(
-        [own[:, 4] * 0.9 * age**0.5, own[:, 5] * age, *(draws.uniform(1) * age for _ in range(2)), np.ones((b, 1))], 1
+        [own[:, 4] * 1.15 * age**0.5, own[:, 5] * age, *(draws.uniform(1) * age for _ in range(2)), np.ones((b, 1))], 1
     )
     relief[:, detail.R_TENDON] *= 0.9
     return paint, relief
@@ -105,8 +105,8 @@ def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]
 def _noise(draws: Draws, dark: Float[np.ndarray, "b 1"]) -> Float[np.ndarray, "b noise 3"]:
     strength = draws.uniform(4, 1)
     freckled, hairy = draws.chance(0.15)[:, None], draws.chance(0.3)[:, None]
-    mottle = -BLOOD * 0.45 * strength[:, 0] * (1 - 0.5 * dark)
-    grain = -np.array([0.05, 0.06, 0.06]) * (0.3 + strength[:, 1])
+    mottle = -BLOOD * 0.26 * strength[:, 0] * (1 - 0.5 * dark)
+    grain = -np.array([0.035, 0.045, 0.045]) * (0.3 + strength[:, 1])
     spots = -np.array([0.30, 0.48, 0.56]) * strength[:, 2] * np.where(freckled, 1.0, 0.12) * (1 - 0.7 * dark)
     hair = -np.array([0.55, 0.6, 0.6]) * strength[:, 3] * np.where(hairy, 1.0, 0.05)
     return np.stack([mottle, grain, spots, hair], 1)

@@ -27,10 +27,10 @@ from .shading import Coat
 from .skin import Skin
 from .texels import Texels
 
-PARTS = ("hand", "forearm", "sleeve", "prop", "worn")
-HAND, FOREARM, SLEEVE, PROP, WORN = range(5)
+PARTS = ("hand", "forearm", "sleeve", "prop", "worn", "other")
+HAND, FOREARM, SLEEVE, PROP, WORN, OTHER = range(6)  # other: all of a second hand, its arm, and what it holds
 PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
-FIXED = ("hair", "u", "v")  # what every drawn vertex has in all images: hairiness, and m along and across the arm
+FIXED = ("hair", "u", "v")  # of every drawn vertex in all images: hair (or a cloth's grain), m along and across the arm
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Surface:
         arrays = (mesh.vertices, wrist, palm, detail.knuckles(anatomy, mesh.vertices.astype(np.float64)), fixed)
         tensors = [torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays]
         casters = torch.from_numpy(np.concatenate(_faces(hand.faces, NUM_VERTICES)))
-        texels = Texels.bake(anatomy, mesh, normals)
+        texels = Texels.of(anatomy, mesh, normals)
         girths = torch.from_numpy(worn.girths(anatomy, mesh))
         skin_faces = len(mesh.faces) + len(forearm.faces())
         return cls(
@@ -156,7 +156,7 @@ def _vertex_looks(
 
 
 def _detail(s: Skin) -> Float[np.ndarray, "b channels 5"]:
-    """What a row of the texels' table adds to the logarithm of colour and, negated, to the normal along two tangents."""
+    """What a texel adds to the logarithm of colour and, negated, to the normal along two tangents."""
     b, paint, relief = len(s.tone), len(detail.PAINT), len(detail.RELIEF)
     out = np.zeros((b, paint + 2 * relief, 5))
     out[:, :paint, :3] = s.paint
@@ -205,7 +205,7 @@ def _join(a: RenderMesh, b: RenderMesh) -> RenderMesh:
 
 def _topology(mesh: RenderMesh) -> Topology:
     blocks = _faces(mesh.faces, len(mesh.vertices))
-    parts = np.repeat(np.arange(len(PARTS)), [len(b) for b in blocks])
+    parts = np.repeat(np.arange(len(blocks)), [len(b) for b in blocks])
     total = len(mesh.vertices) + 2 * forearm.RINGS * forearm.AROUND + prop.SIZE + worn.SIZE
     return Topology.build(torch.from_numpy(np.concatenate(blocks)), total, torch.from_numpy(parts))
 
@@ -224,7 +224,7 @@ def _fixed(mesh: RenderMesh, palm: np.ndarray, wrist: np.ndarray) -> Float[np.nd
     hand = np.stack([hair, mesh.vertices[:, 0] - wrist[0], across], 1)
     u, turn = (m.ravel() for m in np.meshgrid(forearm.STATIONS, forearm.ANGLES, indexing="ij"))
     arm = np.stack([1 - 0.8 * palm[v:, 0], u, 0.03 * turn], 1)
-    cloth = np.stack([0 * u, u, 0.04 * turn], 1)
+    cloth = np.stack([0 * u + 1, u, 0.04 * turn], 1)
     others = np.concatenate([prop.coordinates(), worn.coordinates()])
     return np.concatenate([hand, arm, cloth, np.insert(others, 0, 0, 1)])
 

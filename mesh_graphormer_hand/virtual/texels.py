@@ -7,7 +7,9 @@ variant of the lines of the hand. Nothing has seams, and any triangulation will 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,24 +32,21 @@ class Texels:
     table: Float[Tensor, "rows channels"]  # half precision; the last row is zero: no detail
     tangents: Float[Tensor, "f 2 3"]  # two unit vectors in the plane of each face at rest
     weights: Float[Tensor, "f 16"]  # of each face's first corner: which bones carry the tangents
+    bake: Callable[[int], Float[np.ndarray, "rows channels"]]  # of a part of the table: one footprint and variant
+    baked: set[int] = field(default_factory=set)  # which parts are there
 
     @classmethod
-    def bake(cls, anatomy: Anatomy, mesh: RenderMesh, normals: Float[np.ndarray, "v 3"]) -> Texels:
-        """Texels of every face of a hand's mesh."""
+    def of(cls, anatomy: Anatomy, mesh: RenderMesh, normals: Float[np.ndarray, "v 3"]) -> Texels:
+        """Texels of every face of a hand's mesh, filled in when they are first asked for."""
         skin = detail.Skinned(mesh.vertices.astype(np.float64), normals, mesh.weights)
         shine = mesh.gloss - np.median(mesh.gloss)
         nails = detail.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))
-        cells = _on_faces(skin, mesh.faces)
-        along, across = _tangents(skin, mesh.faces)
+        tangents = _tangents(skin, mesh.faces)
         n = len(mesh.faces)
         table = torch.zeros(len(FOOTPRINTS) * VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
-        for k, (footprint, variant) in enumerate((f, v) for f in FOOTPRINTS for v in range(VARIANTS)):
-            made = detail.evaluate(anatomy, nails, cells, footprint, variant)
-            slope = made.slope.reshape(n, -1, 3)
-            parts = [made.paint] + [np.einsum("fcd,fd->fc", slope, t).reshape(n * CELLS, -1) for t in (along, across)]
-            table[k * n * CELLS : (k + 1) * n * CELLS] = torch.from_numpy(np.concatenate(parts, 1)).half()
-        tangents = torch.from_numpy(np.stack([along, across], 1).astype(np.float32))
-        return cls(table, tangents, torch.from_numpy(mesh.weights[mesh.faces[:, 0]].astype(np.float32)))
+        bake = partial(_bake, anatomy, nails, skin, mesh.faces, tangents)
+        weights = torch.from_numpy(mesh.weights[mesh.faces[:, 0]].astype(np.float32))
+        return cls(table, torch.from_numpy(np.stack(tangents, 1).astype(np.float32)), weights, bake)
 
     @property
     def faces(self) -> int:
@@ -56,12 +55,17 @@ class Texels:
 
     def to(self, device: torch.device | str) -> Texels:
         """The texels on `device`."""
-        return dataclasses.replace(self, **{f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)})
+        moved = {name: getattr(self, name).to(device) for name in ("table", "tangents", "weights")}
+        return dataclasses.replace(self, **moved, baked=set(self.baked))
 
     def start(self, pixel: Float[np.ndarray, "b"], variant: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
         """Where in the table the texels of images begin whose pixels are `pixel` m wide on the skin."""
         level = np.abs(np.log(pixel)[:, None] - np.log(FOOTPRINTS)).argmin(1)
-        return (level * VARIANTS + variant % VARIANTS) * (self.faces * CELLS)
+        parts, length = level * VARIANTS + variant % VARIANTS, self.faces * CELLS
+        for part in set(parts.tolist()) - self.baked:
+            self.table[part * length : (part + 1) * length] = torch.from_numpy(self.bake(part)).to(self.table)
+            self.baked.add(part)
+        return parts * length
 
     def rows(
         self, face: Int64[Tensor, "p"], bary: Float[Tensor, "p 3"], start: Int64[Tensor, "#p"]
@@ -76,6 +80,21 @@ class Texels:
         """Both tangents of every face of posed hands."""
         turned = (self.weights @ world.flatten(2)).view(len(world), -1, 1, 3, 3)
         return (turned @ self.tangents[..., None]).flatten(2)
+
+
+def _bake(
+    anatomy: Anatomy,
+    nails: list[detail.Nail],
+    skin: detail.Skinned,
+    faces: Int64[np.ndarray, "f 3"],
+    tangents: tuple[np.ndarray, np.ndarray],
+    part: int,
+) -> Float[np.ndarray, "rows channels"]:
+    cells = _on_faces(skin, faces)
+    made = detail.evaluate(anatomy, nails, cells, FOOTPRINTS[part // VARIANTS], part % VARIANTS)
+    slope = made.slope.reshape(len(faces), -1, 3)
+    slopes = [np.einsum("fcd,fd->fc", slope, t).reshape(len(cells.points), -1) for t in tangents]
+    return np.concatenate([made.paint, *slopes], 1)
 
 
 def _on_faces(skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]) -> detail.Skinned:

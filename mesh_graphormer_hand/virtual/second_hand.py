@@ -1,0 +1,87 @@
+"""The other hand: its owner's left, near the hand that is asked for, before it or behind it, now and then over it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from . import parameters
+from .anatomy import Anatomy
+from .camera import Camera, uniform_rotations
+from .config import VirtualConfig
+from .draws import Draws
+from .parameters import Parameters
+
+FIRST = 2**42  # the other hands have numbers beyond those of all crops and frames
+MIRROR = np.diag([1.0, 1, -1])
+TRIES = 10
+SAME_PERSON = 0.8
+Record = TypeVar("Record")
+
+
+def sample(
+    config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int], p: Parameters
+) -> tuple[Int64[np.ndarray, "n"], Parameters | None]:
+    """Which of the samples `p` have a second hand, and those hands: left ones, by a rotation that mirrors."""
+    rows = np.flatnonzero(Draws(config, indices, "second").chance(config.second_hand))
+    if not len(rows):
+        return rows, None
+    chosen = [FIRST + indices[k] for k in rows]
+    other, first = parameters.draw(config, anatomy, chosen), take(p, rows)
+    draws = Draws(config, chosen, "second")
+    angle = draws.uniform(high=2 * np.pi)
+    behind = draws.chance(0.6)
+    depth = np.where(behind, draws.uniform(low=0.035, high=0.14), draws.uniform(low=-0.06, high=0.02))
+    apart = np.where(behind, draws.uniform(low=0.05, high=0.17), draws.uniform(low=0.11, high=0.19))
+    away = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
+    tried = uniform_rotations(draws, TRIES)
+    forearm = tried[..., 0]  # from the wrist on, in the camera
+    score = (forearm * away[:, None]).sum(-1) - 2 * (-forearm[..., 2] - 0.4).clip(0)
+    rotation = tried[np.arange(len(rows)), score.argmax(1)] @ MIRROR
+    root = _middle(anatomy, first) + apart[:, None] * away + depth[:, None] * [0, 0, 1]
+    root = root - _middle(anatomy, dataclasses.replace(other, camera=_camera(rotation, 0 * root, first)))
+    root[:, 2] = root[:, 2].clip(0.12)
+    alike = draws.chance(SAME_PERSON)
+    ring = other.worn.ring * [0.0, 1, 1, 1]
+    other = dataclasses.replace(
+        other,
+        camera=_camera(rotation, root, first),
+        light=first.light,
+        skin=_merge(first.skin, other.skin, alike),
+        forearm=dataclasses.replace(other.forearm, cloth=_where(alike, first.forearm.cloth, other.forearm.cloth)),
+        worn=dataclasses.replace(other.worn, ring=ring),
+    )
+    return rows, other
+
+
+def take(record: Record, rows: Int64[np.ndarray, "n"]) -> Record:
+    """Some rows of every array of a record of records."""
+    changed = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        changed[field.name] = value[rows] if isinstance(value, np.ndarray) else take(value, rows)
+    return dataclasses.replace(record, **changed)
+
+
+def _camera(rotation: np.ndarray, root: np.ndarray, first: Parameters) -> Camera:
+    return dataclasses.replace(first.camera, rotation=rotation, root=root)
+
+
+def _middle(anatomy: Anatomy, p: Parameters) -> Float[np.ndarray, "b 3"]:
+    """The middle of the joints, m, in the camera."""
+    wrist = np.broadcast_to(np.eye(3), (len(p.fingers), 1, 3, 3))
+    joints = anatomy.pose(np.concatenate([wrist, p.fingers], 1), p.shape).mean(1)
+    return p.camera.root + (p.camera.rotation @ joints[..., None])[..., 0]
+
+
+def _where(choice: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(choice.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _merge(a: Record, b: Record, choice: np.ndarray) -> Record:
+    names = [f.name for f in dataclasses.fields(a)]
+    return dataclasses.replace(a, **{name: _where(choice, getattr(a, name), getattr(b, name)) for name in names})
