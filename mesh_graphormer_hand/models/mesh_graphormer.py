@@ -181,14 +181,14 @@ class MeshGraphormer(HandModel):
         vertices = self.upsample(coarse.transpose(1, 2)).transpose(1, 2)
         if self.options.camera.source == "tokens":
             raw.insert(0, self.camera(xyz))
-        raw = torch.cat(raw, -1) if raw else xyz.new_zeros(len(xyz), 0)
+        raw = torch.cat(raw, -1) if raw else xyz.new_zeros(xyz.shape[0], 0)
         return {"joints": joints, "coarse": coarse, "vertices": vertices}, raw, keypoints
 
     def tokenize(
         self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
     ) -> Float[Tensor, "b n t"]:
         """Joint and vertex queries, then the cells of the grid, row by row."""
-        size = len(pooled), len(self.queries)
+        size = pooled.shape[0], len(self.queries)
         queries = self.queries.expand(*size, XYZ) if not self.fitted else self._posed(keypoints)
         parts = [queries, pooled[:, None].expand(*size, pooled.shape[-1])]
         if keypoints is not None:
@@ -252,7 +252,7 @@ class MeshGraphormer(HandModel):
                 heatmaps=None if keypoints is None else keypoints.heatmaps,
                 joints_25d=keypoints.uvz if self.fitted else None,
                 surface=keypoints.surface if self.fitted else None,
-                hand=self.fingerprint.expand(len(raw)),
+                hand=self.fingerprint.expand(raw.shape[0]),
             )
 
 
