@@ -158,7 +158,19 @@ def build_dataset(
 def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
     """Every data set of the section `data.test`, by name."""
     size = experiment.data.image_size
-    return {name: build_dataset(name, raw, "test", hand, size) for name, raw in experiment.data.test.items()}
+    tests = experiment.data.test.items()
+    return {name: said_of(build_dataset(name, raw, "test", hand, size), hand) for name, raw in tests}
+
+
+def said_of(dataset: HandDataset, hand: Hand) -> HandDataset:
+    """The data set; where its labels are of another hand and the two are registered, with labels said of `hand`."""
+    if dataset.hand in (0, hand.fingerprint):
+        return dataset
+    from .data.registered import Registered
+    from .mano import registration
+
+    to_model = registration.find(dataset.hand, hand.fingerprint)
+    return dataset if to_model is None else Registered(dataset, to_model)
 
 
 def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str = "cpu") -> Stream:
@@ -180,7 +192,7 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
         raw, weight = _split_weight(name, raw)
         if weight > 0:
             weights.append(weight)
-            datasets.append(build_dataset(name, raw, "train", hand, data.image_size))
+            datasets.append(said_of(build_dataset(name, raw, "train", hand, data.image_size), hand))
     if not datasets:
         raise ConfigError("data.train names no data set with a weight above 0, such as data.train.virtual.weight=1")
     augmentation = configs.parse(Augmentation, data.augment, where="data.augment")

@@ -18,6 +18,7 @@ from .. import paths
 from ..skeleton import FINGERTIPS, MODEL_PARENTS, NUM_MODEL_JOINTS, NUM_VERTICES
 
 Side = Literal["right", "left"]
+REGISTRATION = "registration_"  # begins the names of files beside the hands that are maps between two of them
 NUM_FACES, NUM_BETAS, NUM_POSEDIRS, NUM_COMPONENTS = 1538, 10, 135, 45
 
 
@@ -196,7 +197,7 @@ def find(fingerprint_hex: str) -> Hand:
     """
     seen = []
     for path in sorted([*paths.MANO_ASSETS.glob("*.npz"), *paths.MANO_ASSETS.glob("*.pkl")], key=_shipped_first):
-        if path.name == "mano_downsampling.npz":
+        if path.name == "mano_downsampling.npz" or path.name.startswith(REGISTRATION):
             continue
         try:
             hand = _read(path, path.stat().st_mtime_ns)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
+from . import breakdown
 from .measures import HIGHER_IS_BETTER, Measured, measure
 
 _FLAT = frozenset({"epe_2d"})
@@ -26,6 +27,7 @@ class Accumulator:
         self.allow_reflection = allow_reflection  # of the alignments, see `measures`
         self.keys: list[str] = []
         self._batches: list[tuple[Measured, int]] = []
+        self._attributes: list[tuple[dict[str, Tensor], int]] = []
 
     def __len__(self) -> int:
         return sum(size for _, size in self._batches)
@@ -44,11 +46,13 @@ class Accumulator:
         start = len(self)
         self.keys += list(keys) if keys else [str(i) for i in range(start, start + size)]
         self._batches.append((measured, size))
+        self._attributes.append((breakdown.attributes(targets), size))
 
     def merge(self, other: Self) -> None:
         """Add what another process has collected."""
         self.keys += other.keys
         self._batches += other._batches
+        self._attributes += other._attributes
 
     def values(self) -> dict[str, Tensor]:
         """Every metric's value per sample, (n,), in the order of `keys`; NaN where a sample has no such label."""
@@ -70,6 +74,20 @@ class Accumulator:
     def per_joint(self) -> dict[str, Tensor]:
         """Each joint metric's mean per joint, (21,)."""
         return {name: torch.nanmean(v, 0) for name, v in self._stacked("joints").items()}
+
+    def by_joint(self) -> dict[str, Tensor]:
+        """Each joint metric's value per sample and joint, (n, 21), NaN where unlabelled."""
+        return self._stacked("joints")
+
+    def attributes(self) -> dict[str, Tensor]:
+        """What the labels know of each sample (see `breakdown`), (n,), NaN where one does not."""
+        names = {name for known, _ in self._attributes for name in known}
+        parts = {n: [k.get(n, torch.full((size,), torch.nan)) for k, size in self._attributes] for n in sorted(names)}
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+    def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Every metric by visible share, view, hand size, skin tone and light, where the labels know (`breakdown`)."""
+        return breakdown.table(self.values(), self.attributes())
 
     def worst(self, metric: str, count: int = 20) -> list[tuple[str, float]]:
         """The keys and values of the `count` worst samples by `metric`, worst first."""

@@ -6,6 +6,7 @@ auc       of the share of aligned joints within 0-50 mm, 100 thresholds (FreiHAN
 f@5 f@15  F-score of the aligned vertices at 5 and 15 mm, nearest neighbours both ways (FreiHAND's definition)
 pck@0.1   share of 2D joints nearer (strictly) than 0.1 of the longer side of the tight box of the labelled keypoints
 epe_2d    mean 2D distance as a fraction of that side         auc_2d    of the share within 0-0.2 of it, 100 thresholds
+pckb@0.1  share of 2D joints within (<=) 0.1 of the diagonal of that box
 mask_iou  intersection over union of the masks
 
 Alignments are proper rotations unless `allow_reflection` (FreiHAND's, HO-3D's and DexYCB's own programs allow them).
@@ -31,7 +32,8 @@ AUC_2D = 0.2  # of the box's longer side
 NUM_THRESHOLDS = 100
 F_SCORES = {"f@5": 5.0, "f@15": 15.0}  # mm
 PCK = {"pck@0.1": 0.1, "pck@0.2": 0.2}  # of the box's longer side
-HIGHER_IS_BETTER = frozenset({"auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "auc_2d", "mask_iou"})
+PCKB = 0.1  # of the box's diagonal
+HIGHER_IS_BETTER = frozenset({"auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d", "mask_iou"})
 _CHUNK = 16  # samples whose 778 x 778 distances are held at once
 _MIN_ALIGNED = 3  # points that fix a similarity
 
@@ -131,10 +133,13 @@ def _measure_joints_2d(out: Measured, predicted: Tensor, target: Tensor, valid: 
     high = torch.where(labelled, target, -torch.inf).amax(1)
     low = torch.where(labelled, target, torch.inf).amin(1)
     side = (high - low).amax(-1, keepdim=True)  # b 1, px; -inf where nothing is labelled
+    diagonal = torch.linalg.vector_norm(high - low, dim=-1, keepdim=True)
     error = torch.linalg.vector_norm(predicted - target, dim=-1) / side
     error = _unlabelled(error, valid & (side > 0))
     for name, limit in PCK.items():
         out.joints[name] = torch.where(error.isnan(), error, (error < limit).to(error.dtype))
+    share = error * side / diagonal
+    out.joints["pckb@0.1"] = torch.where(share.isnan(), share, (share <= PCKB).to(share.dtype))
     out.joints["auc_2d"] = area_under_curve(error, AUC_2D)
     out.joints["epe_2d"] = error
 
@@ -202,7 +207,8 @@ def _check_hands(
         names = fingerprint_name(int(mine[row])), fingerprint_name(int(theirs[row]))
         raise HandMismatchError(
             f"{what} of different hands cannot be compared: the model's is {names[0]}, the data's {names[1]}; "
-            "choose the data's hand with `hand`, or compare 2D joints only"
+            "choose the data's hand with `hand`, register the two once (tools/register_hand.py), or compare 2D joints "
+            "only"
         )
 
 
