@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from . import paths
@@ -116,19 +116,36 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
 
 
 def read(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/."""
+    """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/.
+
+    `base: FILE` (beside this one) at its top gives all that the file does not say itself.
+    """
     path = find(path)
     overrides_to_mapping(overrides)  # checks them
     try:
-        raw = OmegaConf.create(OmegaConf.load(path) or {})
+        raw = _with_bases(path)
         for item in overrides:
             key = item.partition("=")[0]
             OmegaConf.update(raw, key, OmegaConf.select(OmegaConf.from_dotlist([item]), key), merge=False)
+    except ConfigError:
+        raise
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error}") from None
     except Exception as error:  # YAML's own errors share no base class with OmegaConf's
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     return OmegaConf.to_container(raw, resolve=True)
+
+
+def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> DictConfig:
+    """The YAML file merged over its base, and that over its own."""
+    raw = OmegaConf.create(OmegaConf.load(path) or {})
+    base = raw.pop("base", None) if isinstance(raw, DictConfig) else None
+    if base is None:
+        return raw
+    file = (path.parent / str(base)).resolve()
+    if not file.is_file() or file in above or file == path.resolve():
+        raise ConfigError(f"{path}: base: {base} is " + ("its own base" if file.is_file() else "no file beside it"))
+    return OmegaConf.merge(_with_bases(file, (*above, path.resolve())), raw)
 
 
 def overrides_to_mapping(overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:

@@ -4,13 +4,12 @@ import copy
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.config import ConfigError, Experiment
 from mesh_graphormer_hand.losses import check_terms
 
-SHIPPED = [path for path in sorted(paths.CONFIGS.rglob("*.yaml")) if "train" in yaml.safe_load(path.read_text())]
+SHIPPED = [path for path in sorted(paths.CONFIGS.rglob("*.yaml")) if "train" in config.read(path)]
 
 
 def key_paths(mapping: dict, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -31,8 +30,15 @@ def check(raw: dict) -> Experiment:
     """What hand-train checks before it builds anything, and the names of losses, which it checks with the model."""
     experiment = config.parse(Experiment, raw)
     assembly.check(experiment)
-    check_terms(experiment.train.losses)
+    check_terms(experiment.train.losses, private=private_terms(experiment.model["name"]))
     return experiment
+
+
+def private_terms(name: str) -> tuple[str, ...]:
+    """The losses that the model `name` alone has."""
+    module = assembly.plugin("models", name)
+    own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+    return next(c.private_terms for c in own if hasattr(c, "private_terms"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
@@ -41,7 +47,7 @@ def test_is_valid_as_shipped(path):
     assert experiment.train.losses and experiment.data.train and experiment.data.test
 
 
-CASES = [(path, keys) for path in SHIPPED for keys in key_paths(yaml.safe_load(path.read_text()))]
+CASES = [(path, keys) for path in SHIPPED for keys in key_paths(config.read(path))]
 
 
 @pytest.mark.parametrize(("path", "keys"), CASES, ids=[f"{p.stem}-{'.'.join(k)}" for p, k in CASES])
@@ -110,3 +116,20 @@ def test_not_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("train: [1\nsteps: }")
     with pytest.raises(ConfigError, match="bad.yaml is not valid YAML"):
         config.load(tmp_path / "bad.yaml")
+
+
+def test_a_base_gives_what_a_config_does_not_say(tmp_path):
+    (tmp_path / "a.yaml").write_text("train: {steps: 5, optimizer: {lr: 0.1, warmup: 3}}\ndata: {image_size: 64}\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.yaml").write_text("base: ../a.yaml\ntrain: {optimizer: {lr: 0.2}}\n")
+    found = config.load(tmp_path / "sub" / "b.yaml", ["train.steps=7"])
+    assert (found.train.steps, found.train.optimizer.lr, found.train.optimizer.warmup) == (7, 0.2, 3)
+    assert found.data.image_size == 64
+
+
+@pytest.mark.parametrize("base, message", [("b.yaml", "its own base"), ("nowhere.yaml", "no file"), ("c.yaml", "own")])
+def test_a_base_that_cannot_be(tmp_path, base, message):
+    (tmp_path / "b.yaml").write_text(f"base: {base}\n")
+    (tmp_path / "c.yaml").write_text("base: b.yaml\n")
+    with pytest.raises(ConfigError, match=message):
+        config.read(tmp_path / "b.yaml")
