@@ -111,7 +111,7 @@ class HandInputs(Record):
     intrinsics: Float[Tensor, "*b 3 3"] | None = None  # px of the crop
     intrinsics_valid: Bool[Tensor, "*b"] | None = None
     extrinsics: Float[Tensor, "*b 4 4"] | None = None  # camera from world
-    view_valid: Bool[Tensor, "*b v"] | None = None
+    view_valid: Bool[Tensor, "*b"] | None = None  # (batch, view), as the other fields then have it
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class HandPrediction(Record):
     camera: Float[Tensor, "*b 3"] | None = None  # s, tx, ty: crop in [-1, 1] = s (xy + t), xy in m
     rotation: Float[Tensor, "*b 3 3"] | None = None  # camera from the hand's own frame, where it is learned
     heatmaps: Float[Tensor, "*b 21 hh wh"] | None = None  # logits or responses, of the crop
-    joints_25d: Float[Tensor, "*b 21 3"] | None = None  # place in the crop [-1, 1], depth less its mean times `camera`'s s
+    joints_25d: Float[Tensor, "*b 21 3"] | None = None  # place in crop [-1, 1], depth less its mean times `camera`'s s
     surface: Float[Tensor, "*b 6 hh wh"] | None = None  # of the template where it is seen: position (dm), normal
     mask: Float[Tensor, "*b h w"] | None = None  # logits of the hand's mask
     box_maps: Float[Tensor, "*b 6 bh bw"] | None = None  # where hands are in a frame, see geometry.boxes

@@ -1,0 +1,167 @@
+"""Whether samples are what they say: labels against each other, against the depth, and against the mesh drawn anew.
+
+`measure` looks at one block of rendered samples; `Audit` adds blocks up and judges them. Nothing here is shared with
+the code that makes the labels: joints are projected in doubles, the hand is drawn once more from its 778 vertices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from ..contracts import PARTS, HandBatch
+from ..geometry.rotations import axis_angle_to_matrix
+from ..render.raster import rasterize
+from .labels import DEPTHS
+
+REPROJECTION = 0.01  # px
+AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
+WORST = 0.85  # least of any sample with enough pixels to say
+ENOUGH = 60  # px of hand
+BEHIND = 0.008  # m that the drawn scene may lie behind the mesh: what is nearer hides it, what is farther is a mistake
+UNEVEN = 3.0  # fullest bin over emptiest of a distribution that is to be even
+NUMBER = {name: k for k, name in enumerate(PARTS)}
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Of some samples, one row each."""
+
+    reprojection: Float[np.ndarray, "n"]  # px, the worst joint
+    finite: Bool[np.ndarray, "n"]
+    hand: Int64[np.ndarray, "n"]  # px of the hand in sight
+    agreement: Float[np.ndarray, "n"]  # of mask and mesh, by pixels
+    wrong_visible: Int64[np.ndarray, "n"]  # joints whose visibility the depth denies
+    visible: Int64[np.ndarray, "n"]  # joints in sight
+    lightness: Float[np.ndarray, "n"]  # CIE L* of the skin
+    view: Float[np.ndarray, "n 3"]  # direction from the hand to the camera in the hand's own frame
+    distance: Float[np.ndarray, "n"]  # m
+    share: Float[np.ndarray, "n 8"]  # of the picture, for each of the first 8 PARTS
+
+    @classmethod
+    def cat(cls, parts: list[Measures]) -> Measures:
+        """All rows."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def measure(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Measures:
+    """A block of samples with `parts`, `look` and the usual labels, on the CPU; `faces` are the hand's."""
+    t, k = batch.targets, batch.inputs.intrinsics.double()
+    seen = (t.joints.double() + t.root.double()[:, None]) @ k.transpose(1, 2)
+    error = (seen[..., :2] / seen[..., 2:] - t.joints_2d).abs().flatten(1).amax(1)
+    rows = len(batch)
+    everything = [batch.inputs.image, batch.inputs.intrinsics, *_tensors(t)]
+    finite = torch.stack([v.reshape(rows, -1).double().isfinite().all(1) for v in everything]).all(0)
+    hand = (t.parts == NUMBER["hand"]).flatten(1).sum(1)
+    rotation = axis_angle_to_matrix(t.pose[:, 0].double())
+    towards = -F.normalize(t.root.double() + t.joints.double().mean(1), dim=1)
+    luminance = (t.skin_tone.double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64)).numpy()
+    lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+    share = F.one_hot(t.parts.long().flatten(1), len(PARTS)).double().mean(1)[:, :8]
+    return Measures(
+        error.numpy(),
+        finite.numpy(),
+        hand.numpy(),
+        _agreement(batch, faces).numpy(),
+        _wrong_visible(batch).sum(1).numpy(),
+        t.joints_visible.sum(1).numpy(),
+        lightness,
+        (rotation.transpose(1, 2) @ towards[..., None])[..., 0].numpy(),
+        (t.root.double() + t.joints.double().mean(1)).norm(dim=1).numpy(),
+        share.numpy(),
+    )
+
+
+def digest(batch: HandBatch) -> str:
+    """A hash of every byte of a batch."""
+    total = hashlib.sha256()
+    for value in (batch.inputs.image, batch.inputs.intrinsics, *_tensors(batch.targets)):
+        total.update(value.contiguous().numpy().tobytes())
+    total.update("".join(batch.keys).encode())
+    return total.hexdigest()
+
+
+def _tensors(record: object) -> list[Tensor]:
+    values = (getattr(record, f.name) for f in fields(record))
+    return [v for v in values if isinstance(v, Tensor)]
+
+
+def _agreement(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Float[Tensor, "b"]:
+    """1 - (pixels of the mesh's inside that show something farther + hand pixels well outside of the mesh) / hand.
+
+    The outermost pixel on either side is not counted: the drawn skin is rounder than the mesh of 778 vertices.
+    """
+    t, k = batch.targets, batch.inputs.intrinsics
+    size = t.parts.shape[-2:]
+    cameras = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], 1)
+    depth = rasterize(t.vertices + t.root[:, None], faces, cameras, (size[0], size[1])).dense()[0]
+    mesh = (depth > 0).float()[:, None]
+    inside = (1 - F.max_pool2d(1 - mesh, 3, 1, 1))[:, 0] > 0
+    near = F.max_pool2d(mesh, 3, 1, 1)[:, 0] > 0
+    covered = t.parts == NUMBER["in front"]
+    missing = inside & ~covered & ((t.depth == 0) | (t.depth - depth > BEHIND))
+    surplus = (t.parts == NUMBER["hand"]) & ~near
+    hand = ((t.parts == NUMBER["hand"]) | (inside & ~covered)).flatten(1).sum(1)
+    return 1 - (missing | surplus).flatten(1).sum(1) / hand.clamp_min(1)
+
+
+def _wrong_visible(batch: HandBatch) -> Bool[Tensor, "b 21"]:
+    """Joints said to be in sight that are outside, covered or behind the scene's depth, and the other way round."""
+    t = batch.targets
+    height, width = t.depth.shape[-2:]
+    x, y = t.joints_2d.unbind(-1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    at = y.long().clamp(0, height - 1) * width + x.long().clamp(0, width - 1)
+    surface = t.depth.flatten(1).gather(1, at)
+    covered = t.parts.flatten(1).gather(1, at) == NUMBER["in front"]
+    z = (t.joints + t.root[:, None])[..., 2]
+    hidden = (surface > 0) & (z - surface > DEPTHS)
+    return t.joints_visible != (inside & ~covered & ~hidden)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the table: what was looked at, what came out, what it should be, whether it is."""
+
+    name: str
+    value: str
+    wanted: str
+    good: bool
+
+
+def judge(m: Measures) -> list[Verdict]:
+    """What the samples' measures say."""
+    enough = m.hand >= ENOUGH
+    agreement = m.agreement[enough] if enough.any() else np.zeros(1)
+    skins, views = uneven(m.lightness, 8), uneven_views(m.view)
+    low, mean, error = float(np.quantile(agreement, 0.001)), float(agreement.mean()), float(m.reprojection.max())
+    strange, empty, denied = int((~m.finite).sum()), int((m.hand == 0).sum()), int(m.wrong_visible.sum())
+    return [
+        Verdict("worst joint's reprojection", f"{error:.5f} px", f"< {REPROJECTION}", error < REPROJECTION),
+        Verdict("samples with a number that is none", f"{strange}", "0", not strange),
+        Verdict("samples without a pixel of hand", f"{empty}", "0", not empty),
+        Verdict("mask and mesh agree, mean", f"{mean:.4f}", f"> {AGREEMENT}", mean > AGREEMENT),
+        Verdict("mask and mesh agree, 1 in 1,000", f"{low:.4f}", f"> {WORST}", low > WORST),
+        Verdict("joints whose visibility depth denies", f"{denied}", "0", not denied),
+        Verdict("skin lightness, fullest / emptiest eighth", f"{skins:.2f}", f"< {UNEVEN}", skins < UNEVEN),
+        Verdict("views, fullest / emptiest of 8 octants", f"{views:.2f}", f"< {UNEVEN}", views < UNEVEN),
+    ]
+
+
+def uneven(values: Float[np.ndarray, "n"], bins: int) -> float:
+    """Fullest over emptiest of equal bins between the 1st and the 99th percentile."""
+    low, high = np.quantile(values, [0.01, 0.99])
+    counts = np.histogram(values, bins, (low, high + 1e-9))[0]
+    return float(counts.max() / max(counts.min(), 1))
+
+
+def uneven_views(directions: Float[np.ndarray, "n 3"]) -> float:
+    """Fullest over emptiest octant of the sphere."""
+    counts = np.bincount((directions > 0) @ [1, 2, 4], minlength=8)
+    return float(counts.max() / max(counts.min(), 1))
