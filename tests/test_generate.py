@@ -29,6 +29,7 @@ from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
+from mesh_graphormer_hand.virtual.labels import EXTRA
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUTS = generate.LAYOUTS
@@ -41,7 +42,7 @@ def remember(render):
     known = {}
 
     def again(self, indices, device="cpu", image_size=224):
-        key = repr(self.config), tuple(indices), image_size
+        key = repr(self.config), self.extra, tuple(indices), image_size
         if key not in known:
             known[key] = render(self, indices, device, image_size)
         return known[key]
@@ -79,7 +80,8 @@ def tree(*folders: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def truth():
     """What the files should say."""
-    return VirtualHands(VirtualConfig(count=COUNT), hands.load("open")).render(list(range(COUNT)), image_size=SIZE)
+    made = VirtualHands(VirtualConfig(count=COUNT), hands.load("open"), EXTRA)
+    return made.render(list(range(COUNT)), image_size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -221,14 +223,21 @@ def test_webdataset_with_the_standard_library(whole, truth):
                 samples.setdefault(key, {})[suffix] = tar.extractfile(m).read()
         seen += list(samples)
         for key, files in samples.items():
-            assert set(files) == {"jpg", "mask.png", "depth.png", "json", "npz"}
+            assert set(files) == {"jpg", *(f"{name}.png" for name in base.PICTURES), "json", "npz"}
             k, t = int(key), truth.targets
             arrays = np.load(io.BytesIO(files["npz"]))
             for name, value in arrays.items():
                 wanted = truth.inputs.intrinsics if name == "intrinsics" else getattr(t, name)
                 np.testing.assert_array_equal(value, wanted[k].numpy(), err_msg=name)
-            assert set(arrays) == {f for f in t.__dataclass_fields__ if f not in base.PICTURES} | {"intrinsics"}
-            mask, depth = (decode(files[f"{name}.png"]) for name in base.PICTURES)
+            known = {f for f in t.__dataclass_fields__ if getattr(t, f) is not None}
+            assert set(arrays) == known - set(base.PICTURES) | {"intrinsics"}
+            mask, depth, parts, normals = (decode(files[f"{name}.png"]) for name in base.PICTURES)
+            np.testing.assert_array_equal(parts, t.parts[k].numpy())
+            there = t.depth[k].numpy() > 0
+            np.testing.assert_allclose(
+                normals[..., ::-1][there] / 127 - 1, t.normals[k].numpy()[:, there].T, atol=0.005
+            )
+            assert not normals[t.normals[k].numpy().sum(0) == 0].any()
             np.testing.assert_array_equal(mask, t.mask[k].numpy() * 255)
             np.testing.assert_allclose(depth * 1e-4, t.depth[k].numpy(), atol=0.51e-4)
             labels = json.loads(files["json"])
@@ -313,15 +322,14 @@ def test_dry_run_writes_nothing_and_is_right(tmp_path, capsys, whole):
 
 
 def test_sheet(tmp_path):
-    """Alone it needs no folder and no count; each hand stands plain beside itself with labels."""
+    """Alone it needs no folder and no count; two samples a row, each plain, with its labels, parts, normals, depth."""
     path = tmp_path / "deep" / "sheet.png"
     assert generate.main(["--sheet", str(path), "--image-size", str(SIZE), "--hand", "open", "seed=4"]) == 0
     assert list(path.parent.iterdir()) == [path]
     picture = cv2.imread(str(path))
-    assert picture.shape == (8 * SIZE, 8 * SIZE, 3)
-    assert all(
-        (picture[:SIZE, i * SIZE :][:, :SIZE] != picture[:SIZE, (i + 1) * SIZE :][:, :SIZE]).any() for i in (0, 2)
-    )
+    assert picture.shape == (12 * SIZE, 10 * SIZE, 3)
+    tiles = [picture[:SIZE, k * SIZE : (k + 1) * SIZE] for k in range(10)]
+    assert all((tiles[k] != tiles[k + 1]).any() for k in range(9))
 
 
 @pytest.mark.parametrize(
@@ -339,6 +347,10 @@ def test_sheet(tmp_path):
         (["--hand", "nowhere.pkl"], "nowhere.pkl"),
         (["--layout", "freihand", "--lossless"], "--lossless"),
         (["--device", "nothing"], "--device nothing: "),
+        (["--left", "2"], "--left 2.0 should be a share"),
+        (["--left", "0.5", "--layout", "freihand"], "hold right hands"),
+        (["--labels", "normls"], "did you mean 'normals'"),
+        (["--check", "4"], "leave --out away"),
         (["--sheet", "sheet.gif"], "should end in .png"),
     ],
 )
@@ -373,6 +385,7 @@ def test_places_that_cannot_be_written_to(tmp_path, capsys):
         (["seed=1"], "config.seed is 0 there, 1 here"),
         (["--layout", "freihand"], "layout is 'folder' there"),
         (["--quality", "80"], "encoding.quality is 95 there"),
+        (["--left", "0.5"], "left is 0.0 there"),
     ],
 )
 def test_another_job_is_refused(whole, capsys, arguments, message):
@@ -384,7 +397,7 @@ def test_another_job_is_refused(whole, capsys, arguments, message):
 
 
 def test_a_mistake_that_the_first_block_shows_can_be_mended(tmp_path, capsys):
-    assert run(tmp_path, f"photographs={tmp_path / 'nowhere'}") == 2
+    assert run(tmp_path, f"backgrounds={tmp_path / 'nowhere'}") == 2
     assert "holds no picture" in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
     assert run(tmp_path) == 0
 

@@ -226,12 +226,12 @@ def test_photographs_become_backgrounds(hand, tmp_path):
     import cv2
 
     cv2.imwrite(str(tmp_path / "green.png"), np.full((40, 60, 3), (0, 255, 0), np.uint8))
-    config = VirtualConfig(photographs=str(tmp_path), photograph=1.0)
+    config = VirtualConfig(backgrounds=str(tmp_path), photograph=1.0)
     image = images(config, hand, list(range(16)))
     plain = images(VirtualConfig(), hand, list(range(16)))
     assert (image[:, 1] - image[:, 0]).mean() > (plain[:, 1] - plain[:, 0]).mean() + 0.1
     with pytest.raises(ConfigError, match="holds no picture"):
-        images(VirtualConfig(photographs=str(tmp_path / "none"), photograph=1.0), hand, [0])
+        images(VirtualConfig(backgrounds=str(tmp_path / "none"), photograph=1.0), hand, [0])
 
 
 def test_misspelt_options_are_errors():

@@ -23,8 +23,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarray, "3"], size: int) -> Picture:
     """A background; `skin`: the hand's own screen colour, which some of what is there shares."""
-    if config.photographs and rng.random() < config.photograph:
-        picture = _photograph(rng, config.photographs, size)
+    if config.backgrounds and rng.random() < config.photograph:
+        picture = _photograph(rng, config.backgrounds, size)
         return _lens(rng, picture, 0.3)
     kind = rng.choice(5, p=(0.36, 0.2, 0.14, 0.18, 0.12))
     if kind == 4:
@@ -84,8 +84,8 @@ def _abstract(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.nd
 
 def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Picture:
     """One wall, cloth, or photograph that fills the picture."""
-    if config.photographs and rng.random() < config.photograph:
-        return _photograph(rng, config.photographs, size)
+    if config.backgrounds and rng.random() < config.photograph:
+        return _photograph(rng, config.backgrounds, size)
     if rng.random() < 0.5:
         return scenery.material(rng, size).astype(np.float32) / 255
     dark, light = _two_colours(rng)
@@ -209,7 +209,7 @@ def _photograph(rng: np.random.Generator, folder: str, size: int) -> Picture:
 def _photographs(folder: str) -> tuple[str, ...]:
     found = tuple(sorted(str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES))
     if not found:
-        raise ConfigError(f"photographs: {folder} holds no picture ({', '.join(SUFFIXES)})")
+        raise ConfigError(f"backgrounds: {folder} holds no picture ({', '.join(SUFFIXES)})")
     return found
 
 
@@ -217,7 +217,7 @@ def _photographs(folder: str) -> tuple[str, ...]:
 def _read(path: str) -> np.ndarray:
     photo = cv2.imread(path, cv2.IMREAD_COLOR)
     if photo is None:
-        raise ConfigError(f"photographs: {path} is not a picture that OpenCV reads")
+        raise ConfigError(f"backgrounds: {path} is not a picture that OpenCV reads")
     scale = PHOTOGRAPH_SIDE / max(photo.shape)
     if scale < 1:
         photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

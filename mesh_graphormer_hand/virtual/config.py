@@ -42,7 +42,7 @@ class VirtualConfig:
     second_hand: float = 0.1
     occluder: float = 0.06
     nail_polish: float = 0.06
-    photographs: str = ""  # folder of background photographs; empty: procedural backgrounds only
+    backgrounds: str = ""  # folder of photographs to stand before; empty: procedural backgrounds only
     photograph: float = 0.6  # share of backgrounds that are photographs, where there is a folder
     # light and skin
     shadow: float = 0.5  # share of blocks rendered with cast shadows
