@@ -1,10 +1,12 @@
 """Photo in, hands out, in the photo's own frame: the mirror, the crop and the camera are undone here.
 
     predictor = HandPredictor.from_pretrained()          # the shipped weights, or a run's folder
-    hand, = predictor.predict("photo.jpg")               # or an RGB uint8 array; boxes=, sides=, K= where known
-    hand.joints_2d                                       # (21, 2) pixels of the photo
+    for hand in predictor.predict("photo.jpg"):          # or an RGB array; boxes=, sides=, K= where known
+        hand.side, hand.joints_2d                        # (21, 2) pixels of the photo
+        hand.vertices + hand.translation                 # (778, 3) metres before the camera
 
-There is no detector: without a box the whole photo is looked at, then once more the place where the hand seems to be.
+A detector (`detectors`) says where hands are and whether they are left or right ones; a photo without hands gives an
+empty list. Left hands are shown to the model mirrored, and mirrored back. Where they stand is `geometry.metric`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,7 +24,12 @@ from torch import Tensor, nn
 from . import assembly
 from .config import ConfigError
 from .contracts import HandInputs, HandPrediction
-from .data.images import DataError, cut_crop, read_image, to_tensor
+from .data import headers
+from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
+from .detectors import choose
+from .detectors.base import Detection, Detector, Side
+from .detectors.whole import Whole
+from .geometry.cameras import crop_to_pixels, weak_perspective
 from .geometry.crops import (
     apply_affine,
     box_to_square,
@@ -34,14 +40,20 @@ from .geometry.crops import (
     mirror_affine,
     tight_box,
 )
+from .geometry.heatmaps import expectation
+from .geometry.metric import default_intrinsics, place_hand, reference_length
 from .mano import hand as hands
 from .mano.hand import Hand
 
-Side = Literal["right", "left"]
 DEFAULT_WEIGHTS = "graphormer_lite"
+DEFAULT_DETECTOR = "whole"
 BOX_SCALE = 1.2  # side of the crop: longer side of a given box times this
 JOINTS_SCALE = 1.35  # the same for the box around 21 predicted joints, which has no flesh around it
 SANE_SIDE = (0.12, 1.6)  # of the first crop's side, for a second look
+TOGETHER = 32  # crops that the model sees at once
+LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
+BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
+LEAST_SIZE = 0.6  # of a hand drawn by its camera, of its size in the heat maps; smaller ones are a fit gone wrong
 
 
 @dataclass(frozen=True)
@@ -59,74 +71,146 @@ class HandResult:
     camera: Float[np.ndarray, "3"] | None = None  # s (px of the photo per m), x, y (px): photo = s xy + (x, y)
     translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
     mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
-    confidence: float | None = None  # 0 to 1
+    confidence: float | None = None  # 0 to 1: the model's, or else the detector's
     hand: str | None = None  # fingerprint of the hand of vertices and joints, hexadecimal
+    detector: str = "boxes"  # who said where the hand is
+    detection: Detection | None = None  # and what it said; None: the caller gave the box
+    side_score: float | None = None  # 0.5 to 1: how sure the detector is of the side; None: the caller's, or a guess
+    intrinsics_from: str = "assumed"  # given | exif | assumed
+    bone_length: float | None = None  # m, where the caller gave one and the hand was brought to it
+    track: int | None = None  # of a video: equal in all frames of one hand
 
     @property
     def vertices_cam(self) -> Float[np.ndarray, "778 3"] | None:
         """Vertices before the camera (m), for rendering onto the photo."""
         return None if self.vertices is None or self.translation is None else self.vertices + self.translation
 
+    @property
+    def joints_cam(self) -> Float[np.ndarray, "21 3"] | None:
+        """Joints before the camera (m)."""
+        return None if self.joints is None or self.translation is None else self.joints + self.translation
+
 
 class HandPredictor:
-    """A trained model and its hand."""
+    """A trained model, its hand, and a detector. Without one the whole photo is looked at, then once more the place
+    where the hand seems to be."""
 
-    def __init__(self, model: nn.Module, hand: Hand | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        hand: Hand | None = None,
+        device: str | torch.device = "cpu",
+        detector: Detector | None = None,
+    ) -> None:
         """`model`: a HandModel; `hand`: of its vertices, by default found by its config's fingerprint."""
         self.model, self.device = model.to(device).eval(), torch.device(device)
         self.hand = hand or hands.find(model.config.hand)
         self.image_size = model.config.image_size
+        self.detector: Detector = detector or Whole()
 
     @classmethod
-    def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> HandPredictor:
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        detector: str | Detector | None = DEFAULT_DETECTOR,
+    ) -> HandPredictor:
         """The model in `path`: a run's folder, its name under runs/, what save_pretrained wrote, or the name of shipped
-        weights (the default).
+        weights (the default). `detector`: a name of `detectors.choose.NAMES`, a detector, or None for "whole".
 
         Raises:
-            ConfigError: no model there, or its plug-in or hand is not on this machine.
+            ConfigError: no model there, or its plug-in or hand is not on this machine; a detector that cannot work.
         """
         model = assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS))
-        return cls(model, device=device)
+        if isinstance(detector, str):
+            detector = choose.choose(detector, device=device)
+        return cls(model, device=device, detector=detector)
 
-    @torch.inference_mode()
     def predict(
         self,
         image: np.ndarray | str | Path,
         boxes: Sequence[Sequence[float | int]] | np.ndarray | None = None,
         sides: Sequence[str] | None = None,
         K: np.ndarray | None = None,
+        *,
+        focal: float | None = None,
+        bone_length: float | None = None,
     ) -> list[HandResult]:
-        """One result per box.
+        """One result per hand, the surest first, or per given box, in their order; an empty list: no hand is seen.
 
         Args:
-            image: the photo, RGB uint8 (h, w, 3), or its file.
-            boxes: x0, y0, x1, y1 around each hand, px; None: one hand, somewhere.
-            sides: "right" or "left" for each box; None: right hands.
-            K: the camera's intrinsics (3, 3), px; None: a focal length of the photo's longer side.
+            image: the photo, RGB uint8 (h, w, 3), or its file. Grey, RGBA and uint16 arrays are taken, too.
+            boxes: x0, y0, x1, y1 around each hand, px; None: the detector looks for them.
+            sides: "right" or "left" for each box, or one for all hands that the detector finds; None: the detector's
+                opinion, and right where it has none.
+            K: the camera's intrinsics (3, 3), px.
+            focal: the focal length, px, where K is not known. None: the file's EXIF, or else the longer side.
+            bone_length: m, of the middle finger's proximal phalanx (FreiHAND's scale), the same for all hands; None:
+                hands have the size that the model sees.
 
         Raises:
-            DataError: an image, box, side or K that cannot be used.
+            DataError: an image, box, side, K or length that cannot be used.
             ConfigError: a model whose answer is not finite.
         """
-        photo = read_image(image) if isinstance(image, str | Path) else _check_photo(image)
-        height, width = photo.shape[:2]
-        K = default_intrinsics(width, height) if K is None else _check_intrinsics(K)
-        squares = _squares(boxes, width, height)
-        sides = ["right"] * len(squares) if sides is None else list(sides)
-        if len(sides) != len(squares) or not set(sides) <= {"right", "left"}:
-            raise DataError(f'sides should be "right" or "left" for each of {len(squares)} boxes, not {sides}')
-        if not squares:
-            return []
-        placed, prediction = self._look(photo, squares, sides)
-        if boxes is None and prediction.joints_2d is not None:
-            joints = apply_affine(prediction.joints_2d[0], placed[0])
-            second = _second_look(joints, squares[0])
-            if second is not None:
-                squares = [second]
-                placed, prediction = self._look(photo, squares, sides)
+        photo, K, source = self._camera(image, K, focal)
+        _check_positive("bone_length", bone_length)
+        if boxes is None:
+            name = self.detector.name
+            detections = _with_sides(self.detector.detect(photo), sides, "hands")
+        else:
+            name = "boxes"
+            detections = _with_sides([Detection(box) for box in _check_boxes(boxes, photo.shape[:2])], sides, "boxes")
+        found = self.look(photo, detections, K)
+        detected = [None if boxes is not None else d for d in detections]
         return [
-            self._result(prediction[i], placed[i], squares[i], side, K, (height, width)) for i, side in enumerate(sides)
+            replace(
+                bring_to_size(result, bone_length),
+                intrinsics_from=source,
+                detector=name,
+                detection=detection,
+                side_score=None if sides is not None or detection is None else detection.side_score,
+                confidence=result.confidence if result.confidence is not None or not detection else detection.score,
+            )
+            for result, detection in zip(found, detected, strict=True)
         ]
+
+    @torch.inference_mode()
+    def look(self, photo: np.ndarray, detections: Sequence[Detection], K: Float[np.ndarray, "3 3"]) -> list[HandResult]:
+        """What the model says of each place of an RGB uint8 photo; rough ones are looked at twice."""
+        if not detections:
+            return []
+        shape = photo.shape[:2]
+        squares = [_square(d, shape) for d in detections]
+        sides: list[Side] = [d.side or "right" for d in detections]
+        placed, prediction = self._look(photo, squares, sides)
+        again = []
+        for i, detection in enumerate(detections):
+            if detection.rough and prediction.joints_2d is not None:
+                second = _second_look(apply_affine(prediction.joints_2d[i], placed[i]), squares[i])
+                if second is not None:
+                    squares[i] = second
+                    again.append(i)
+        if again:
+            placed, prediction = self._look(photo, squares, sides)
+        return [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
+
+    def _camera(
+        self, image: np.ndarray | str | Path, K: np.ndarray | None, focal: float | None
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """The photo, its intrinsics, and who said so."""
+        _check_positive("focal", focal)
+        exif = None
+        if isinstance(image, str | Path):
+            data = read_bytes(image)
+            photo = decode_image(data, image)
+            exif = headers.focal_length(data, photo.shape[1], photo.shape[0])
+        else:
+            photo = as_photo(image)
+        height, width = photo.shape[:2]
+        if K is not None:
+            return photo, _check_intrinsics(K), "given"
+        source = "given" if focal is not None else "exif" if exif is not None else "assumed"
+        return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
 
     def _look(self, photo: np.ndarray, squares: list[Tensor], sides: list[Side]) -> tuple[Tensor, HandPrediction]:
         """image_from_crop (b, 2, 3) of each square and what the model says about these crops, on the CPU."""
@@ -136,9 +220,13 @@ class HandPredictor:
             if side == "left":
                 placement = compose_affine(placement, mirror_affine(self.image_size, placement))
             placed.append(placement)
-        crops = torch.stack([to_tensor(cut_crop(photo, p, self.image_size)) for p in placed])
-        prediction = self.model(HandInputs(image=crops.to(self.device)))
-        prediction = prediction.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu())
+        parts = []
+        for start in range(0, len(placed), TOGETHER):
+            some = placed[start : start + TOGETHER]
+            crops = torch.stack([to_tensor(cut_crop(photo, p, self.image_size)) for p in some])
+            part = self.model(HandInputs(image=crops.to(self.device)))
+            parts.append(part.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu()))
+        prediction = parts[0] if len(parts) == 1 else HandPrediction.cat(parts)
         for name in ("joints", "joints_2d", "vertices", "camera", "mask"):
             if (values := getattr(prediction, name)) is not None and not values.isfinite().all():
                 raise ConfigError(f"the model {self.model.config.name} gives {name} that are not finite: train it anew")
@@ -163,11 +251,16 @@ class HandPredictor:
         if prediction.vertices is not None:
             faces = self.hand.faces
             result = replace(result, faces=np.ascontiguousarray(faces[:, ::-1]) if side == "left" else faces)
+        seen = read_places(prediction, float(self.image_size))
+        prediction = mend_camera(prediction, seen, float(self.image_size))
         if prediction.joints_2d is not None:
             result = replace(result, joints_2d=apply_affine(prediction.joints_2d, image_from_crop).numpy())
         if prediction.camera is not None:
             camera = photo_camera(prediction.camera, image_from_crop, self.image_size)
             result = replace(result, camera=camera, translation=perspective_translation(camera, K))
+        if result.joints is not None and seen is not None:
+            places = apply_affine(seen[0], image_from_crop).double().numpy()
+            result = replace(result, translation=place_hand(result.joints, places, K, seen[1].numpy()))
         if prediction.mask is not None:
             result = replace(result, mask=_mask_in_photo(prediction.mask, image_from_crop, self.image_size, shape))
         if prediction.confidence is not None:
@@ -175,10 +268,52 @@ class HandPredictor:
         return result
 
 
-def default_intrinsics(width: int, height: int) -> Float[np.ndarray, "3 3"]:
-    """A camera with a field of view of 53 degrees along the photo's longer side: phones' are like that."""
-    focal = float(max(width, height))
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
+def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:
+    """Where one sample's joints lie in its crop of `size` px, and how much each place is worth: heat maps where they
+    are sharp enough to tell, else the 2D joints."""
+    if prediction.heatmaps is not None:
+        _, uv, spread = expectation(prediction.heatmaps)
+        if float(spread.median()) < BLURRED:
+            return (uv + 1) / 2 * size, 1 / (spread[:, 0].square() + LEAST_SPREAD**2)
+    if prediction.joints_2d is not None:
+        return prediction.joints_2d, torch.ones(len(prediction.joints_2d))
+    return None
+
+
+def mend_camera(
+    prediction: HandPrediction, seen: tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None, size: float
+) -> HandPrediction:
+    """One sample's prediction with a camera that draws the hand no smaller than the heat maps show it.
+
+    A pose that is turned the wrong way makes a least-squares fit shrink the hand towards a dot. Such a camera is
+    replaced by the one that gives the joints the size and the middle of their places.
+    """
+    if prediction.camera is None or prediction.joints is None or prediction.heatmaps is None or seen is None:
+        return prediction
+    uv, share = seen[0] / size * 2 - 1, (seen[1] / seen[1].sum())[:, None]
+    xy = prediction.joints[:, :2]
+    middle, centre = (share * uv).sum(0), (share * xy).sum(0)
+    spread, extent = ((share * v.square()).sum().sqrt() for v in (uv - middle, xy - centre))
+    if not 0 < LEAST_SIZE * float(spread) > float(prediction.camera[0] * extent):
+        return prediction
+    scale = spread / extent.clamp_min(1e-3)
+    camera = torch.cat([scale[None], middle / scale - centre])
+    joints_2d = crop_to_pixels(weak_perspective(prediction.joints, camera), size)
+    return replace(prediction, camera=camera, joints_2d=joints_2d)
+
+
+def bring_to_size(result: HandResult, bone_length: float | None) -> HandResult:
+    """The hand with a middle finger's proximal phalanx of `bone_length` m, as far away as it then must be; its picture
+    stays the same. Unchanged for None, and where the model gives no joints."""
+    if bone_length is None or result.joints is None:
+        return result
+    factor = np.float32(bone_length / max(reference_length(result.joints), 1e-6))
+    scaled = {
+        n: getattr(result, n) * factor for n in ("joints", "vertices", "translation") if getattr(result, n) is not None
+    }
+    if result.camera is not None:
+        scaled["camera"] = result.camera / np.array([factor, 1, 1], np.float32)
+    return replace(result, **scaled, bone_length=float(bone_length))
 
 
 def photo_camera(
@@ -213,20 +348,36 @@ def _second_look(joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"]) -> Te
     return torch.cat([centre, side[None]]) if inside and low * first[2] < side < high * first[2] else None
 
 
-def _squares(boxes: Sequence[Sequence[float | int]] | np.ndarray | None, width: int, height: int) -> list[Tensor]:
-    """Centre and side (px) of the crop for each box."""
-    if boxes is None:
-        return [torch.tensor([width / 2, height / 2, max(width, height)])]
-    squares = []
+def _square(detection: Detection, shape: tuple[int, int]) -> Float[Tensor, "3"]:
+    """Centre and side (px) of the crop for a detection in a photo of `shape`, which it may reach out of."""
+    if detection.rough:
+        x0, y0, x1, y1 = detection.box.tolist()
+        return torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)])
+    centre, side = box_to_square(torch.from_numpy(np.asarray(detection.box, np.float32)), BOX_SCALE)
+    return torch.cat([centre, side[None]])
+
+
+def _check_boxes(boxes: Sequence[Sequence[float | int]] | np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+    height, width = shape
+    checked = []
     for box in boxes:
         edges = np.asarray(box, np.float32)
         if edges.shape != (4,) or not np.isfinite(edges).all() or not (edges[2:] > edges[:2]).all():
             raise DataError(f"box {list(box)} should be x0, y0, x1, y1 in pixels with x0 < x1 and y0 < y1")
         if edges[0] >= width or edges[1] >= height or edges[2] <= 0 or edges[3] <= 0:
             raise DataError(f"box {list(box)} lies outside the photo, which is {width} x {height} pixels")
-        centre, side = box_to_square(torch.from_numpy(edges), BOX_SCALE)
-        squares.append(torch.cat([centre, side[None]]))
-    return squares
+        checked.append(edges)
+    return checked
+
+
+def _with_sides(detections: list[Detection], sides: Sequence[str] | None, where: str) -> list[Detection]:
+    """The detections with the caller's sides: one for each, or one for all."""
+    if sides is None:
+        return detections
+    if not set(sides) <= {"right", "left"} or len(sides) not in (1, len(detections)):
+        raise DataError(f'sides should be "right" or "left" for each of {len(detections)} {where}, not {list(sides)}')
+    each = list(sides) * (len(detections) if len(sides) == 1 else 1)
+    return [replace(d, side=side) for d, side in zip(detections, each, strict=True)]
 
 
 def _mask_in_photo(
@@ -241,13 +392,9 @@ def _mask_in_photo(
     return cv2.warpAffine(logits, map_from_image, shape[::-1], flags=flags, borderValue=-50.0) > 0
 
 
-def _check_photo(image: np.ndarray) -> np.ndarray:
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise DataError(f"an image should be a file or an RGB uint8 array (height, width, 3), this is {kind}")
-    if not image.size:
-        raise DataError(f"the image has no pixels: {image.shape}")
-    return image
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not (np.isfinite(value) and value > 0):
+        raise DataError(f"{name} should be a positive number, not {value}")
 
 
 def _check_intrinsics(K: np.ndarray) -> np.ndarray:

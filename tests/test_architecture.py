@@ -19,11 +19,13 @@ LAYERS = [  # bottom first; names on one line may not import each other
     {"virtual"},
     {"models", "data", "losses", "metrics"},
     {"assembly"},
-    {"engine"},
-    {"predictor", "cli"},
+    {"engine", "detectors"},
+    {"predictor"},
+    {"video"},
+    {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-LEANS = {("config", "paths"), ("cli", "predictor")}  # within a layer: a config lies at a path, a command predicts
+LEANS = {("config", "paths")}  # within a layer: a config lies at a path
 PLUGINS = ("models/baselines", "data/datasets")
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]

@@ -1,7 +1,9 @@
 """The predictor's frames: a stub finds two dots in the crop, and everything must land on them in the photo."""
 
+import struct
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from mesh_graphormer_hand import assembly, predictor
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import DataError
+from mesh_graphormer_hand.detectors.base import Detection
+from mesh_graphormer_hand.geometry import metric
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.models.base import HandModelConfig
 from mesh_graphormer_hand.predictor import HandPredictor
@@ -26,6 +30,16 @@ def image():
 @pytest.fixture
 def stub():
     return HandPredictor(TwoDots())
+
+
+def jpeg_with_focal_length(image: np.ndarray, millimetres: int) -> bytes:
+    """A JPEG whose EXIF holds FocalLengthIn35mmFilm, as phones write it (big-endian, in the second directory)."""
+    entry = struct.pack(">HHIHH", 0xA405, 3, 1, millimetres, 0)
+    pointer = struct.pack(">HHII", 0x8769, 4, 1, 8 + 2 + 12 + 4)
+    tiff = b"MM\x00*" + struct.pack(">IH", 8, 1) + pointer + bytes(4) + struct.pack(">H", 1) + entry + bytes(4)
+    segment = b"Exif\x00\x00" + tiff
+    data = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
 
 
 def project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
@@ -50,13 +64,36 @@ def test_everything_lands_on_the_dots(stub, image, side, boxes):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("intrinsics", [None, K])
-def test_translation_puts_the_wrist_on_its_pixel_at_its_size(stub, image, side, intrinsics):
+def test_translation_puts_the_hand_on_its_pixels_at_its_size(stub, image, side, intrinsics):
     (hand,) = stub.predict(image, boxes=[[110, 70, 240, 170]], sides=[side], K=intrinsics)
     if intrinsics is None:
         assert hand.intrinsics[0, 0] == 400 and hand.intrinsics[:2, 2].tolist() == [200, 120]
-    in_plane = hand.joints * [1, 1, 0] + hand.translation  # at the wrist's depth the two cameras agree exactly
-    np.testing.assert_allclose(project(in_plane, hand.intrinsics), hand.joints_2d, atol=0.05)
+        assert hand.intrinsics_from == "assumed"
+    pixels = project(hand.joints_cam, hand.intrinsics)
+    np.testing.assert_allclose(pixels.mean(0), hand.joints_2d.mean(0), atol=0.1)
+    spread = [np.linalg.norm(p - p.mean(0)) for p in (pixels, hand.joints_2d)]
+    assert spread[0] == pytest.approx(spread[1], rel=1e-3)
+    assert np.abs(pixels - hand.joints_2d).max() < 3  # the hand's relief is all that weak perspective leaves out
     np.testing.assert_allclose(hand.vertices_cam, hand.vertices + hand.translation, atol=1e-6)
+
+
+def test_a_known_bone_length_sets_size_and_distance(stub, image):
+    (hand,) = stub.predict(image)
+    (twice,) = stub.predict(image, bone_length=2 * metric.reference_length(hand.joints))
+    for name in ("joints", "vertices", "translation"):
+        np.testing.assert_allclose(getattr(twice, name), 2 * getattr(hand, name), rtol=1e-4)
+    np.testing.assert_allclose(twice.joints_2d, hand.joints_2d)
+    scale, x, y = twice.camera
+    np.testing.assert_allclose(twice.joints[:, :2] * scale + [x, y], hand.joints_2d, atol=0.05)
+
+
+def test_focal_length_from_the_caller_or_the_file(stub, image, tmp_path):
+    (hand,) = stub.predict(image, focal=800.0)
+    assert hand.intrinsics[0, 0] == 800 and hand.intrinsics_from == "given"
+    (tmp_path / "a.jpg").write_bytes(jpeg_with_focal_length(image, 26))
+    (hand,) = stub.predict(tmp_path / "a.jpg")
+    assert hand.intrinsics_from == "exif"
+    assert hand.intrinsics[0, 0] == pytest.approx(26 / np.hypot(36, 24) * np.hypot(400, 240), rel=1e-4)
 
 
 def test_mask_lies_on_the_red_dot(stub, image):
@@ -104,9 +141,75 @@ def test_several_boxes_at_once(stub, image):
     assert stub.predict(image, boxes=[]) == []
 
 
-def test_reads_files(stub, image, tmp_path):
-    import cv2
+@pytest.mark.parametrize("kind", ["grey", "one channel", "alpha", "16 bit"])
+def test_arrays_of_other_kinds_are_photos_too(stub, image, kind):
+    grey = image.max(-1)
+    arrays = {
+        "grey": grey, "one channel": grey[..., None], "alpha": np.dstack([image, grey]),
+        "16 bit": image.astype(np.uint16) * 257,
+    }  # fmt: skip
+    (hand,) = stub.predict(arrays[kind], boxes=[[110, 70, 240, 170]])
+    if kind in ("alpha", "16 bit"):
+        np.testing.assert_allclose(hand.joints_2d[0], RED, atol=0.7)
 
+
+class Finder:
+    """Finds what it was told to find."""
+
+    name = "finder"
+
+    def __init__(self, *found):
+        self.found = list(found)
+
+    def detect(self, photo):
+        return self.found
+
+
+def test_no_hand_is_an_empty_list(image):
+    assert HandPredictor(TwoDots(), detector=Finder()).predict(image) == []
+
+
+def test_detections_become_hands_with_their_scores(image):
+    box = np.float32([110, 70, 240, 170])
+    found = [Detection(box, 0.9, "left", 0.8), Detection(box + 5, 0.4, None)]
+    predictor = HandPredictor(TwoDots(), detector=Finder(*found))
+    first, second = predictor.predict(image)
+    assert (first.side, first.side_score, first.detector) == ("left", 0.8, "finder")
+    assert first.detection is found[0] and second.side == "right" and second.side_score is None
+    for hand in (first, second):
+        np.testing.assert_allclose(hand.joints_2d[0], RED, atol=0.7)
+    assert predictor.model.looks == 1  # both at once
+    both = predictor.predict(image, sides=["right"])
+    assert [h.side for h in both] == ["right", "right"] and both[0].side_score is None
+
+
+def test_many_hands_are_looked_at_in_parts(image):
+    box = np.float32([110, 70, 240, 170])
+    hands = HandPredictor(TwoDots(), detector=Finder(*[Detection(box)] * 70)).predict(image)
+    assert len(hands) == 70
+    np.testing.assert_allclose(hands[69].joints_2d[0], RED, atol=0.7)
+
+
+def test_a_camera_that_shrinks_the_hand_to_a_dot_is_mended(stub, image):
+    """A pose that is turned round makes a least-squares scale hit its floor: heat maps say how large the hand is."""
+
+    class Turned(TwoDots):
+        def forward(self, inputs):
+            prediction = super().forward(inputs)
+            places = prediction.joints_2d / inputs.image.shape[-1] * 24 - 0.5
+            cells = torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="xy"), -1)
+            away = (places[:, :, None, None] - cells).square().sum(-1)
+            dot = torch.tensor([[1.0, 0, 0]]).expand_as(prediction.camera)
+            return replace(prediction, heatmaps=-away / 2, camera=dot, joints_2d=prediction.joints_2d * 0 + 48)
+
+    (hand,) = HandPredictor(Turned()).predict(image, boxes=[[110, 70, 240, 170]])
+    np.testing.assert_allclose(hand.joints_2d[0], RED, atol=3)
+    np.testing.assert_allclose(hand.joints_2d[MIDDLE], GREEN, atol=3)
+    (right,) = stub.predict(image, boxes=[[110, 70, 240, 170]])
+    assert hand.translation[2] == pytest.approx(right.translation[2], rel=0.05)
+
+
+def test_reads_files(stub, image, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     (hand,) = stub.predict(tmp_path / "a.png")
     np.testing.assert_allclose(hand.joints_2d[0], RED, atol=0.7)
@@ -115,7 +218,8 @@ def test_reads_files(stub, image, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image": np.zeros((5, 5), np.uint8)}, r"RGB uint8 array.*uint8 \(5, 5\)"),
+        ({"image": np.zeros((5, 5, 2), np.uint8)}, r"1, 3 or 4\), this is uint8 \(5, 5, 2\)"),
+        ({"image": np.full((5, 5, 3), np.nan)}, "this is float64"),
         ({"image": np.zeros((5, 5, 3), np.float32)}, "this is float32"),
         ({"image": np.zeros((0, 5, 3), np.uint8)}, "no pixels"),
         ({"boxes": [[1, 2, 3]]}, "x0, y0, x1, y1"),
@@ -123,8 +227,11 @@ def test_reads_files(stub, image, tmp_path):
         ({"boxes": [[1, 2, float("nan"), 5]]}, "x0, y0, x1, y1"),
         ({"boxes": [[500, 2, 600, 50]]}, "outside the photo, which is 400 x 240"),
         ({"sides": ["both"]}, "sides should be"),
-        ({"sides": ["left", "left"]}, "each of 1 boxes"),
+        ({"sides": ["left", "left"]}, "each of 1 hands"),
         ({"K": np.zeros((3, 3))}, "K should be"),
+        ({"K": K, "boxes": [[1, 2, 30, 40]], "sides": ["left", "left"]}, "each of 1 boxes"),
+        ({"focal": -3.0}, "focal should be a positive number"),
+        ({"bone_length": float("nan")}, "bone_length should be a positive number"),
     ],
 )
 def test_bad_arguments_are_named(stub, image, arguments, message):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+T = TypeVar("T")
 PACKAGE = __package__.partition(".")[0]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk: full, over a quota, read-only
 FAILED, INTERRUPTED = 2, 130  # exit codes
@@ -55,3 +57,12 @@ def log_to_terminal() -> None:
 def only_warnings() -> None:
     """Leave progress to another process."""
     logging.getLogger(PACKAGE).setLevel(logging.WARNING)
+
+
+def bar(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
+    """The items under a progress bar on stderr, where that is a terminal and there are several."""
+    if total == 1:
+        return iter(items)
+    from tqdm import tqdm
+
+    return iter(tqdm(items, total=total, unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr))

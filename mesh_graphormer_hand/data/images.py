@@ -11,7 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..config import ConfigError
+from . import headers
 
+MAX_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200 million
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 ENTROPY_CODED = {0x00, *range(0xD0, 0xD8)}  # what follows 0xFF inside a JPEG scan: a stuffed byte, restart markers
 
@@ -24,11 +26,37 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """The photo in RGB, upright (EXIF applied); grey, 16 bit and alpha become plain 8-bit colour.
 
     Raises:
-        DataError: no such file, a folder, empty, cut short, or no image.
+        DataError: no such file, a folder, empty, cut short, no image, too large, or several images in one.
+    """
+    return decode_image(read_bytes(path), path)
+
+
+def read_raw(path: str | Path) -> np.ndarray:
+    """The numbers of a label image (mask, depth) as they are stored: any depth; colours come as BGR.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    data = read_bytes(path)
+    if headers.is_cut_short(data):
+        raise DataError(f"{path} is an image that was cut short ({len(data)} bytes); copy it again")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DataError(f"{path} is not an image that can be read, or is damaged")
+    return image
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        DataError: no such file, a folder, no permission, or empty.
     """
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder; give an image file ({FORMATS})")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a device or a pipe; give an image file ({FORMATS})")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -37,15 +65,62 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if not data:
         raise DataError(f"{path} is empty (0 bytes); copy it again")
-    if data[:2] == b"\xff\xd8" and not _jpeg_is_complete(data):
-        raise DataError(f"{path} is a JPEG that was cut short ({len(data)} bytes); copy it again")
+    return data
+
+
+def decode_image(data: bytes, path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
+    """`read_image` of a file's content; `path` is the name in messages. Raises the same."""
+    claimed = headers.image_size(data)
+    if claimed and claimed[0] * claimed[1] > MAX_PIXELS:
+        raise DataError(
+            f"{path} says that it is {claimed[0]} x {claimed[1]} pixels, more than {MAX_PIXELS // 10**6} million; "
+            "make it smaller"
+        )
+    jpeg = data[:2] == b"\xff\xd8"
+    if headers.is_cut_short(data) or (jpeg and not _jpeg_is_complete(data)):
+        kind = "a JPEG" if jpeg else "an image"
+        raise DataError(f"{path} is {kind} that was cut short ({len(data)} bytes); copy it again")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise DataError(f"{path} cannot be decoded: {error.err or error}") from None
     if image is None:
         raise DataError(f"{path} is not an image that can be read, or is damaged; give a {FORMATS}")
+    if headers.may_hold_several(data) and (count := _count(data)) > 1:
+        raise DataError(f"{path} holds {count} pictures; give one of them, or make a video file of them")
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    """An array as a plain photo: RGB uint8 as it stands; grey, one channel, RGBA and uint16 as `read_image` does.
+
+    Raises:
+        DataError: no array, no such shape, other numbers (floats have no agreed range), or no pixels.
+    """
+    kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"an image should be a file or an RGB uint8 array (height, width, 3), this is {kind}")
+    shape_is_right = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+    if not shape_is_right:
+        raise DataError(f"an image should be (height, width) or (height, width, 1, 3 or 4), this is {kind}")
+    if not image.size:
+        raise DataError(f"the image has no pixels: {image.shape}")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _count(data: bytes) -> int:
+    """How many pictures an animation or a file of pages holds; 1 where OpenCV cannot tell."""
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if data[:2] in (b"II", b"MM"):
+            return len(cv2.imdecodemulti(buffer, cv2.IMREAD_REDUCED_GRAYSCALE_8)[1])
+        return len(cv2.imdecodeanimation(buffer)[1].frames)
+    except (cv2.error, AttributeError, IndexError):  # AttributeError: OpenCV before 4.11 reads the first picture only
+        return 1
 
 
 def cut_crop(

@@ -1,0 +1,117 @@
+"""The demo's videos and cameras: hands followed, drawn and written while the next frame is predicted."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import console, outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..predictor import HandResult
+    from .demo import Run
+
+AHEAD = 4  # frames that may wait to be drawn
+
+
+def film(run: Run, source: Path | int, stem: str) -> None:
+    """Write NAME_hand.mp4, NAME_hand.json and the frames' own files; print their paths and how fast it went."""
+    from ..video.files import Film, Footage
+    from ..video.tracker import HandTracker
+
+    a, frames = run.arguments, run.out / f"{stem}_frames"
+    tracker = HandTracker(
+        run.predictor,
+        every=a.every,
+        smooth=not a.no_smoothing,
+        one_shape=not a.free_shape,
+        sides=run.sides,
+        K=run.K,
+        focal=a.focal,
+        bone_length=a.bone_length,
+    )
+    with Footage(source) as footage:
+        picture = Film(run.out / f"{stem}_hand.mp4", footage.fps)
+        total = min(filter(None, (footage.count, a.limit)), default=None)
+        started, records = time.perf_counter(), []
+        try:
+            with ThreadPoolExecutor(1) as drawer:
+                waiting: deque[Future] = deque()
+                for number, (frame, seconds) in enumerate(console.bar(footage, total, "frame")):
+                    if a.limit is not None and number >= a.limit:
+                        break
+                    hands = tracker(frame, seconds)
+                    records.append({"frame": number, "seconds": round(seconds, 6), "hands": _brief(hands)})
+                    waiting.append(drawer.submit(_finish, run, picture, frames, number, frame, hands))
+                    while len(waiting) > AHEAD:
+                        waiting.popleft().result()
+                for job in waiting:
+                    job.result()
+        except KeyboardInterrupt:
+            if not isinstance(source, int):
+                picture.close(keep=False)
+                raise
+        except BaseException:
+            picture.close(keep=False)
+            raise
+        picture.close()
+    took = time.perf_counter() - started
+    about = {"video": str(source), "fps": footage.fps, **run.about(run.kinds), "detections": tracker.detections}
+    text = json.dumps({**about, "frames": records}) + "\n"
+    outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
+    seen = sum(bool(r["hands"]) for r in records)
+    print(
+        f"{source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
+        f"the detector ({run.predictor.detector.name}) ran {tracker.detections} times",
+        file=sys.stderr,
+    )
+    print(picture.path)
+    print(run.out / f"{stem}_hand.json")
+    if run.kinds:
+        print(frames)
+
+
+def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
+    """The frame with every hand's mesh, or, of models without one, its skeleton."""
+    from ..render import maps, overlay
+
+    meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
+    if meshes:
+        return maps.draw_quickly(frame, meshes, hands[0].intrinsics)
+    for hand in hands:
+        frame = frame if hand.joints_2d is None else overlay.draw_skeleton(frame, hand.joints_2d)
+    return frame
+
+
+def _finish(run: Run, picture: Any, folder: Path, number: int, frame: np.ndarray, hands: list[HandResult]) -> None:
+    """Draw and write one frame."""
+    picture.add(draw(frame, hands))
+    if run.kinds:
+        about = {"frame": number, "image_size": [frame.shape[1], frame.shape[0]]}
+        outputs.write_all(folder, f"{number:06d}_hand", outputs.encode(run.kinds, frame, hands, about))
+
+
+def _brief(hands: list[HandResult]) -> list[dict[str, Any]]:
+    """What the video's one JSON keeps of each hand."""
+
+    def short(values: np.ndarray | None, digits: int) -> list | None:
+        return None if values is None else values.astype(float).round(digits).tolist()
+
+    return [
+        {
+            "track": h.track,
+            "handedness": h.side,
+            "confidence": h.confidence,
+            "wrist_m": short(h.translation, 5),
+            "joints_m": short(h.joints, 5),
+            "joints_px": short(h.joints_2d, 2),
+        }
+        for h in hands
+    ]

@@ -1,0 +1,259 @@
+"""What the demo writes of a photo's hands: pictures, numbers, meshes, maps. Each kind gives file contents by suffix."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..predictor import HandResult
+
+Contents = dict[str, bytes]
+PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
+MASK_COLOUR = 60, 220, 120
+KINDS = ("picture", "json", "obj", "glb", "ply", "depth", "normals", "mask", "npz")
+DEFAULT_KINDS = ("picture", "json", "obj")
+HELP = (
+    "picture (mesh on the photo, side views, skeleton), json, obj, glb, ply (meshes), depth (16-bit PNG, and one for "
+    "people), normals, mask (PNG), npz (all arrays)"
+)
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """Kinds from "json,obj" or "all".
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    if text == "all":
+        return KINDS
+    kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"--save: no kind {kind!r}{nearest(kind, KINDS)} (there are: all, {', '.join(KINDS)})")
+    if not kinds:
+        raise ConfigError(f"--save names nothing (there are: all, {', '.join(KINDS)})")
+    return kinds
+
+
+def encode(kinds: Sequence[str], photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    """The files of all `kinds`; `about` goes to the head of the JSON."""
+    contents: Contents = {}
+    for kind in kinds:
+        contents |= ENCODERS[kind](photo, hands, about)
+    return contents
+
+
+def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
+    """RGB: what was found on the photo, and beside it what the photo does not show."""
+    from ..render import overlay
+
+    photo, scale = resize(photo)
+    size = photo.shape[0]
+    views = []
+    standing = [h for h in hands if h.vertices_cam is not None]
+    if standing:
+        drawn = photo
+        for hand in sorted(standing, key=lambda h: -float(h.translation[2])):  # the nearest last
+            intrinsics = hand.intrinsics * [[scale[0]], [scale[1]], [1.0]]
+            drawn = overlay.draw_mesh(drawn, hand.vertices_cam, hand.faces, intrinsics)
+        views.append(drawn)
+    views += [overlay.side_view(h.vertices, h.faces, (size, size)) for h in hands[:4] if h.vertices is not None]
+    if any(h.mask is not None for h in hands):
+        drawn = photo
+        for hand in hands:
+            drawn = drawn if hand.mask is None else _draw_mask(drawn, hand.mask)
+        views.append(drawn)
+    if any(h.joints_2d is not None for h in hands):
+        drawn = photo
+        for hand in hands:
+            drawn = drawn if hand.joints_2d is None else overlay.draw_skeleton(drawn, hand.joints_2d * scale)
+        views.append(drawn)
+    return overlay.panel(views or [photo])
+
+
+def describe(hands: Sequence[HandResult], about: dict[str, Any]) -> str:
+    """The hands as JSON text; metres and pixels of the photo, camera axes x right, y down, z forward."""
+    return json.dumps({**about, "hands": [_one(hand) for hand in hands]}, indent=1) + "\n"
+
+
+def _one(hand: HandResult) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    camera = {
+        "K": hand.intrinsics,
+        "K_from": hand.intrinsics_from,
+        "wrist_m": hand.translation,
+        "weak_perspective_px": hand.camera,
+    }
+    content = {
+        "handedness": hand.side,
+        "handedness_score": hand.side_score,
+        "confidence": hand.confidence,
+        "track": hand.track,
+        "model": hand.model,
+        "detector": hand.detector,
+        "hand": hand.hand,
+        "box": hand.detection.box if hand.detection is not None else hand.box,
+        "crop": hand.box,
+        "camera": {key: plain(value) for key, value in camera.items()},
+        "joints_m": hand.joints,
+        "joints_px": hand.joints_2d,
+    }
+    return {key: plain(value) for key, value in content.items()}
+
+
+def encode_obj(hand: HandResult) -> bytes:
+    """The mesh as an OBJ file, turned half about x: viewers have y up and look along -z."""
+    from trimesh.exchange.obj import export_obj
+
+    header = f"{hand.side} hand {hand.hand}, metres, wrist at the origin; camera axes are x, -y, -z of these"
+    return (export_obj(_mesh(hand), header=header) + "\n").encode()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A PNG file's content, of RGB or of one channel of 8 or 16 bits."""
+    import cv2
+    import numpy as np
+
+    return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image)[1].tobytes()
+
+
+def write_all(folder: Path, stem: str, contents: Contents) -> list[Path]:
+    """Write the files, all under temporary names first, so that none is ever half there; the JSON gets its name last:
+    where it is, all is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    order = sorted(contents, key=lambda suffix: suffix == ".json")
+    files = {folder / f"{stem}{suffix}": contents[suffix] for suffix in order}
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    try:
+        for path, content in files.items():
+            temporary[path].write_bytes(content)
+        for path in files:
+            temporary[path].replace(path)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    return [folder / f"{stem}{suffix}" for suffix in contents]
+
+
+def resize(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The photo at a size that is good to look at, and its scale in x and y."""
+    import cv2
+    import numpy as np
+
+    shape = np.array(photo.shape[1::-1])
+    longer = np.clip(shape.max(), *PICTURE)
+    target = np.maximum(np.round(shape * longer / shape.max()), 1).astype(int)
+    if (target == shape).all():
+        return photo, np.ones(2)
+    smaller = target.max() < shape.max()
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(photo, target.tolist(), interpolation=method), target / shape
+
+
+def _draw_mask(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The photo with the mask in colour over it."""
+    import cv2
+    import numpy as np
+
+    covers = cv2.resize(mask.astype(np.float32), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None] * 0.55
+    return np.rint(photo * (1 - covers) + covers * np.array(MASK_COLOUR)).astype(np.uint8)
+
+
+def _mesh(hand: HandResult) -> Any:
+    import trimesh
+
+    return trimesh.Trimesh(hand.vertices * [1, -1, -1], hand.faces, process=False)
+
+
+def _meshes(suffix: str, encoder: Callable[[HandResult], bytes]) -> Callable[..., Contents]:
+    def encode_each(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+        """One file a hand, numbered from 1 where there are several."""
+        solid = [(i, h) for i, h in enumerate(hands, start=1) if h.vertices is not None]
+        return {(suffix if len(hands) == 1 else f"{i}{suffix}"): encoder(h) for i, h in solid}
+
+    return encode_each
+
+
+def _exported(kind: str) -> Callable[[HandResult], bytes]:
+    def export(hand: HandResult) -> bytes:
+        data = _mesh(hand).export(file_type=kind)
+        return data if isinstance(data, bytes) else data.encode()
+
+    return export
+
+
+def _maps(photo: np.ndarray, hands: Sequence[HandResult]) -> Any:
+    import numpy as np
+
+    from ..render.maps import surface_maps
+
+    meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
+    intrinsics = hands[0].intrinsics if hands else np.eye(3)
+    return surface_maps(meshes, intrinsics, photo.shape[:2])
+
+
+def _depth(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    from ..render.maps import depth_image, depth_picture
+
+    depth = _maps(photo, hands).depth
+    return {"_depth.png": encode_png(depth_image(depth)), "_depth_colour.png": encode_png(depth_picture(depth))}
+
+
+def _normals(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    from ..render.maps import normals_picture
+
+    return {"_normals.png": encode_png(normals_picture(_maps(photo, hands).normals))}
+
+
+def _mask(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    """Each hand's number, from 1, where its mesh (or, without one, its mask) is; 0 elsewhere."""
+    import numpy as np
+
+    if all(h.vertices_cam is None for h in hands) and any(h.mask is not None for h in hands):
+        mask = np.zeros(photo.shape[:2], np.uint8)
+        for i, hand in enumerate(hands, start=1):
+            mask[hand.mask] = i
+        return {"_mask.png": encode_png(mask)}
+    return {"_mask.png": encode_png((_maps(photo, hands).owner + 1).astype(np.uint8))}
+
+
+def _npz(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    """Arrays with a row for each hand; what the model does not produce is not there."""
+    import numpy as np
+
+    names = ("joints", "joints_2d", "vertices", "faces", "camera", "translation", "intrinsics", "box")
+    arrays: dict[str, Any] = {"side": np.array([h.side for h in hands], dtype="U5")}
+    for name in names:
+        values = [getattr(h, name) for h in hands]
+        if values and all(v is not None for v in values):
+            arrays[name] = np.stack(values)
+    for name in ("confidence", "track"):
+        values = [getattr(h, name) for h in hands]
+        arrays[name] = np.array([np.nan if v is None else v for v in values], np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return {".npz": buffer.getvalue()}
+
+
+ENCODERS: dict[str, Callable[..., Contents]] = {
+    "picture": lambda photo, hands, about: {".png": encode_png(picture(photo, hands))},
+    "json": lambda photo, hands, about: {".json": describe(hands, about).encode()},
+    "obj": _meshes(".obj", encode_obj),
+    "glb": _meshes(".glb", _exported("glb")),
+    "ply": _meshes(".ply", _exported("ply")),
+    "depth": _depth,
+    "normals": _normals,
+    "mask": _mask,
+    "npz": _npz,
+}

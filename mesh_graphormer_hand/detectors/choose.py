@@ -1,0 +1,55 @@
+"""A detector by its name, as `--detector` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..config import ConfigError, nearest
+from .base import Detector, Side
+
+NAMES = ("ours", "mediapipe", "boxes", "whole")
+
+
+def choose(
+    name: str = "ours",
+    *,
+    boxes: Sequence[Sequence[float | int]] | None = None,
+    sides: Sequence[Side] | None = None,
+    model: str | Path | None = None,
+    python: str | Path | None = None,
+    threshold: float | None = None,
+    device: str | torch.device = "cpu",
+) -> Detector:
+    """The detector `name` of NAMES.
+
+    Args:
+        boxes: for "boxes", with their `sides`.
+        model: weights of "ours" (a run, a folder, a shipped name), or "mediapipe"'s hand_landmarker.task.
+        python: for "mediapipe", the interpreter of an environment of its own.
+        threshold: of "ours", from which score on a hand is one.
+
+    Raises:
+        ConfigError: no such name, or something that the detector needs is not there.
+    """
+    if name == "ours":
+        from .ours import Ours
+
+        return Ours(model, device, threshold)
+    if name == "mediapipe":
+        from .media_pipe import MediaPipe
+
+        return MediaPipe(model, python)
+    if name == "boxes":
+        from .given import Given
+
+        if boxes is None:
+            raise ConfigError("the detector boxes needs boxes: --box x0,y0,x1,y1, once for each hand")
+        return Given(boxes, sides)
+    if name == "whole":
+        from .whole import Whole
+
+        return Whole()
+    raise ConfigError(f"no detector named {name!r}{nearest(name, NAMES)} (there are: {', '.join(NAMES)})")

@@ -1,0 +1,122 @@
+"""Google's MediaPipe as a detector, where a user has it. Two ways:
+
+* the package in this environment (`pip install mediapipe`, 0.10.22 or newer, which work with numpy 2) and its model
+  file, which the user fetches from its makers: `hand_landmarker.task`;
+* 0.10.21, which carries its models but needs numpy < 2 and so an environment of its own: `python` names that
+  environment's interpreter, and a process of it is asked through a pipe (`mediapipe_worker.py`, which needs nothing of
+  this package).
+
+Boxes stand round its 21 key points. MediaPipe was made for mirrored (selfie) pictures; sides are turned round here, so
+they are the person's own in a photo that is not mirrored.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ..config import ConfigError
+from . import mediapipe_worker
+from .base import Detection
+
+MOST = 8  # hands
+MARGIN = 0.08  # of the key points' extent: flesh round them
+WORKER = Path(mediapipe_worker.__file__)
+
+
+class MediaPipe:
+    """Asks MediaPipe, here or in another environment."""
+
+    name = "mediapipe"
+
+    def __init__(self, model: str | Path | None = None, python: str | Path | None = None) -> None:
+        """`model`: hand_landmarker.task; `python`: interpreter of an environment with mediapipe 0.10.21.
+
+        Raises:
+            ConfigError: neither is given, or what is given is not there.
+        """
+        if python is None and model is None:
+            raise ConfigError(
+                "the detector mediapipe needs its model file (--detector-model hand_landmarker.task, from MediaPipe's "
+                "own pages), or an environment with mediapipe==0.10.21, which carries it (--detector-python "
+                "THAT/bin/python; python -m venv THAT && THAT/bin/pip install mediapipe==0.10.21)"
+            )
+        for flag, path in (("--detector-model", model), ("--detector-python", python)):
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(f"{flag} {path}: no such file")
+        self._process: subprocess.Popen | None = None
+        if python is None:
+            self._finder = _import_here(str(model))
+        else:
+            self._start([str(python), "-I", str(WORKER), *([str(model)] if model else [])])
+
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+        """Its hands, the surest of their side first."""
+        photo = np.ascontiguousarray(photo)
+        found = self._finder(photo) if self._process is None else self._ask(photo)
+        height, width = photo.shape[:2]
+        detections = []
+        for hand in found:
+            points = np.array(hand["points"], np.float32) * [width, height]
+            low, high = points.min(0), points.max(0)
+            margin = MARGIN * (high - low).max()
+            box = np.concatenate([np.maximum(low - margin, 0), np.minimum(high + margin, [width, height])])
+            side = {"Left": "right", "Right": "left"}[hand["label"]]
+            if (box[2:] - box[:2] >= 1).all():
+                score = float(hand["score"])
+                detections.append(Detection(box.astype(np.float32), score, side, max(score, 0.5)))
+        return sorted(detections, key=lambda d: -d.score)
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.stdin.close()
+            self._process.wait(timeout=10)
+
+    def __del__(self) -> None:
+        process = getattr(self, "_process", None)
+        if process is not None and process.poll() is None:
+            process.kill()
+
+    def _start(self, command: list[str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise ConfigError(f"--detector-python {command[0]} cannot be run: {error.strerror or error}") from None
+        self._answer()
+
+    def _ask(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[dict[str, Any]]:
+        try:
+            self._process.stdin.write(json.dumps(photo.shape[:2]).encode() + b"\n" + photo.tobytes())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise ConfigError("the process that runs mediapipe has ended") from None
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            raise ConfigError("the process that runs mediapipe has ended: is mediapipe in that environment?") from None
+        if "error" in answer:
+            raise ConfigError(f"mediapipe: {answer['error']}")
+        return answer["hands"]
+
+
+def _import_here(model: str) -> mediapipe_worker.Finder:
+    try:
+        return mediapipe_worker.landmarker(model, MOST)
+    except ImportError as error:
+        raise ConfigError(
+            f"the detector mediapipe needs the package ({error}): pip install mediapipe, or --detector-python"
+        ) from None
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"--detector-model {model}: {error}") from None

@@ -1,0 +1,85 @@
+"""Runs MediaPipe and nothing of this package: also as a script in an environment of its own.
+
+    python mediapipe_worker.py [hand_landmarker.task]
+
+Reads frames from standard input (a line with [height, width] as JSON, then the RGB bytes), answers each with a line of
+JSON: {"hands": [{"points": [[x, y] * 21], "label": "Left" or "Right", "score": s}]} in shares of the picture, as
+MediaPipe gives them. The first line is written before the first frame, once the model is loaded; {"error": "..."} ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MOST = 8  # hands
+LEAST = 0.4  # score of the palm detector
+
+Finder = Callable[[Any], list[dict]]
+
+
+def landmarker(model: str, most: int) -> Finder:
+    """MediaPipe's present interface, with a model file of its own."""
+    import mediapipe
+    from mediapipe.tasks import python as tasks
+    from mediapipe.tasks.python import vision
+
+    options = vision.HandLandmarkerOptions(
+        base_options=tasks.BaseOptions(model_asset_path=model), num_hands=most, min_hand_detection_confidence=LEAST
+    )
+    finder = vision.HandLandmarker.create_from_options(options)
+
+    def find(photo: Any) -> list[dict]:
+        result = finder.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=photo))
+        return [
+            _hand(points, side[0].category_name, side[0].score)
+            for points, side in zip(result.hand_landmarks, result.handedness)  # noqa: B905
+        ]
+
+    return find
+
+
+def solution(most: int) -> Finder:
+    """The interface of 0.10.21 and before, which carries its models."""
+    import mediapipe
+
+    finder = mediapipe.solutions.hands.Hands(
+        static_image_mode=True, max_num_hands=most, model_complexity=1, min_detection_confidence=LEAST
+    )
+
+    def find(photo: Any) -> list[dict]:
+        result = finder.process(photo)
+        pairs = zip(result.multi_hand_landmarks or (), result.multi_handedness or ())  # noqa: B905
+        return [_hand(p.landmark, s.classification[0].label, s.classification[0].score) for p, s in pairs]
+
+    return find
+
+
+def _hand(points: Any, label: str, score: float) -> dict:
+    return {"points": [[p.x, p.y] for p in points], "label": label, "score": float(score)}
+
+
+def main(model: str | None = None) -> int:
+    """Answer frames until standard input ends."""
+    import numpy as np
+
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what MediaPipe itself writes must not come between the answers
+    try:
+        find = landmarker(model, MOST) if model else solution(MOST)
+    except Exception as error:  # whatever it is, the other side has to be told
+        answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+        return 1
+    answers.write(json.dumps({"hands": []}) + "\n")
+    while line := sys.stdin.buffer.readline():
+        height, width = json.loads(line)
+        photo = np.frombuffer(sys.stdin.buffer.read(height * width * 3), np.uint8).reshape(height, width, 3)
+        answers.write(json.dumps({"hands": find(photo)}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))

@@ -1,0 +1,113 @@
+"""Frames from video files and cameras, and video files from frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from ..data.images import MAX_PIXELS, DataError
+
+SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
+FALLBACK_FPS = 30.0  # where a file or camera does not say
+SANE_FPS = (1.0, 1000.0)
+
+
+class Footage:
+    """A video file or a camera, as RGB frames with their times; close it, or use it as a context.
+
+    Raises (here and while frames are read):
+        DataError: no such file or camera, a file that is no video, one without frames, frames that are too large.
+    """
+
+    def __init__(self, source: str | Path | int) -> None:
+        """`source`: a file, or the number of a camera."""
+        self.source = source
+        if isinstance(source, int):
+            self._capture = cv2.VideoCapture(source)
+            if not self._capture.isOpened():
+                raise DataError(f"camera {source} is not there, or is in use by another program")
+        else:
+            path = Path(source)
+            if not path.is_file():
+                raise DataError(
+                    f"{path} is a folder or a device, not a video" if path.exists() else f"{path}: no such file"
+                )
+            if not os.access(path, os.R_OK):
+                raise DataError(f"{path} cannot be read: permission denied")
+            if path.stat().st_size == 0:
+                raise DataError(f"{path} is empty (0 bytes); copy it again")
+            self._capture = cv2.VideoCapture(str(path))
+            if not self._capture.isOpened():
+                raise DataError(f"{path} is not a video that can be read, or is damaged; give an MP4, MOV, AVI or WebM")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = float(fps) if fps == fps and SANE_FPS[0] <= fps <= SANE_FPS[1] else FALLBACK_FPS
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.count = int(count) if not isinstance(source, int) and 0 < count < 10**9 else None  # as the file claims
+
+    def __iter__(self) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
+        """Frames and their times in s from the first one."""
+        number = 0
+        while True:
+            there, frame = self._capture.read()
+            if not there or frame is None:
+                break
+            if frame.shape[0] * frame.shape[1] > MAX_PIXELS // 4:
+                raise DataError(f"{self.source}: frames of {frame.shape[1]} x {frame.shape[0]} px are too large")
+            yield np.ascontiguousarray(frame[..., ::-1]), number / self.fps
+            number += 1
+        if number == 0:
+            raise DataError(f"{self.source} has no frames that can be read; copy it again")
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        self._capture.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Film:
+    """An MP4 file (MPEG-4 part 2, which every OpenCV writes) under a temporary name until it is whole."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self.fps = path, fps
+        self._temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        self._writer: cv2.VideoWriter | None = None
+        self._size: tuple[int, int] = (0, 0)
+
+    def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """One more frame; all get the size of the first, which is made even.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        if self._writer is None:
+            self._size = tuple(max(2, side - side % 2) for side in frame.shape[1::-1])
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, self._size)
+            if not self._writer.isOpened():
+                raise DataError(f"{self.path} cannot be written as a video")
+        if frame.shape[1::-1] != self._size:
+            frame = frame[: self._size[1], : self._size[0]]
+            if frame.shape[1::-1] != self._size:
+                frame = cv2.resize(frame, self._size)
+        self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+
+    def close(self, keep: bool = True) -> None:
+        """Finish the file and give it its name, or drop it."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            if keep:
+                self._temporary.replace(self.path)
+        self._temporary.unlink(missing_ok=True)

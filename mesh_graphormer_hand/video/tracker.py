@@ -1,0 +1,217 @@
+"""Hands from frame to frame: the detector runs rarely, boxes follow the joints in between, results are smoothed.
+
+    tracker = HandTracker(HandPredictor.from_pretrained())
+    for frame, seconds in frames:
+        hands = tracker(frame, seconds)          # HandResult, each with its `track`
+
+Between detections a hand's crop stands round its joints of the frame before. A track ends when its joints leave the
+frame or change their size at once, or when two detections in a row do not find it. The side of a track is what its
+detections say together. `one_shape` keeps a person's hand one hand: MANO's shape is fitted while a track is young, the
+mean is kept, and every later mesh is the posed hand of that shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from ..detectors.base import Detection
+from ..geometry.boxes import box_iou
+from ..mano.fit import fit_mano
+from ..mano.layer import ManoLayer
+from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult
+
+EVERY = 15  # frames between detections while all hands are followed
+SOON = 3  # frames between detections while there is none, or one was just lost
+SAME = 0.25  # overlap of a detection and a track from which they are one hand
+JUMP = 2.0  # change of a hand's size in one frame that is no hand's
+PATIENCE = 2  # detections in a row that may miss a hand
+YOUNG = 10  # frames in which a track's shape is fitted
+# cut-off (Hz) at rest, and its slope per m/s (of points of the hand), per m/s (of the wrist), per hand size/s (of px)
+SHAPE_FILTER, PLACE_FILTER, PIXEL_FILTER = (1.5, 6.0), (1.0, 3.0), (2.0, 3.0)
+
+
+@dataclass
+class Track:
+    """One hand over time."""
+
+    number: int
+    box: Float[np.ndarray, "4"]  # px, of the next frame's crop
+    left: float = 0.0  # sum of what detections say of the side: above 0 left, below right
+    missed: int = 0  # detections in a row
+    size: float | None = None  # px, of the joints' box
+    shapes: list[np.ndarray] = field(default_factory=list)
+    filters: dict[str, object] = field(default_factory=dict)
+    seconds: float | None = None  # time of the last result
+    score: float | None = None  # of the last detection
+
+    @property
+    def side(self) -> str:
+        """Of the person's own hand."""
+        return "left" if self.left > 0 else "right"
+
+
+class HandTracker:
+    """Follows the hands of one video; make a new one for the next."""
+
+    def __init__(
+        self,
+        predictor: HandPredictor,
+        every: int = EVERY,
+        smooth: bool = True,
+        one_shape: bool = True,
+        sides: Sequence[str] | None = None,
+        K: np.ndarray | None = None,
+        focal: float | None = None,
+        bone_length: float | None = None,
+    ) -> None:
+        """`every`: frames between detections, 1: no tracking; `sides`: one for all hands; the rest as in `predict`."""
+        self.predictor, self.every = predictor, max(every, 1)
+        self.smooth, self.one_shape = smooth, one_shape
+        self.sides, self.camera = sides, {"K": K, "focal": focal, "bone_length": bone_length}
+        self.tracks: list[Track] = []
+        self.detections = 0  # how often the detector ran
+        self._wait, self._count = 0, 0
+        self._layers: dict[str, ManoLayer] = {}
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"], seconds: float) -> list[HandResult]:
+        """The hands of the next frame, taken at `seconds`; the oldest track first."""
+        if self._wait <= 0:
+            self._detect(frame)
+        self._wait -= 1
+        if not self.tracks:
+            return []
+        results = self.predictor.predict(
+            frame, boxes=[t.box for t in self.tracks], sides=[t.side for t in self.tracks], **self.camera
+        )
+        shape, kept, hands = frame.shape[:2], [], []
+        for track, result in zip(self.tracks, results, strict=True):
+            if not _follow(track, result, shape):
+                self._wait = min(self._wait, SOON)
+                continue
+            kept.append(track)
+            result = replace(result, track=track.number, detector=self.predictor.detector.name)
+            if result.confidence is None:
+                result = replace(result, confidence=track.score)
+            hands.append(self._finish(track, result, seconds))
+        self.tracks = kept
+        return hands
+
+    def _detect(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Look for hands anew: known ones are confirmed or missed, others begin."""
+        found = self.predictor.detector.detect(frame)
+        self.detections += 1
+        taken: set[int] = set()
+        for track in self.tracks:
+            overlap = [
+                0.0 if i in taken else float(box_iou(_tensor(track.box), _tensor(d.box))) for i, d in enumerate(found)
+            ]
+            if overlap and max(overlap) >= SAME:
+                best = int(np.argmax(overlap))
+                taken.add(best)
+                track.missed, track.score = 0, found[best].score
+                track.left += _vote(found[best])
+            elif not any(d.rough for d in found):  # the whole picture confirms nothing and misses nothing
+                track.missed += 1
+        self.tracks = [t for t in self.tracks if t.missed < PATIENCE]
+        for i, detection in enumerate(found):
+            if i not in taken and not (detection.rough and self.tracks):
+                box = detection.box if not detection.rough else self._refined(frame, detection)
+                self.tracks.append(Track(self._count, np.asarray(box, np.float32), score=detection.score))
+                side = {"left": 1.0, "right": -1.0}.get(self.sides[0], 0.0) * np.inf if self.sides else 0.0
+                self.tracks[-1].left = side or _vote(detection)
+                self._count += 1
+        self._wait = self.every if self.tracks and not any(t.missed for t in self.tracks) else min(self.every, SOON)
+
+    def _refined(self, frame: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Float[np.ndarray, "4"]:
+        """The crop of a rough detection after the predictor's second look, as a box."""
+        K = np.eye(3, dtype=np.float32)
+        side = self.sides[0] if self.sides else None
+        (hand,) = self.predictor.look(frame, [replace(detection, side=side)], K)
+        return _scaled(hand.box, 1 / BOX_SCALE)
+
+    def _finish(self, track: Track, result: HandResult, seconds: float) -> HandResult:
+        """One shape, then smoothing."""
+        if self.one_shape and result.vertices is not None:
+            result = self._with_one_shape(track, result)
+        if self.smooth:
+            result = _smoothed(track, result, seconds)
+        track.seconds = seconds
+        return result
+
+    def _with_one_shape(self, track: Track, result: HandResult) -> HandResult:
+        """The result with the mean shape of the track. The fit is of the right hand, which a left one mirrors."""
+        mirror = np.float32([-1 if result.side == "left" else 1, 1, 1])
+        vertices = torch.from_numpy(np.ascontiguousarray(result.vertices * mirror))[None]
+        known = None
+        if len(track.shapes) >= YOUNG:
+            known = torch.from_numpy(np.mean(track.shapes, 0, dtype=np.float32))[None]
+        fitted = fit_mano(self.predictor.hand, vertices, shape=known, steps=1 if known is not None else 2)
+        if known is None:
+            track.shapes.append(fitted.shape[0].numpy())
+            known = torch.from_numpy(np.mean(track.shapes, 0, dtype=np.float32))[None]
+        posed, joints = self._layer()(fitted.pose.flatten(1), known)[:2]
+        wrist = joints[:, :1]
+        posed, joints = ((v - wrist)[0].numpy() * mirror for v in (posed, joints))
+        # results whose joints come from elsewhere than the mesh keep their own
+        same = np.abs(joints - result.joints).mean() < 0.02 if result.joints is not None else False
+        return replace(result, vertices=posed, joints=joints if same else result.joints)
+
+    def _layer(self) -> ManoLayer:
+        if "right" not in self._layers:
+            self._layers["right"] = ManoLayer(use_pca=False, flat_hand_mean=True, hand=self.predictor.hand)
+        return self._layers["right"]
+
+
+def _follow(track: Track, result: HandResult, shape: tuple[int, int]) -> bool:
+    """Move the track's box to the joints; False where they make no sense."""
+    if result.joints_2d is None:
+        return True  # nothing to follow: the box stays until the next detection
+    low, high = result.joints_2d.min(0), result.joints_2d.max(0)
+    size, centre = float((high - low).max()), (low + high) / 2
+    inside = (centre >= 0).all() and (centre < shape[::-1]).all()
+    steady = track.size is None or 1 / JUMP < size / max(track.size, 1e-6) < JUMP
+    if not (inside and steady and size >= 4):
+        return False
+    half = size * JOINTS_SCALE / BOX_SCALE / 2
+    track.size, track.box = size, np.concatenate([centre - half, centre + half]).astype(np.float32)
+    return True
+
+
+def _smoothed(track: Track, result: HandResult, seconds: float) -> HandResult:
+    """The result after the track's filters, its picture and its places in metres alike."""
+    from .one_euro import OneEuro
+
+    elapsed = 0.0 if track.seconds is None else seconds - track.seconds
+    size = track.size or 1.0
+    units = {"vertices": 1.0, "joints": 1.0, "translation": 1.0, "joints_2d": size, "camera": None}
+    changed = {}
+    for name, unit in units.items():
+        value = getattr(result, name)
+        if value is None or unit is None:
+            continue
+        kind = {"translation": PLACE_FILTER, "joints_2d": PIXEL_FILTER}.get(name, SHAPE_FILTER)
+        steady = track.filters.setdefault(name, OneEuro(*kind))
+        changed[name] = steady(value / np.float32(unit), elapsed) * np.float32(unit)
+    return replace(result, **changed)
+
+
+def _vote(detection: Detection) -> float:
+    """How much a detection speaks for the left side (or, below 0, for the right one): its log-odds."""
+    if detection.side is None:
+        return 0.0
+    sure = float(np.clip(detection.side_score or 0.6, 0.5, 0.99))
+    return float(np.log(sure / (1 - sure))) * (1 if detection.side == "left" else -1)
+
+
+def _scaled(box: Float[np.ndarray, "4"], factor: float) -> Float[np.ndarray, "4"]:
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * factor
+    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+
+
+def _tensor(box: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(box, np.float32))[None]
