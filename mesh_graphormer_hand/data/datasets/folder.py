@@ -42,8 +42,8 @@ from ...geometry.crops import (
 )
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
-from ..base import HandDataset
 from ..images import DataError, cut_crop, read_image, to_tensor
+from ..readers import ON_BROKEN, FileDataset
 
 KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
 CROPS = ("auto", "box", "whole")
@@ -69,6 +69,7 @@ class Config:
     order: str = "canonical"  # of the joints in the file, a key of skeleton.PERMUTATIONS
     min_score: float = 0.0  # hands with a lower score are left out
     files: str = "*"  # only images whose names match this pattern, such as crop_*
+    on_broken: str = "stop"  # stop: a broken image is an error | skip: it is left out (training: replaced), and told
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class Entry:
     intrinsics: np.ndarray | None
 
 
-class FolderDataset(HandDataset):
+class FolderDataset(FileDataset):
     """The hands of the folder, in the order of the JSON file."""
 
-    def __init__(self, config: Config, image_size: int) -> None:
-        self.config, self.image_size, self.root = config, image_size, Path(config.root)
+    def __init__(self, config: Config, split: str, image_size: int) -> None:
+        self.config, self.image_size, self.root, self.training = config, image_size, Path(config.root), split == "train"
         entries = read_labels(self.root / config.labels, config.order, config.min_score)
         self.entries = [entry for entry in entries if fnmatch.fnmatchcase(entry.file, config.files)]
         if not self.entries:
@@ -109,15 +110,13 @@ class FolderDataset(HandDataset):
         self.__dict__.update(state)
         self._read = lru_cache(maxsize=4)(read_image)
 
-    def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
-        """The hands with these numbers, each in its own crop.
+    def sample(self, index: int) -> HandBatch:
+        """One hand, in its own crop.
 
         Raises:
             DataError: an image that cannot be read, named with the number of its hand.
         """
-        return HandBatch.stack([self._sample(self.entries[i]) for i in indices]).to(device)
-
-    def _sample(self, entry: Entry) -> HandBatch:
+        entry = self.entries[index]
         try:
             photo = self._read(self.root / entry.file)
         except DataError as error:
@@ -155,10 +154,14 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderData
     """
     if not config.root:
         raise DataError("data set folder: `root` is missing; say where your images and their JSON file are")
-    for name, value, known in (("crop", config.crop, CROPS), ("order", config.order, tuple(PERMUTATIONS))):
+    for name, value, known in (
+        ("crop", config.crop, CROPS),
+        ("order", config.order, tuple(PERMUTATIONS)),
+        ("on_broken", config.on_broken, ON_BROKEN),
+    ):
         if value not in known:
             raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
-    return FolderDataset(config, image_size)
+    return FolderDataset(config, split, image_size)
 
 
 def read_labels(path: Path, order: str = "canonical", min_score: float = 0.0) -> list[Entry]:

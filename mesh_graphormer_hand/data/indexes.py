@@ -1,0 +1,309 @@
+"""Indexes of large data sets: JSON files read record by record, and numpy arrays that stay on the disk.
+
+The official label files of some data sets are gigabytes of JSON, several times that as Python objects. They are read
+once, one record at a time, into flat arrays; every later start maps those arrays into memory and reads what it needs.
+
+    ROOT/.mesh_graphormer_hand/NAME-KEY/index.json     shapes and types; KEY: a hash of the sources' names, sizes, times
+    ROOT/.mesh_graphormer_hand/NAME-KEY/ARRAY.bin      raw numbers, little-endian, row after row
+
+Nothing in these files is executed. Where ROOT cannot be written to, the user's cache folder is taken instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .images import DataError
+
+VERSION = 1  # of the files that are written here: raise it when their meaning changes
+FOLDER = ".mesh_graphormer_hand"
+WINDOW = 1 << 22  # characters of JSON held at once, at least one record
+SHOW_BAR = 50_000_000  # bytes: reading more than this takes seconds
+logger = logging.getLogger(__name__)
+
+
+def json_items(path: Path, depth: int) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """The values `depth` levels below the top of a JSON file, one by one, with the keys and positions that lead there.
+
+    Memory holds one value and a window of the file. A value that sits higher than `depth` is given as it is.
+
+    Raises:
+        DataError: no such file, not JSON, or cut short; names the file and the place.
+    """
+    stream = _JsonStream(path)
+    try:
+        yield from stream.items(depth, ())
+        stream.expect_end()
+    finally:
+        stream.close()
+
+
+class _JsonStream:
+    """A window that slides over a JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.file = path.open(encoding="utf-8")
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+        self.path, self.text, self.at, self.passed, self.ended = path, "", 0, 0, False
+        self.decode = json.JSONDecoder().raw_decode
+        size = path.stat().st_size
+        self.bar = tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=size < SHOW_BAR or None)
+
+    def close(self) -> None:
+        """End the file and its progress bar."""
+        self.bar.close()
+        self.file.close()
+
+    def more(self) -> bool:
+        """Slide on; False at the end of the file."""
+        try:
+            chunk = self.file.read(max(WINDOW, len(self.text) - self.at))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} is not UTF-8 text: {error.reason} near byte {error.start}") from None
+        self.passed += self.at
+        self.text, self.at, self.ended = self.text[self.at :] + chunk, 0, not chunk
+        self.bar.update(len(chunk))
+        return bool(chunk)
+
+    def peek(self) -> str:
+        """The next character that is not white space, "" at the end."""
+        while True:
+            while self.at < len(self.text):
+                if self.text[self.at] not in " \t\r\n":
+                    return self.text[self.at]
+                self.at += 1
+            if not self.more():
+                return ""
+
+    def broken(self, what: str) -> DataError:
+        """What to raise where the file is no JSON."""
+        place = self.passed + self.at
+        if self.ended and self.at >= len(self.text.rstrip()):
+            return DataError(f"{self.path} was cut short after {place} characters; copy or download it again")
+        return DataError(f"{self.path} is not valid JSON: {what} at character {place}")
+
+    def value(self) -> Any:
+        """The whole value that comes next."""
+        if not self.peek():
+            raise self.broken("a value is missing")
+        while True:
+            try:
+                value, end = self.decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                if self.more():
+                    continue
+                self.at = max(error.pos, 0)
+                whole = error.msg.startswith("Expecting") and error.pos < len(self.text.rstrip())
+                if not whole:
+                    self.at = len(self.text)
+                raise self.broken(error.msg) from None
+            if end < len(self.text) or not self.more():  # a number may go on behind the window
+                self.at = end
+                return value
+
+    def take(self, character: str) -> bool:
+        """Step over `character` if it comes next."""
+        if self.peek() != character:
+            return False
+        self.at += 1
+        return True
+
+    def items(self, depth: int, prefix: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+        """See `json_items`."""
+        opening = self.peek()
+        if depth == 0 or opening not in ("{", "["):
+            yield prefix, self.value()
+            return
+        self.at += 1
+        closing = "}" if opening == "{" else "]"
+        if self.take(closing):
+            return
+        position = 0
+        while True:
+            key: str | int = position
+            if opening == "{":
+                if self.peek() != '"':
+                    raise self.broken("a key should come")
+                key = self.value()
+                if not self.take(":"):
+                    raise self.broken("':' should come")
+            if depth == 1:
+                yield (*prefix, key), self.value()
+            else:
+                yield from self.items(depth - 1, (*prefix, key))
+            position += 1
+            if self.take(","):
+                continue
+            if self.take(closing):
+                return
+            raise self.broken(f"',' or '{closing}' should come")
+
+    def expect_end(self) -> None:
+        """Nothing may follow the top value."""
+        if self.peek():
+            raise self.broken("more text")
+
+
+def read_json(path: Path) -> Any:
+    """All of a JSON file. Raises what `json_items` raises."""
+    return next(json_items(path, 0))[1]
+
+
+class IndexWriter:
+    """Collects the arrays of an index, rows at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._files, self._meta, self.extra = folder, {}, {}, {}
+
+    def append(self, name: str, rows: Any, dtype: str) -> None:
+        """More rows of the array `name`, whose type and row shape never change."""
+        rows = np.ascontiguousarray(rows, dtype=dtype)
+        meta = self._meta.setdefault(name, {"dtype": np.dtype(dtype).str, "shape": [0, *rows.shape[1:]]})
+        if [*rows.shape[1:]] != meta["shape"][1:]:
+            raise ValueError(f"index array {name}: rows of shape {rows.shape[1:]} after {meta['shape'][1:]}")
+        if name not in self._files:
+            self._files[name] = (self.folder / f"{name}.bin").open("wb")
+        self._files[name].write(rows.tobytes())
+        meta["shape"][0] += len(rows)
+
+    def append_text(self, name: str, texts: Sequence[str]) -> None:
+        """More texts of the list `name`."""
+        encoded = [text.encode() for text in texts]
+        start = self.extra.setdefault(f"{name}.bytes", 0)
+        ends = start + np.cumsum([len(e) for e in encoded], dtype=np.int64)
+        self.append(f"{name}.ends", ends, "<i8")
+        self.append(f"{name}.text", np.frombuffer(b"".join(encoded), np.uint8), "u1")
+        self.extra[f"{name}.bytes"] = int(ends[-1]) if len(ends) else start
+
+    def read(self, name: str) -> np.ndarray:
+        """What has been written of an array so far."""
+        if name not in self._meta:
+            return np.zeros(0)
+        self._files[name].flush()
+        return _map(self.folder, name, self._meta[name])
+
+    def close(self) -> None:
+        """Write what describes the arrays; only then is the index whole."""
+        for file in self._files.values():
+            file.close()
+        text = json.dumps({"arrays": self._meta, "extra": self.extra})
+        (self.folder / "index.json").write_text(text, encoding="utf-8")
+
+    def abandon(self) -> None:
+        """Drop everything."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Index:
+    """Arrays on the disk by name. A pickle of it holds the folder's name only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self._meta, self.extra = meta["arrays"], meta["extra"]
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            self._arrays[name] = _map(self.folder, name, self._meta[name])
+        return self._arrays[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._meta
+
+    def text(self, name: str, row: int) -> str:
+        """One text of a list."""
+        ends = self[f"{name}.ends"]
+        return bytes(self[f"{name}.text"][int(ends[row - 1]) if row else 0 : int(ends[row])]).decode()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])
+
+
+def _map(folder: Path, name: str, meta: dict[str, Any]) -> np.ndarray:
+    shape = tuple(meta["shape"])
+    if not np.prod(shape):
+        return np.zeros(shape, meta["dtype"])
+    return np.memmap(folder / f"{name}.bin", mode="r", dtype=meta["dtype"], shape=shape)
+
+
+def cached_index(
+    root: Path, cache: str, name: str, sources: Iterable[Path], build: Callable[[IndexWriter], None], about: str = ""
+) -> Index:
+    """The index `name` of the label files `sources`, from the cache or made now by `build`.
+
+    Args:
+        root: the data set's folder; the index lies in it, unless `cache` names another folder for indexes.
+        about: options that change what `build` writes.
+
+    Raises:
+        DataError: a source is missing or cannot be read, or no folder can be written to.
+    """
+    sources = list(sources)
+    for source in sources:
+        if not source.is_file():
+            raise DataError(f"{source}: no such file; is root={root} the folder of the data set as it is unpacked?")
+    stats = [(str(s.relative_to(root)), s.stat().st_size, s.stat().st_mtime_ns) for s in sources]
+    key = hashlib.sha256(json.dumps([VERSION, name, about, stats, sys.byteorder]).encode()).hexdigest()[:16]
+    places = _places(root, cache)
+    for place in places:
+        if (place / f"{name}-{key}" / "index.json").is_file():
+            return Index(place / f"{name}-{key}")
+    scratch = _writable(places, f"{name}-{key}.{os.getpid()}")
+    logger.info("reading the labels of %s once, into %s", root, scratch.parent)
+    writer = IndexWriter(scratch)
+    try:
+        build(writer)
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
+    final = scratch.parent / f"{name}-{key}"
+    try:
+        scratch.rename(final)
+    except OSError:  # another process was faster
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Index(final)
+
+
+def _places(root: Path, cache: str) -> list[Path]:
+    """Where an index may lie, best first."""
+    mark = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    if cache:
+        return [Path(cache).expanduser() / mark]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return [root / FOLDER, home / FOLDER.strip(".") / mark]
+
+
+def _writable(places: list[Path], name: str) -> Path:
+    """A new folder in the first place that can be written to."""
+    problem: OSError | None = None
+    for place in places:
+        try:
+            (place / name).mkdir(parents=True)
+        except OSError as error:
+            problem = error
+        else:
+            return place / name
+    tried = " and ".join(str(p) for p in places)
+    raise DataError(f"no index can be written to {tried}: {problem}; name a folder for it with cache=DIR")
