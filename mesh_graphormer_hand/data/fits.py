@@ -106,7 +106,7 @@ class Fitter:
         if camera_from_world is None:
             return vertices, joints, pose
         rotation, shift = camera_from_world[:, :3], camera_from_world[:, 3]
-        wrist = rotation @ axis_angle_to_matrix(torch.from_numpy(pose[0])).numpy()
+        wrist = rotation @ axis_angle_to_matrix(torch.from_numpy(np.array(pose[0]))).numpy()
         turned = pose.copy()
         turned[0] = matrix_to_axis_angle(torch.from_numpy(wrist)).numpy()
         return vertices @ rotation.T + shift, joints @ rotation.T + shift, turned
