@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import console, evaluate, train
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.engine.files import RunLock
 from toy_train import CONFIG, with_toys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +60,31 @@ def test_train_then_evaluate(config, capsys, tmp_path):
     where = tmp_path / "deep" / "numbers.json"
     assert evaluate.main(["tiny", "--data", "toy", "samples=5", "--json", str(where), "--workers", "0"]) == 0
     assert last_line(capsys) == str(where) and json.loads(where.read_text())["data"] == {"toy": {"samples": 5}}
+
+
+def test_dry_run_prints_figures_and_writes_nothing(config, capsys, tmp_path):
+    assert train.main([config, "--dry-run"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert {"run", "data", "sizes", "parameters", "work", "memory", "disk", "speed", "time"} <= lines.keys()
+    assert "toy (64 samples, weight 1)" in lines["data"] and "0.06 M" in lines["parameters"]
+    assert "images/s" in lines["speed"] and "an epoch" in lines["time"]
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_two_trainers_in_one_folder(config, capsys, tmp_path):
+    folder = tmp_path / "runs" / "tiny"
+    with RunLock(folder):
+        assert train.main([config]) == 2
+        assert "is being trained in by process" in capsys.readouterr().err.splitlines()[-1]
+        assert train.main([config, "--fresh"]) == 2
+    assert [p.name for p in folder.parent.iterdir()] == ["tiny"]
+    assert train.main([config, "train.steps=1"]) == 0
+
+
+def test_missing_data_says_what_and_where(config, capsys):
+    assert train.main([config, "data.train={folder: {root: nowhere}}"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and "nowhere" in said and "folder" in said
 
 
 def test_same_command_goes_on_and_fresh_starts_over(config, caplog, tmp_path):

@@ -23,6 +23,7 @@ from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig
 from mesh_graphormer_hand.engine import checkpoint, evaluate, optim, train
 from mesh_graphormer_hand.engine.parallel import train_mode
 from mesh_graphormer_hand.engine.train import TrainingError
+from mesh_graphormer_hand.mano.template import hand_template
 from toy_train import CONFIG, with_toys
 
 GROUPS = ("model", "ema", "optimizer")
@@ -68,12 +69,19 @@ def assert_equal_runs(a: Path, b: Path) -> None:
             assert torch.equal(value, second.tensors[group][name]), f"{group}: {name}"
 
 
-def make_trainer(folder: Path, **changes) -> train.Trainer:
+def template():
+    """Of the toy's hand."""
+    return hand_template(assembly.load_hand(experiment()))
+
+
+def make_trainer(folder: Path, scaler=None, **changes) -> train.Trainer:
     """A trainer of the toy that has not run."""
     exp = experiment(**changes)
     hand = assembly.load_hand(exp)
     stream = assembly.build_stream(exp, hand, parts=exp.train.accumulate)
-    trainer = train.Trainer(assembly.build_model(exp, hand), stream, exp, folder, train.make_accelerator(exp))
+    accelerator = train.make_accelerator(exp)
+    accelerator.scaler = scaler
+    trainer = train.Trainer(assembly.build_model(exp, hand), stream, exp, folder, accelerator)
     train_mode(trainer.module, exp.train.freeze_norms)
     return trainer
 

@@ -10,9 +10,19 @@ import argparse
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import config as configs
 from . import console
+
+if TYPE_CHECKING:
+    from ..contracts import HandBatch
+    from ..data.stream import Stream
+    from ..engine.dryrun import Estimate
+    from ..mano.hand import Hand
+
+ENDLESS = 2**40  # data.base.ENDLESS, without its import of torch
+EPOCH = 130_240  # images that FreiHAND trains on
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +33,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (graphormer_lite)")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as train.steps=100")
     parser.add_argument("--fresh", action="store_true", help="set the run's folder aside and start over")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take on this machine; writes nothing")
     arguments = parser.parse_intermixed_args(argv)
-    return console.run(lambda: train(arguments.config, arguments.overrides, arguments.fresh))
+    return console.run(lambda: train(arguments.config, arguments.overrides, arguments.fresh, arguments.dry_run))
 
 
-def train(config: str, overrides: list[str], fresh: bool = False) -> int:
+def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> int:
     """Train as the command line says; see the module's docstring."""
     experiment = configs.load(config, overrides)
-    folder = Path(experiment.train.output) / (experiment.train.name or configs.find(config).stem)
+    name = experiment.train.name or configs.find(config).stem
+    folder = Path(experiment.train.output) / name
     console.log_to_terminal()
 
     import torch  # after the config, so that its mistakes are told at once
 
     from .. import assembly
-    from ..engine import evaluate, train
+    from ..engine import dryrun, evaluate, train
     from ..mano.template import hand_template
 
     assembly.check(experiment)
     accelerator = train.make_accelerator(experiment)
-    if accelerator.is_main_process:
-        prepare_folder(folder, fresh)
-    else:
+    if not accelerator.is_main_process:
         console.only_warnings()
+    elif not dry:
+        prepare_folder(folder, fresh)
     accelerator.wait_for_everyone()
     hand = assembly.load_hand(experiment)
     parts = accelerator.num_processes * experiment.train.accumulate
@@ -57,6 +69,11 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
         taken = assembly.warm_start(model, experiment.train.init, experiment.train.init_parts)
         logger.info("starts from %s: %d tensors of %d", experiment.train.init, taken, len(model.state_dict()))
     template = hand_template(hand, model.coarse)
+    if dry:
+        figures = dryrun.estimate(model, stream, experiment, template, accelerator)
+        if accelerator.is_main_process:
+            print(describe(name, experiment, figures, str(accelerator.device), accelerator.num_processes, stream))
+        return 0
     train.fit(
         model,
         stream,
@@ -66,15 +83,86 @@ def train(config: str, overrides: list[str], fresh: bool = False) -> int:
         accelerator=accelerator,
         tests=tests,
         references={"mean_pose": evaluate.MeanPose(template)},
+        shown=shown_samples(experiment, hand),
     )
     if accelerator.is_main_process:
         print(folder)
     return 0
 
 
+def shown_samples(experiment: configs.Experiment, hand: Hand) -> HandBatch | None:
+    """The fixed virtual samples whose predictions a run shows: the first ones of the frozen test split; None where the
+    model is tested on other things only."""
+    from .. import assembly
+
+    count = experiment.train.pictures
+    if count < 1 or "virtual" not in {**experiment.data.train, **experiment.data.test}:
+        return None
+    size = experiment.data.image_size
+    return assembly.build_dataset("virtual", {}, "test", hand, size).load(list(range(count)))
+
+
+def describe(
+    name: str, experiment: configs.Experiment, e: Estimate, device: str, processes: int, stream: Stream
+) -> str:
+    """A dry run's figures as lines of text."""
+    train, size = experiment.train, experiment.data.image_size
+    total = sum(e.parameters.values())
+    largest = sorted(e.parameters.items(), key=lambda item: -item[1])[:5]
+    parts = f" in {train.accumulate * processes} parts" if train.accumulate * processes > 1 else ""
+    fewer = f", {e.timed_samples} samples at once instead of {e.part_samples}"
+    fewer = "" if e.timed_samples == e.part_samples else fewer
+    names = [key for key, raw in experiment.data.train.items() if float((raw or {}).get("weight", 1)) > 0]
+    data = ", ".join(
+        f"{key} ({'endless' if len(d) >= ENDLESS else f'{len(d):,} samples'}, weight {weight:g})"
+        for key, d, weight in zip(names, stream.datasets, stream.weights, strict=True)
+    )
+    images = train.steps * train.batch_size
+    lines = {
+        "run": f"{name} on {device}, {processes} process{'es' * (processes > 1)}, {train.precision}",
+        "data": data,
+        "sizes": f"images of {size} x {size}, a batch of {train.batch_size}{parts}, {train.steps:,} steps",
+        "parameters": f"{total / 1e6:.2f} M ({', '.join(f'{k} {v / 1e6:.2f}' for k, v in largest)})",
+        "work": f"{e.flops / 1e9:.2f} GFLOP an image, forward; about three times that in training",
+        "memory": f"{_gib(e.needed_bytes)} of {_gib(e.memory_bytes)}: {_gib(e.static_bytes)} for weights and optimiser"
+        f", {e.sample_bytes / 2**20:.0f} MiB for each of {e.part_samples} samples at once",
+        "disk": f"{_gib(e.checkpoint_bytes)} a checkpoint, {train.keep} kept",
+        "speed": f"{e.images_per_second:.1f} images/s, {e.waiting:.0%} of the time waiting for data "
+        f"({e.timed_steps} steps measured here{fewer})",
+        "time": f"{_duration(images / e.images_per_second)} for all {images:,} images; "
+        f"{_epoch(stream, e.images_per_second)}",
+    }
+    text = "\n".join(f"{key:<11} {value}" for key, value in lines.items())
+    if e.needed_bytes > e.memory_bytes:
+        text += "\nThis does not fit: take train.accumulate, train.gradient_checkpointing=true or train.precision=bf16."
+    return text
+
+
+def _epoch(stream: Stream, images_per_second: float) -> str:
+    """The time until the largest finite data set has been shown once."""
+    total = sum(stream.weights)
+    pairs = zip(stream.datasets, stream.weights, strict=True)
+    finite = [len(d) * total / weight for d, weight in pairs if len(d) < ENDLESS]
+    if not finite:
+        return f"{_duration(EPOCH / images_per_second)} for {EPOCH:,} (virtual hands never end; FreiHAND's epoch)"
+    return f"{_duration(max(finite) / images_per_second)} an epoch"
+
+
+def _gib(size: float | int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
 def prepare_folder(folder: Path, fresh: bool) -> None:
-    """Make the run's folder; `fresh` renames one that is there."""
+    """Make the run's folder; `fresh` renames one that is there, unless somebody trains in it."""
+    from ..engine.files import RunLock
+
     if fresh and folder.exists():
-        aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.rename(aside)
+        with RunLock(folder):
+            aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            folder.rename(aside)
     folder.mkdir(parents=True, exist_ok=True)

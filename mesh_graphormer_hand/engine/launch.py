@@ -41,6 +41,8 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
         accelerator = Accelerator(mixed_precision=PRECISIONS[precision])
     except ValueError as error:
         raise ConfigError(f"train.precision: {error}") from None
+    if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would take fp32 without a word
+        raise ConfigError("train.precision: fp16 needs a GPU; take bf16 or fp32")
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         experiment.train.shard = True

@@ -38,6 +38,7 @@ class Window:
     def __init__(self, names: Sequence[str], reduce: Callable[[Tensor], Tensor] = lambda table: table) -> None:
         """`names`: of everything that is summed; `reduce` adds up a tensor over all processes."""
         self.names, self.reduce = list(names), reduce
+        self.there: dict[frozenset[str], Tensor] = {}  # which of `names` a step has
         self.clear()
 
     def clear(self) -> None:
@@ -64,8 +65,10 @@ class Window:
         first = next(iter(scalars.values())).detach().float()
         none = torch.full_like(first, torch.nan)
         values = torch.stack([scalars[name].detach().float() if name in scalars else none for name in self.names])
-        there = torch.tensor([float(name in scalars) for name in self.names])
-        good = there.to(values.device, non_blocking=True) * (1.0 if bad is None else 1 - bad)
+        key = frozenset(scalars)
+        if key not in self.there:
+            self.there[key] = torch.tensor([float(name in key) for name in self.names], device=values.device)
+        good = self.there[key] * (1.0 if bad is None else 1 - bad)
         row = torch.stack([torch.where(good > 0, values, 0.0), good], 1)
         self.table = row if self.table is None else self.table + row
         self.images, self.waited = self.images + images, self.waited + waited
@@ -101,10 +104,14 @@ class History:
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / HISTORY
         kept = [entry for entry in read_history(folder) if entry["step"] <= start]
+        self.known = {(entry["step"], entry.get("of")) for entry in kept}
         files.write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def add(self, step: int, values: Mapping[str, float], of: str = "train") -> None:
-        """Append one entry."""
+        """Append one entry, unless it is there already."""
+        if (step, of) in self.known:
+            return
+        self.known.add((step, of))
         line = json.dumps({"step": step, "of": of, **values}) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -175,7 +182,7 @@ class Board:
         if active:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-            self.writer = SummaryWriter(str(folder), purge_step=start or None)
+            self.writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def add(self, step: int, scalars: Mapping[str, float], prefix: str = "") -> None:
         """Write scalars under prefix/name at `step`."""

@@ -37,6 +37,8 @@ class Network(nn.Module):
         """The prediction's fields."""
         with self.autocast():
             prediction = self.model(inputs)
+        # A view would lose the hook that gathers the weights for the backward pass if somebody changed it in place.
+        prediction = prediction.map(lambda t: t.clone() if t._is_view() else t)
         return {f.name: getattr(prediction, f.name) for f in fields(prediction)}
 
 
@@ -163,15 +165,18 @@ def _outermost(model: nn.Module, taken: set[int]) -> list[nn.Module]:
 
 @contextmanager
 def _uncounted(module: nn.Module) -> Iterator[None]:
-    """Batch norms inside `module` leave their running statistics alone."""
-    norms = [m for m in batch_norms(module) if m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Batch norms inside `module` leave their running statistics as they are: a moving average with momentum 0.
+    (Without statistics they would save other tensors for the backward pass than the first time.)"""
+    norms = [(m, m.momentum, m.num_batches_tracked) for m in batch_norms(module) if m.track_running_stats]
+    counts = [count.clone() for _, _, count in norms]
+    for norm, _, _ in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for (norm, momentum, count), old in zip(norms, counts, strict=True):
+            norm.momentum = momentum
+            count.copy_(old)
 
 
 def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

@@ -16,6 +16,7 @@ from ..render import overlay
 from .evaluate import Predictor, as_float
 
 Image = UInt8[np.ndarray, "h w 3"]
+AnyImage = UInt8[np.ndarray, "_ _ 3"]  # of a shape of its own
 FAR = 10.0  # m: how far away a mesh is put, so that perspective looks like the weak one
 SIDE = 224  # px of one picture
 ROW = 4  # samples in a row of a sheet
@@ -25,7 +26,7 @@ GAP = 4  # px
 @torch.no_grad()
 def picture_sheet(
     shown: HandBatch | None, predict: Predictor, template: HandTemplate | None, device: torch.device
-) -> Image | None:
+) -> AnyImage | None:
     """All of `shown` in one picture, each sample with its labels and with the prediction; None without samples."""
     if shown is None or not len(shown):
         return None
@@ -40,7 +41,7 @@ def draw(batch: HandBatch, prediction: HandPrediction, template: HandTemplate | 
     ]
 
 
-def sheet(pictures: list[Image]) -> Image:
+def sheet(pictures: list[Image]) -> AnyImage:
     """Pictures of one size in rows."""
     blank = np.full_like(pictures[0], 255)
     rows = [pictures[i : i + ROW] for i in range(0, len(pictures), ROW)]
@@ -50,7 +51,7 @@ def sheet(pictures: list[Image]) -> Image:
     return np.concatenate([part for line in lines for part in (line, gap)][:-1])
 
 
-def jpeg(image: Image, quality: int = 85) -> bytes:
+def jpeg(image: AnyImage, quality: int = 85) -> bytes:
     """The picture as the bytes of a JPEG file."""
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from ..contracts import HandBatch, HandPrediction
 from ..mano.template import HandTemplate
@@ -26,7 +25,7 @@ from . import checkpoint, files
 from .evaluate import Predictor, as_float, evaluated_order
 from .loader import Samples
 from .log import provenance, read_history
-from .pictures import Image, draw, jpeg
+from .pictures import AnyImage, draw, jpeg
 
 EXTREMES = 4  # best and worst samples that are shown
 RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks the samples
@@ -77,7 +76,7 @@ def extremes(
 
 
 def keep_pictures(
-    folder: Path, found: Mapping[str, Extremes | None], sheet: Image | None, template: HandTemplate | None
+    folder: Path, found: Mapping[str, Extremes | None], sheet: AnyImage | None, template: HandTemplate | None
 ) -> None:
     """Replace the run's `pictures/`: the fixed samples, and the best and worst of each test set."""
     temporary, target = folder / ".writing_pictures", folder / "pictures"
@@ -85,7 +84,7 @@ def keep_pictures(
     temporary.mkdir(parents=True)
     entries: list[dict[str, str]] = []
 
-    def keep(title: str, caption: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    def keep(title: str, caption: str, image: AnyImage) -> None:
         name = f"{len(entries):03d}.jpg"
         (temporary / name).write_bytes(jpeg(image))
         entries.append({"title": title, "caption": caption, "file": name})

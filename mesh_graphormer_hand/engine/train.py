@@ -7,6 +7,7 @@ killed and resumed ends in the same weights as one that was not.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -107,7 +108,8 @@ class Trainer:
         self.step = 0
         self.window = Window(self._names(), self._sum)
         check_config(experiment, model)
-        self.module = model.to(accelerator.device, memory_format=torch.channels_last)
+        layout = torch.contiguous_format if self.config.shard else torch.channels_last  # shards are cut from rows
+        self.module = model.to(accelerator.device, memory_format=layout)
         found = state.find(folder, experiment)
         if found is not None:
             state.load_weights(model, found)
@@ -133,7 +135,7 @@ class Trainer:
     def run(self) -> bool:
         """Train from the present step to the last one; see `fit`."""
         main, steps = self.accelerator.is_main_process, self.config.steps
-        if self.step >= steps:
+        if self.step > steps or (self.step == steps and self._evaluated()):
             logger.info("%s: finished at step %d; train.steps=N with a larger N goes on", self.folder, self.step)
             return True
         progress = Progress(self.step, steps, show=main)
@@ -143,6 +145,8 @@ class Trainer:
         train_mode(self.module, self.config.freeze_norms)
         try:
             with Interrupt() as interrupt:
+                if 0 < self.step < steps and self._every(self.config.evaluate_every) and not self._evaluated():
+                    self._evaluate(board)  # the run was killed in the middle of it
                 self._loop(batches, interrupt, progress, board)
                 batches.close()
                 if self.step == steps:
@@ -332,6 +336,7 @@ class Trainer:
         """Score the model (with averaged weights where there are any) on every test set."""
         with self.window.paused(), self.ema.applied_to(self.module) if self.ema else nullcontext():
             self._share_statistics()
+            self.module.eval()
             results, samples = {}, {}
             for name, dataset in self.tests.items():
                 logger.info("step %d: evaluating on %s ...", self.step, name)
@@ -352,6 +357,14 @@ class Trainer:
             train_mode(self.module, self.config.freeze_norms)
             self.accelerator.wait_for_everyone()
 
+    def _evaluated(self) -> bool:
+        """Whether the evaluation of this step, which comes after its checkpoint, has been finished."""
+        try:
+            done = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))["step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return not self.tests
+        return done == self.step
+
     def _extremes(self, dataset: Samples, scores: Accumulator) -> report.Extremes | None:
         device, processes = self.accelerator.device, self.accelerator.num_processes
         return report.extremes(dataset, scores, self._predict, device, processes)
@@ -364,7 +377,6 @@ class Trainer:
     def _score(self, dataset: Samples) -> dict[str, Accumulator]:
         """Every predictor's measurements, the same in all processes."""
         accelerator = self.accelerator
-        self.module.eval()
         mine = evaluate(
             {"model": self._predict, **self.references},
             dataset,
