@@ -21,7 +21,7 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "4f0beca5fea345e3"
+TEST_SPLIT_HASH = "a2e7bdeea357d894"
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -42,6 +43,12 @@ class Draws:
 
     def __init__(self, config: VirtualConfig, indices: Sequence[int], topic: str) -> None:
         self.streams = [generator(config, index, topic) for index in indices]
+
+    def take(self, rows: Sequence[int]) -> Draws:
+        """Draws for some of the samples, which go on where these stand."""
+        part = copy(self)
+        part.streams = [self.streams[k] for k in rows]
+        return part
 
     def uniform(self, *shape: int, low: float | int = 0, high: float | int = 1) -> Float[np.ndarray, "b *shape"]:
         """Uniform in [low, high)."""

@@ -254,7 +254,7 @@ class VirtualHands:
 
 def faces_for(size: int) -> int:
     """Faces of the hand that a crop of `size` px can show."""
-    return 7000 if size <= 192 else 9000
+    return 5000 if size <= 192 else 7000
 
 
 @lru_cache(maxsize=8)

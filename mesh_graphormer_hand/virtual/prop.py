@@ -63,16 +63,23 @@ def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"
 
 def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> Prop:
     """Things for posed hands (`joints`: m, wrist-relative, rest frame)."""
-    place = grasp.fit(draws, joints)
+    b = len(joints)
+    out = Prop(np.full((b, SIZE, 3), ABSENT), np.full((b, SIZE, 3), 0.5), np.ones((b, SIZE)))
+    rows = np.flatnonzero(draws.chance(config.held_object))
+    if not len(rows):
+        return out
+    draws = draws.take(rows.tolist())
+    place = grasp.fit(draws, joints[rows])
     across, ends, radii = _forms(draws, place)
     main = superellipsoid(across, ends) * radii[:, None]
     slide = draws.uniform(low=-0.6, high=0.6) * np.clip(radii[:, 2] - 0.03, 0, None)
-    second = _second(draws, place, radii)
-    both = np.stack([main, second], 1) + np.stack([0 * slide, 0 * slide, slide], -1)[:, None, None]
+    both = (
+        np.stack([main, _second(draws, place, radii)], 1) + np.stack([0 * slide, 0 * slide, slide], -1)[:, None, None]
+    )
     vertices = place.centre[:, None] + both.reshape(len(slide), -1, 3) @ place.axes.transpose(0, 2, 1)
-    present = (draws.chance(config.held_object) & place.held)[:, None, None]
-    colours, shine = _looks(draws)
-    return Prop(np.where(present, vertices, ABSENT), colours, shine)
+    out.vertices[rows] = np.where(place.held[:, None, None], vertices, ABSENT)
+    out.colours[rows], out.shine[rows] = _looks(draws)
+    return out
 
 
 def _forms(draws: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +120,7 @@ def _looks(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Plain, banded or printed colours; dull, plastic or shining surfaces."""
     base = draws.uniform(PIECES, 1, 3)
     grey = draws.uniform(PIECES, 1, 1)
-    base = np.where(draws.chance(0.45)[:, None, None, None], grey + 0.06 * (base - 0.5), base)
+    base = grey + draws.uniform(1, 1, 1) ** 1.6 * (base - grey)  # mostly dull, some vivid
     label = draws.uniform(PIECES, 1, 3)
     low, high = np.sort(draws.uniform(2, low=-0.9, high=0.9), 1).T[..., None, None]
     inside = (SPHERE[:, 2] > low) & (SPHERE[:, 2] < high) & draws.chance(0.4)[:, None, None]

@@ -65,6 +65,10 @@ def room(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
         x, height = rng.uniform(-0.2, 1), rng.uniform(0.1, 0.5)
         floor = max(bottom, vanish[1] + 0.12) + rng.uniform(0, 0.45)
         _cuboid(rng, screen, vanish, x, floor - height, rng.uniform(0.12, 0.5), height)
+    uneven = rng.uniform(0.05, 0.35)
+    screen = cv2.multiply(
+        screen, _shaded(np.ones(3), 1 - 0.5 * uneven, uneven, noise(rng, size, rng.uniform(0.5, 3))), scale=1 / 255
+    )
     if rng.random() < 0.3:
         person(rng, screen, skin)
     for _ in range(int(rng.integers(0, 3))):  # a pole, a lamp's cord, a table's leg
@@ -114,28 +118,24 @@ def outdoors(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
     sky = np.array([rng.uniform(0.55, 0.95), rng.uniform(0.7, 0.97), rng.uniform(0.85, 1)])
     ramp = np.linspace(0, 1, size)[:, None, None]
     screen[:] = _byte(sky * (0.75 + 0.25 * ramp))
-    grass = np.array([rng.uniform(0.15, 0.6), rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.3)]) * rng.uniform(0.5, 1.2)
-    ground = grass if rng.random() < 0.6 else colour(rng, 0.2, 0.7)
+    green = rng.uniform(0.3, 0.6)
+    grass = green * np.array([rng.uniform(0.55, 1.05), 1, rng.uniform(0.3, 0.7)])
+    ground = grass if rng.random() < 0.5 else colour(rng, 0.25, 0.7)
     below = int(np.clip(horizon, 0, 1) * size)
-    fractal = noise(rng, size, rng.uniform(0.3, 1.5))
-    screen[below:] = _shaded(ground, 0.55, 0.9, fractal)[below:]
-    trees = (noise(rng, size, 0.7) > rng.uniform(0.35, 0.65)) & (np.arange(size)[:, None] < below + 0.05 * size)
-    leaf = grass * rng.uniform(0.4, 1)
-    cv2.copyTo(_shaded(leaf, 0.3, 1.1, fractal), trees.astype(np.uint8), screen)
-    for _ in range(int(rng.integers(0, 90))):
-        place, reach = rng.uniform(-0.05, 1.05, 2), np.abs(rng.normal(0, 0.03)) + 0.006
-        shade = np.clip(leaf * rng.uniform(0.4, 2.2) + 0.05 * rng.normal(size=3), 0, 1)
-        ellipse(screen, place, (reach, reach * rng.uniform(0.3, 1)), rng.uniform(0, 180), shade)
+    screen[below:] = _shaded(ground, 0.5, 1.0, noise(rng, size, rng.uniform(1.2, 4)))[below:]
+    trees = (noise(rng, size, rng.uniform(0.4, 1.2)) > rng.uniform(0.3, 0.6)) & (
+        np.arange(size)[:, None] < below + 0.05 * size
+    )
+    leaf = grass * rng.uniform(0.5, 1.1)
+    cv2.copyTo(_shaded(leaf, 0.15, 1.5, noise(rng, size, rng.uniform(1.5, 4))), trees.astype(np.uint8), screen)
+    for _ in range(int(rng.integers(0, 110))):
+        place, reach = rng.uniform(-0.05, 1.05, 2), np.abs(rng.normal(0, 0.022)) + 0.005
+        shade = np.clip(leaf * rng.uniform(0.35, 1.8) + 0.06 * rng.normal(size=3), 0, 1)
+        ellipse(screen, place, (reach, reach * rng.uniform(0.25, 0.8)), rng.uniform(0, 180), shade)
     for _ in range(int(rng.integers(0, 3))):
-        x = rng.uniform(0, 1)
-        line(
-            screen,
-            (x, -0.1),
-            (x + 0.1 * rng.normal(), 1.1),
-            colour(rng, 0.1, 0.4),
-            int(size * rng.uniform(0.01, 0.1)) + 1,
-        )
-    if rng.random() < 0.2:
+        x, bark = rng.uniform(0, 1), colour(rng, 0.15, 0.45)
+        line(screen, (x, -0.1), (x + 0.1 * rng.normal(), 1.1), bark, int(size * rng.uniform(0.01, 0.1)) + 1)
+    if rng.random() < 0.25:
         person(rng, screen, skin)
     return screen
 

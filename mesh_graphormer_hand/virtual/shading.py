@@ -17,12 +17,11 @@ from ..render.effects import camera_points, dot, shadow, unit
 from ..render.raster import Raster, Settings, interpolate, rasterize
 from ..render.shade import Lights, Topology, sh_irradiance, vertex_normals
 from . import detail, noise
-from .texels import PAINT, Texels
+from .texels import Texels
 
 CHUNK = {"cpu": 4}  # images rasterised at a time
 SHADOW_SIDE, SHADOW_BIAS = 128, 0.0035  # px, m
 WRAP = (0.30, 0.10, 0.06)  # how far red, green and blue light creep through skin into its own shade
-RELAXED = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
 SHOULDER = 0.55  # linear light above which a camera gives ever less
 CLOTH = 0.12  # strength of grain on what is not skin
 
@@ -34,7 +33,8 @@ class Coat:
     vertices: Float[Tensor, "b v 8"]  # linear colour, shine, bend of the nearest joint, hairiness, m along, m across
     tangents: Float[Tensor, "b f 6"]  # of the hand's faces, posed
     start: Int64[Tensor, "b"]  # first row of the texels' table
-    detail: Float[Tensor, "b channels 5"]  # of a texel: logarithm of colour, normal's shift along the tangents
+    detail: Float[Tensor, "b channels 10"]  # of a texel: logarithm of colour and normal's shift along the tangents, and
+    # how both change where a joint is bent
     noise: Float[Tensor, "b 4 3"]  # of the noise: logarithm of colour
     shift: Float[Tensor, "b 2"]  # where the noise begins
     texel: Float[Tensor, "b"]  # m, of the noise
@@ -179,12 +179,8 @@ def _skin(
     """Colour, normal with the skin's relief, and what is nail."""
     row = texels.rows(p.face, p.bary, p.of(coat.start))
     texel = texels.table.index_select(0, row).float()
-    bend = p.looks[:, 4:5]
-    for channel, change in RELAXED.items():
-        texel[:, channel : channel + 1] *= 1 + change * bend
-    for channel in (PAINT + detail.R_WRINKLE, PAINT + len(detail.RELIEF) + detail.R_WRINKLE):
-        texel[:, channel : channel + 1] *= 1 - 0.8 * bend
     change = p.times(texel, coat.detail)
+    change = torch.addcmul(change[:, :5], change[:, 5:], p.looks[:, 4:5])
     strewn = tile.index_select(0, noise.rows(p.looks[:, 6:8], p.of(coat.shift), p.of(coat.texel)[:, None]))
     strewn[:, 3:] *= p.looks[:, 5:6]
     plate = texel[:, detail.PLATE : detail.PLATE + 1]

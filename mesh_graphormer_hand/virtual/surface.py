@@ -29,6 +29,7 @@ from .texels import Texels
 
 PARTS = ("hand", "forearm", "sleeve", "prop", "worn", "other")
 HAND, FOREARM, SLEEVE, PROP, WORN, OTHER = range(6)  # other: all of a second hand, its arm, and what it holds
+BENT = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
 PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
 FIXED = ("hair", "u", "v")  # of every drawn vertex in all images: hair (or a cloth's grain), m along and across the arm
 
@@ -155,13 +156,20 @@ def _vertex_looks(
     return looks
 
 
-def _detail(s: Skin) -> Float[np.ndarray, "b channels 5"]:
-    """What a texel adds to the logarithm of colour and, negated, to the normal along two tangents."""
+def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
+    """What a texel adds to the logarithm of colour and, negated, to the normal along two tangents; then how much of it
+    comes or goes where a joint is bent to a right angle."""
     b, paint, relief = len(s.tone), len(detail.PAINT), len(detail.RELIEF)
-    out = np.zeros((b, paint + 2 * relief, 5))
+    out = np.zeros((b, paint + 2 * relief, 10))
     out[:, :paint, :3] = s.paint
     out[:, paint : paint + relief, 3] = -s.relief
     out[:, paint + relief :, 4] = -s.relief
+    bent = np.zeros(paint + 2 * relief)
+    for channel, change in BENT.items():
+        bent[channel] = change
+    for half in range(2):
+        bent[paint + half * relief + detail.R_WRINKLE] = -0.8
+    out[..., 5:] = bent[:, None] * out[..., :5]
     return out
 
 

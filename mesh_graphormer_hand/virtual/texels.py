@@ -31,7 +31,7 @@ PAINT, CHANNELS = len(detail.PAINT), len(detail.PAINT) + 2 * len(detail.RELIEF)
 class Texels:
     table: Float[Tensor, "rows channels"]  # half precision; the last row is zero: no detail
     tangents: Float[Tensor, "f 2 3"]  # two unit vectors in the plane of each face at rest
-    weights: Float[Tensor, "f 16"]  # of each face's first corner: which bones carry the tangents
+    carried: Float[Tensor, "48 f2"]  # the same, split into what each of the 16 joints' three axes carry of them
     bake: Callable[[int], Float[np.ndarray, "rows channels"]]  # of a part of the table: one footprint and variant
     baked: set[int] = field(default_factory=set)  # which parts are there
 
@@ -45,8 +45,9 @@ class Texels:
         n = len(mesh.faces)
         table = torch.zeros(len(FOOTPRINTS) * VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
         bake = partial(_bake, anatomy, nails, skin, mesh.faces, tangents)
-        weights = torch.from_numpy(mesh.weights[mesh.faces[:, 0]].astype(np.float32))
-        return cls(table, torch.from_numpy(np.stack(tangents, 1).astype(np.float32)), weights, bake)
+        both = np.stack(tangents, 1).astype(np.float32)
+        carried = np.einsum("fj,fsk->jkfs", mesh.weights[mesh.faces[:, 0]], both).reshape(48, -1)
+        return cls(table, torch.from_numpy(both), torch.from_numpy(np.ascontiguousarray(carried, np.float32)), bake)
 
     @property
     def faces(self) -> int:
@@ -55,7 +56,7 @@ class Texels:
 
     def to(self, device: torch.device | str) -> Texels:
         """The texels on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("table", "tangents", "weights")}
+        moved = {name: getattr(self, name).to(device) for name in ("table", "tangents", "carried")}
         return dataclasses.replace(self, **moved, baked=set(self.baked))
 
     def start(self, pixel: Float[np.ndarray, "b"], variant: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
@@ -78,8 +79,8 @@ class Texels:
 
     def pose(self, world: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b f 6"]:
         """Both tangents of every face of posed hands."""
-        turned = (self.weights @ world.flatten(2)).view(len(world), -1, 1, 3, 3)
-        return (turned @ self.tangents[..., None]).flatten(2)
+        axes = world.permute(0, 2, 1, 3).flatten(2)  # b 3 48
+        return (axes @ self.carried).view(len(world), 3, self.faces, 2).permute(0, 2, 3, 1).flatten(2)
 
 
 def _bake(

@@ -1,0 +1,173 @@
+"""What virtual hands look like: detail stays in its place, things fit into grasps, second hands and shadows are seen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mesh_graphormer_hand.mano.hand import load
+from mesh_graphormer_hand.virtual import background, detail, grasp, parameters, scenery, second_hand, sensor, surface
+from mesh_graphormer_hand.virtual.anatomy import Anatomy
+from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.draws import Draws, generator
+from mesh_graphormer_hand.virtual.generator import VirtualHands
+from mesh_graphormer_hand.virtual.texels import CELLS, SIDE, Texels
+
+FACES = 2000
+
+
+@pytest.fixture(scope="module")
+def hand():
+    return load("open")
+
+
+@pytest.fixture(scope="module")
+def skinned(hand):
+    mesh = surface.thin(hand.render, FACES)
+    return mesh, detail.Skinned(mesh.vertices.astype(np.float64), surface._normals(mesh), mesh.weights)
+
+
+@pytest.fixture(scope="module")
+def texels(hand, skinned):
+    return Texels.of(Anatomy.of(hand), skinned[0], skinned[1].normals)
+
+
+def test_detail_lies_where_anatomy_has_it(hand, skinned):
+    """Nails on the back of finger ends, the palm's lines on the palm, wrinkles on the back, whatever the mesh."""
+    anatomy, skin = Anatomy.of(hand), skinned[1]
+    nails = detail.find_nails(anatomy, skin, np.zeros(len(skin.points)))  # a mesh that marks none
+    made = detail.evaluate(anatomy, nails, skin, 0.001, 0)
+    ends = skin.weights[:, [3, 6, 9, 12, 15]].sum(1)
+    plate = made.paint[:, detail.PLATE]
+    assert 5 <= (plate > 0.5).sum() and (ends[plate > 0.5] > 0.3).all()
+    up, hand_itself = skin.normals[:, 1], skin.weights[:, 0] > 0.6
+    lines, veins = made.paint[hand_itself, detail.CREASE], made.paint[hand_itself, detail.VEIN]
+    assert lines[up[hand_itself] < -0.5].mean() > 10 * max(lines[up[hand_itself] > 0.3].mean(), 1e-6)
+    assert veins[up[hand_itself] > 0.7].mean() > 0.02 and veins[up[hand_itself] < -0.2].max() == 0
+    assert np.isfinite(made.slope).all() and np.abs(made.slope).max() <= 1.2
+
+
+def test_nails_are_found_where_the_mesh_shines(hand, skinned):
+    mesh, skin = skinned
+    shine = (mesh.gloss - np.median(mesh.gloss)) / np.ptp(mesh.gloss)
+    for nail in detail.find_nails(Anatomy.of(hand), skin, shine):
+        assert 0.006 < nail.length < 0.022 and 0.003 < nail.half < 0.012
+        np.testing.assert_allclose(nail.frame @ nail.frame.T, np.eye(3), atol=1e-9)
+
+
+def test_a_wider_footprint_blurs(hand, skinned):
+    anatomy, skin = Anatomy.of(hand), skinned[1]
+    sharp, blurred = (detail.evaluate(anatomy, [], skin, f, 0).slope for f in (0.0003, 0.004))
+    assert np.abs(blurred).max() < 0.6 * np.abs(sharp).max()
+
+
+def test_every_barycentric_place_has_its_texel(texels):
+    """Cells tile a face: each is found from its own centre, and faces that are not the hand's find the empty one."""
+    centres = [((i + 0.3) / SIDE, (j + 0.3) / SIDE) for i in range(SIDE) for j in range(SIDE - i)]
+    bary = torch.tensor([(a, b, 1 - a - b) for a, b in centres])
+    face = torch.full((CELLS,), 7)
+    rows = texels.rows(face, bary, torch.tensor([0]))
+    assert rows.tolist() == list(range(7 * CELLS, 8 * CELLS))
+    corners = texels.rows(face[:3], torch.eye(3), torch.tensor([0]))
+    assert ((corners >= 7 * CELLS) & (corners < 8 * CELLS)).all()
+    beyond = texels.rows(torch.tensor([texels.faces]), bary[:1], torch.tensor([0]))
+    assert beyond.item() == len(texels.table) - 1 and not texels.table[-1].any()
+
+
+def test_tangents_turn_with_the_hand(texels):
+    eye = torch.eye(3).expand(1, 16, 3, 3)
+    turned = eye.clone()
+    turned[:, 0] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    rest = texels.pose(surface.world(eye)).view(-1, 2, 3)
+    torch.testing.assert_close(rest, texels.tangents)
+    torch.testing.assert_close(texels.pose(surface.world(turned)).view(-1, 2, 3), rest @ turned[0, 0].T)
+
+
+def test_things_fit_into_grasps(hand):
+    """Most closing hands hold something, flat-handed or not; nothing round goes deeper into flesh than it yields."""
+    config, anatomy = VirtualConfig(pose_weights={"grasp": 1.0}), Anatomy.of(hand)
+    p = parameters.draw(config, anatomy, range(128))
+    eye = np.broadcast_to(np.eye(3), (128, 1, 3, 3))
+    joints = anatomy.pose(np.concatenate([eye, p.fingers], 1), p.shape)
+    fit = grasp.fit(Draws(config, range(128), "prop"), joints)
+    assert fit.held.mean() > 0.6
+    np.testing.assert_allclose(fit.axes.transpose(0, 2, 1) @ fit.axes, np.eye(3)[None].repeat(128, 0), atol=1e-6)
+    size = np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / grasp.MEAN_PALM
+    balls, flesh = grasp._balls(joints, size)
+    offset = balls - fit.centre[:, None]
+    along = np.einsum("bnk,bk->bn", offset, fit.axes[:, :, 2]) * (fit.kind != grasp.BALL)[:, None]
+    gap = np.sqrt(((offset**2).sum(-1) - along**2).clip(0)) - flesh - fit.radius[:, None]
+    held = fit.held & (fit.radius > grasp.SMALLEST) & np.isin(fit.kind, (grasp.CYLINDER, grasp.BOX))
+    assert held.sum() > 20 and gap[held].min() > -2 * grasp.GIVE
+
+
+def test_second_hands_come_and_mirror(hand):
+    config, anatomy = VirtualConfig(second_hand=0.5), Anatomy.of(hand)
+    p = parameters.draw(config, anatomy, range(32))
+    rows, other = second_hand.sample(config, anatomy, range(32), p)
+    assert 6 < len(rows) < 26
+    np.testing.assert_allclose(np.linalg.det(other.camera.rotation), -1, atol=1e-9)
+    np.testing.assert_array_equal(other.camera.pinhole, p.camera.pinhole[rows])
+    assert second_hand.sample(VirtualConfig(second_hand=0.0), anatomy, range(32), p)[1] is None
+
+
+def test_second_hands_are_seen_and_are_not_the_hand(hand):
+    """Where a second hand covers the picture it changes, and the mask never grows by it."""
+    options = {"mesh_faces": FACES, "occluder": 0.0}
+    alone, both = (
+        VirtualHands(VirtualConfig(second_hand=share, **options), hand).render(list(range(16)), image_size=64)
+        for share in (0.0, 1.0)
+    )
+    changed = (alone.inputs.image != both.inputs.image).flatten(1).any(1)
+    assert changed.sum() >= 12
+    assert not (both.targets.mask & ~alone.targets.mask).any()
+    assert torch.equal(alone.targets.joints_2d, both.targets.joints_2d)
+
+
+@pytest.mark.parametrize("option", ["watch", "bracelet", "ring", "ground_shadow", "held_object"])
+def test_every_ingredient_shows(hand, option):
+    images = [
+        VirtualHands(VirtualConfig(**{option: share}, mesh_faces=FACES), hand).render(list(range(16)), image_size=64)
+        for share in (0.0, 1.0 if option != "watch" else 0.9)
+    ]
+    changed = (images[0].inputs.image != images[1].inputs.image).flatten(1).any(1)
+    assert changed.sum() >= 4
+
+
+def test_a_shadow_falls_away_from_the_light():
+    picture, depth = np.ones((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
+    depth[24:40, 24:40] = 0.5
+    light = np.array([-0.6, 0.0, -0.8])  # from the left and the camera: the shadow lies to the right
+    made = sensor.cast_shadow(generator(VirtualConfig(), 3, "ground"), picture, depth, 300.0, light, 0.5)
+    assert made[32, 40:60].min() < 0.9 and made[32, :20].min() > 0.97
+    assert (made[depth > 0] == 1).all()
+    behind = sensor.cast_shadow(generator(VirtualConfig(), 3, "ground"), picture, depth, 300.0, -light, 0.5)
+    assert (behind == 1).all()
+
+
+@pytest.mark.parametrize("size", [48, 224])
+def test_backgrounds_of_any_size(size):
+    config, skin = VirtualConfig(), np.array([0.8, 0.6, 0.5])
+    made = [background.paint(generator(config, k, "background"), config, skin, size) for k in range(24)]
+    assert all(m.shape == (size, size, 3) and m.dtype == np.float32 and 0 <= m.min() and m.max() <= 1 for m in made)
+    assert np.std([m.mean() for m in made]) > 0.05  # they differ
+    again = background.paint(generator(config, 5, "background"), config, skin, size)
+    assert np.array_equal(again, made[5])
+
+
+@pytest.mark.parametrize("place", [scenery.room, scenery.table, scenery.outdoors])
+def test_places_are_not_plain(place):
+    made = [place(generator(VirtualConfig(), k, "background"), 64, np.array([0.8, 0.6, 0.5])) for k in range(8)]
+    assert all(m.dtype == np.uint8 and m.shape == (64, 64, 3) for m in made)
+    assert np.mean([m.std() for m in made]) > 15
+
+
+def test_mirrored_faces_are_drawn_from_outside(hand):
+    """A second hand drawn inside out would show its far side, with normals that point away from the camera."""
+    hands = VirtualHands(VirtualConfig(mesh_faces=FACES), hand)
+    p = parameters.draw(hands.config, hands.anatomy, range(2))
+    mirrored = dataclasses.replace(p.camera, rotation=p.camera.rotation @ second_hand.MIRROR)
+    made = hands.shoot(dataclasses.replace(p, camera=mirrored), torch.zeros(2, 64, 64, 3), False, mirrored=True)[1]
+    seen = made.part == surface.HAND
+    assert seen.any() and (made.normal[..., 2][seen] < 0.3).float().mean() > 0.98
