@@ -9,15 +9,28 @@ from mesh_graphormer_hand import paths
 from mesh_graphormer_hand.mano.files import read_npz
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.skeleton import FINGERTIPS
-from tools.open_hand import anatomy, build, checks, correctives, editmesh, poses, primitives, surface
+from tools.open_hand import (
+    anatomy,
+    build,
+    checks,
+    correctives,
+    editmesh,
+    population,
+    poses,
+    primitives,
+    surface,
+    volumes,
+)
 from tools.open_hand.__main__ import main
 
 FINGERPRINT = "2a91e01f65ce9423"
+NEXT = paths.MANO_ASSETS / "open_hand_v2.npz"  # the builder's hand, which takes the place of open_hand.npz
+NEXT_FINGERPRINT = "ac1156e1b7b3eaf4"
 
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, np.ndarray]:
-    with np.load(paths.MANO_ASSETS / "open_hand.npz") as file:
+    with np.load(NEXT) as file:
         return dict(file)
 
 
@@ -34,6 +47,51 @@ def test_the_shipped_hand_passes_every_check(shipped):
 def test_fingerprint_is_the_one_that_weights_were_trained_on():
     """A rebuilt hand with other bytes is another hand: every shipped checkpoint would refuse it."""
     assert read_npz(paths.MANO_ASSETS / "open_hand.npz").fingerprint_hex == FINGERPRINT
+    assert read_npz(NEXT).fingerprint_hex == NEXT_FINGERPRINT
+
+
+def test_the_next_hand_has_the_first_ones_triangles(shipped):
+    """Vertices keep their numbers and nearly their places, so that weights of the first hand are a start for it."""
+    first = read_npz(paths.MANO_ASSETS / "open_hand.npz")
+    np.testing.assert_array_equal(first.faces, shipped["faces"])
+    moved = np.linalg.norm(first.v_template - shipped["v_template"], axis=1)
+    assert 0 < moved.max() < 2.5e-3 and moved.mean() < 0.5e-3
+    np.testing.assert_allclose(first.joint_regressor @ first.v_template, shipped["J"], atol=1e-4)
+
+
+def test_phalanges_keep_their_volume(shipped):
+    """The first hand's correctives were fitted joint by joint: in a fist its first phalanges lost a quarter."""
+    bent = volumes.changes(shipped, "")
+    assert max(np.abs(change).max() for change in bent.values()) < checks.PHALANX
+    damaged = {**shipped, "posedirs": np.zeros_like(shipped["posedirs"])}
+    assert any("changes its volume" in failure for failure in checks.flesh_failures(damaged))
+
+
+def test_the_forearm_is_sewn_on(arrays):
+    assert list(checks.arm_failures(arrays)) == []
+    arrays["arm_faces"] = arrays["arm_faces"][1:]
+    assert any("open boundaries" in failure for failure in checks.arm_failures(arrays))
+
+
+def test_the_population_is_that_of_the_tables():
+    """Adults' hand lengths and breadths as in ANSUR II; the shape space covers a child of ten and the largest man."""
+    people = population.sample()
+    length = people[:, population.CONTROLS.index("hand_length")]
+    breadth = people[:, population.CONTROLS.index("palm_width")]
+    assert 180 < length.mean() < 187 and 13 < length.std() < 18
+    assert abs(breadth.mean() - 1) < 0.01 and 0.04 < breadth.std() < 0.07
+    assert np.corrcoef(length, people[:, population.CONTROLS.index("thumb_girth")])[0, 1] > 0.1
+
+
+def test_shape_directions_are_principal_components(shipped):
+    """Orthogonal over the template, in falling order, the first one size: from a child's hand to a large man's."""
+    d = shipped["shapedirs"].reshape(-1, 10).astype(float)
+    gram = d.T @ d
+    assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-3 * gram[0, 0]
+    assert (np.diff(np.diag(gram)) < 0).all()
+    tip, wrist = shipped["shapedirs"][444, 0, 0], shipped["shapedirs"][shipped["wrist_loop"], 0, 0].mean()
+    per_deviation = -1e3 * (tip - wrist)  # mm of hand length
+    assert 12 < per_deviation < 20
 
 
 def test_a_pierced_mesh_is_found(arrays):

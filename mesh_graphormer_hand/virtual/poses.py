@@ -1,8 +1,16 @@
 """Hand poses within anatomical limits: flexion couplings, spread that vanishes with flexion, thumb opposition.
 
-Five families are mixed: free (random flexion with neighbours coupled), grasp (all digits close together), named
-(gestures and mixes of two), flat (open hand) and digits (each finger straight, half bent or curled on its own). Of a
-few candidates the first whose digits do not pass through each other is taken.
+Five families are mixed: free (every joint over its whole range), grasp (all digits close together), named (gestures,
+and everything between two of them), flat (open hand) and digits (each finger straight, half bent or curled on its own).
+Of a few candidates the first whose digits do not pass through each other is taken; if there is none, the best one is
+opened until they do not.
+
+Limits are those of healthy adults: knuckles 90 degrees of flexion and up to 45 of extension (28 are drawn), middle
+joints 100 to 110, last joints 80, spread 20 to each side, the thumb's base 15 of flexion, 20 of extension and 70 of
+abduction, its middle joint 50, its last joint 80 with 20 of extension (American Academy of Orthopaedic Surgeons, "Joint
+motion", 1965; thumb axes and zeros are ours, see `anatomy`). A last joint follows its middle joint by about two thirds
+(Rijpkema and Girard, SIGGRAPH 1991), a bent knuckle hardly spreads (Lin, Wu, Huang, HUMO 2000), and a ring finger stays
+near its neighbours (maximal ranges of knuckles depend on each other: Gracia-Ibanez et al., CMBBE 2016).
 """
 
 from __future__ import annotations
@@ -10,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from . import gestures, poses_v1
 from .anatomy import Anatomy
 from .config import FAMILIES, VirtualConfig
 from .draws import Draws
@@ -18,70 +27,87 @@ Fingers = Float[np.ndarray, "*b 4 4"]
 Thumb = Float[np.ndarray, "*b 5"]
 SPREAD = np.array([8.0, 1.0, -6.0, -12.0])  # of the open hand, index to little
 
-# index, middle, ring, little, thumb (angles as in `anatomy`)
-NAMED = {
-    "fist": ((80, 2, 102, 64), (84, 0, 103, 64), (85, -1, 100, 60), (82, -3, 92, 54), (30, 37, 43, 50, 49)),
-    "pinch": ((60, 0, 29, 12), (30, 0, 38, 22), (22, 0, 32, 20), (16, 0, 28, 18), (44, 14, 54, 0, 6)),
-    "point": ((2, 0, 4, 2), (84, 0, 103, 64), (85, -1, 100, 60), (82, -3, 92, 54), (36, 41, 40, 53, 42)),
-    "ok": ((56, -2, 35, 14), (16, 0, 18, 10), (6, -2, 10, 6), (-2, -6, 8, 5), (42, 13, 50, 0, 6)),
-    "thumbs_up": ((80, 2, 102, 64), (84, 0, 103, 64), (85, -1, 100, 60), (82, -3, 92, 54), (-22, 10, 0, -8, -14)),
-    "open_spread": ((-8, 10, -2, 0), (-8, 1, -2, 0), (-8, -8, -2, 0), (-8, -14, 0, 0), (-14, 0, 0, -6, -6)),
-    "relaxed": ((22, -4, 26, 14), (28, -1, 32, 18), (32, 2, 36, 20), (34, 8, 36, 20), (10, 10, 14, 8, 14)),
-    "v_sign": ((2, 9, 2, 1), (2, -8, 2, 1), (80, -1, 97, 58), (80, -3, 90, 54), (46, 39, 33, 48, 39)),
-    "three": ((-2, 6, 4, 2), (-4, 0, 4, 2), (0, -6, 6, 3), (78, -3, 88, 50), (46, 30, 46, 40, 36)),
-    "l_shape": ((0, 4, 4, 2), (80, 0, 100, 60), (82, -1, 98, 58), (80, -3, 90, 54), (-18, 0, 0, -6, -10)),
-    "horns": ((0, 4, 4, 2), (80, 0, 100, 60), (82, -1, 98, 58), (0, -8, 4, 2), (40, 36, 40, 48, 42)),
-    "shaka": ((78, 0, 98, 60), (80, 0, 100, 60), (80, -1, 98, 58), (-4, -14, 2, 2), (-20, 0, 0, -8, -10)),
-    "hook": ((4, 0, 88, 56), (4, 0, 92, 58), (4, 0, 90, 56), (4, -2, 82, 50), (0, 14, 10, 10, 20)),
-    "table_top": ((82, 2, 6, 4), (84, 0, 6, 4), (82, -1, 6, 4), (78, -3, 8, 4), (10, 26, 30, 5, 0)),
-}
-_NAMED_FINGERS = np.array([pose[:4] for pose in NAMED.values()], np.float64)
-_NAMED_THUMB = np.array([pose[4] for pose in NAMED.values()], np.float64)
-
 BASE, MIDDLE, END = (-28, 92), (-6, 112), (-8, 78)  # flexion limits of the fingers
 SPREAD_LIMITS = (-20, 18)
 THUMB_LOW, THUMB_HIGH = (-28, -26, -15, -18, -24), (48, 44, 56, 58, 80)
+COUPLING = (0.5, 0.8)  # last joint flexion per middle joint flexion
+RING_BEHIND = 60  # degrees that a ring finger's knuckle may differ from the mean of its neighbours'
+OPEN = np.array([(0, 10, 6, 3), (0, 1, 6, 3), (0, -7, 6, 3), (0, -14, 6, 3)], np.float64)  # where nothing overlaps
+OPEN_THUMB = np.array((-14, 2, 4, -2, 0), np.float64)
+OPENING = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.2, 0.0)  # shares of a pose on its way to the open hand
+MIXED = 0.5  # of the named poses: something between two
+
+
+def named(name: str, anatomy: Anatomy) -> Float[np.ndarray, "16 3 3"]:
+    """Relative joint rotations of a pose in `gestures`.
+
+    Raises:
+        KeyError: no pose of that name.
+    """
+    pose = gestures.GESTURES[name]
+    return anatomy.rotations(np.array(pose[:4], np.float64), np.array(pose[4], np.float64))
 
 
 def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy) -> Float[np.ndarray, "b 16 3 3"]:
     """Relative joint rotations of a block; the wrist's is the identity."""
+    if config.poses == "v1":
+        return poses_v1.sample(draws, config, anatomy)
     fingers, thumb = angles(draws, config)  # b candidates ...
-    rotations = anatomy.rotations(fingers, thumb)
-    overlap = penetration(anatomy.pose(rotations))
+    overlap = deepest(anatomy.pose(anatomy.rotations(fingers, thumb)))
     free = overlap <= config.penetration
     best = np.where(free.any(1), free.argmax(1), overlap.argmin(1))
-    return rotations[np.arange(len(best)), best]
+    row = np.arange(len(best))
+    return anatomy.rotations(*_opened(fingers[row, best], thumb[row, best], config.penetration, anatomy))
+
+
+def _opened(fingers: Fingers, thumb: Thumb, limit: float, anatomy: Anatomy) -> tuple[Fingers, Thumb]:
+    """Each pose, moved towards the open hand as far as it takes for its digits to pass each other."""
+    share = np.array(OPENING)[:, None, None]
+    fingers = OPEN + share[..., None] * (fingers - OPEN)
+    thumb = OPEN_THUMB + share * (thumb - OPEN_THUMB)
+    free = deepest(anatomy.pose(anatomy.rotations(fingers, thumb))) <= limit
+    free[-1] = True
+    first, row = free.argmax(0), np.arange(fingers.shape[1])
+    return fingers[first, row], thumb[first, row]
 
 
 def angles(draws: Draws, config: VirtualConfig) -> tuple[Fingers, Thumb]:
     """Angles of `config.pose_candidates` poses a sample, within the limits."""
+    if config.poses == "v1":
+        return poses_v1.angles(draws, config)
     n = config.pose_candidates
     weights = [config.pose_weights.get(name, 0.0) for name in FAMILIES]
     family = draws.choice(weights)[:, None].repeat(n, 1)
     families = [_free(draws, n), _grasp(draws, n), _named(draws, n), _flat(draws, n), _digits(draws, n)]
     fingers, thumb = (np.stack(part) for part in zip(*families, strict=True))
     row, column = np.indices(family.shape)
-    return _limit(fingers[family, row, column], thumb[family, row, column], draws, n)
+    return _limit(fingers[family, row, column], thumb[family, row, column])
 
 
-def _limit(fingers: Fingers, thumb: Thumb, draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    """Couple and clip: the end joint follows the middle one, spread fades with flexion."""
-    base, spread, middle, end = np.moveaxis(fingers, -1, 0)
-    base = np.clip(base, *BASE)
-    middle = np.clip(middle, *MIDDLE)
-    spread = np.clip(spread, *SPREAD_LIMITS) * np.clip(1 - base.clip(0) / 95, 0.08, 1)
-    coupling = draws.uniform(n, 1, low=0.45, high=0.8)
-    end = np.clip(0.65 * (coupling * middle) + 0.35 * end, *END)
-    return np.stack([base, spread, middle, end], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
+def _limit(fingers: Fingers, thumb: Thumb) -> tuple[Fingers, Thumb]:
+    """Clip to the limits; the spread fades with flexion, the ring finger stays near its neighbours."""
+    base, spread, middle, end = (fingers[..., k].copy() for k in range(4))
+    base = base.clip(*BASE)
+    neighbours = 0.5 * (base[..., 1] + base[..., 3])
+    base[..., 2] = base[..., 2].clip(neighbours - RING_BEHIND, neighbours + RING_BEHIND)
+    spread = spread.clip(*SPREAD_LIMITS) * np.clip(1 - base.clip(0) / 95, 0.08, 1)
+    return np.stack([base, spread, middle.clip(*MIDDLE), end.clip(*END)], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
+
+
+def _follow(draws: Draws, n: int, middle: np.ndarray, noise: float = 5) -> np.ndarray:
+    """Last joints that go with the middle ones."""
+    return middle * draws.uniform(n, 1, low=COUPLING[0], high=COUPLING[1]) + noise * draws.normal(n, 4)
 
 
 def _free(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    shared, own = draws.uniform(n, 1), draws.uniform(n, 4)
-    flexion = 0.45 * shared + 0.55 * own
-    base = 95 * flexion * draws.uniform(n, 4, low=0.1, high=1.2) - 12 * draws.uniform(n, 4)
-    middle = 110 * flexion * draws.uniform(n, 4, low=0.1, high=1.3)
-    spread = 0.6 * SPREAD + 7 * draws.normal(n, 4)
-    return _fingers(base, spread, middle, 0.66 * middle + 8 * draws.normal(n, 4)), _free_thumb(draws, n)
+    """Uniform over the joints' ranges; in half the hands neighbours go together."""
+    together = 0.8 * draws.chance(0.5, n)[..., None]
+    parts = []
+    for low, high in (BASE, MIDDLE):
+        u = together * draws.uniform(n, 1) + (1 - together) * draws.uniform(n, 4)
+        parts.append(low + (high - low) * u)
+    spread = SPREAD + draws.uniform(n, 4, low=-12, high=10)
+    return _fingers(parts[0], spread, parts[1], _follow(draws, n, parts[1])), _any_thumb(draws, n)
 
 
 def _grasp(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
@@ -91,30 +117,28 @@ def _grasp(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
     spread = SPREAD * (1 - closure) * draws.uniform(n, 1, low=-0.2, high=1.5) + 2 * draws.normal(n, 4)
     opposed, bend = draws.uniform(n), draws.uniform(n, low=0.2, high=1)
     c = closure[..., 0]
-    thumb = np.stack(
-        [5 + 38 * c * opposed, 8 + 22 * opposed, 50 * opposed, 8 + 40 * c * opposed, 10 + 40 * c * bend], -1
-    )
-    return _fingers(base, spread, middle, 0.66 * middle), thumb + 6 * draws.normal(n, 5)
+    thumb = [5 + 38 * c * opposed, 8 + 22 * opposed, 50 * opposed, 8 + 40 * c * opposed, 10 + 40 * c * bend]
+    return _fingers(base, spread, middle, _follow(draws, n, middle)), np.stack(thumb, -1) + 6 * draws.normal(n, 5)
 
 
 def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    equal = [1] * len(NAMED)
+    equal = [1] * len(gestures.THUMBS)
     a, b = draws.choice(equal, n), draws.choice(equal, n)
-    mix = draws.uniform(n) * draws.chance(0.4, n)
+    mix = draws.uniform(n) * draws.chance(MIXED, n)
 
     def blend(table: np.ndarray) -> np.ndarray:
         t = mix.reshape(*mix.shape, *[1] * (table.ndim - 1))
         return (1 - t) * table[a] + t * table[b]
 
     jitter = 5 * draws.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
-    return blend(_NAMED_FINGERS) + jitter, blend(_NAMED_THUMB) + 5 * draws.normal(n, 5)
+    return blend(gestures.FINGERS) + jitter, blend(gestures.THUMBS) + 5 * draws.normal(n, 5)
 
 
 def _flat(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
     spread = SPREAD * draws.uniform(n, 1, low=-0.4, high=1.6) + 2 * draws.normal(n, 4)
     base = 6 * draws.normal(n, 1) - 3 + 4 * draws.normal(n, 4)
     middle = 6 * draws.uniform(n, 4) + 4 * draws.uniform(n, 1)
-    return _fingers(base, spread, middle, 4 * draws.normal(n, 4)), _free_thumb(draws, n)
+    return _fingers(base, spread, middle, 4 * draws.normal(n, 4)), _any_thumb(draws, n)
 
 
 def _digits(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
@@ -128,18 +152,17 @@ def _digits(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
         (np.abs(6 * draws.normal(n, 4)), draws.uniform(n, 4, low=10, high=90), draws.uniform(n, 4, low=75, high=110)),
     )
     spread = SPREAD * draws.uniform(n, 1, low=-0.3, high=1.6) + 5 * draws.normal(n, 4)
-    gesture = _NAMED_THUMB[draws.choice([1] * len(NAMED), n)] + 7 * draws.normal(n, 5)
-    thumb = np.where(draws.chance(0.5, n)[..., None], gesture, _free_thumb(draws, n))
-    return _fingers(base, spread, middle, 0.6 * middle + 5 * draws.normal(n, 4)), thumb
+    gesture = gestures.THUMBS[draws.choice([1] * len(gestures.THUMBS), n)] + 7 * draws.normal(n, 5)
+    thumb = np.where(draws.chance(0.5, n)[..., None], gesture, _any_thumb(draws, n))
+    return _fingers(base, spread, middle, _follow(draws, n, middle)), thumb
 
 
-def _free_thumb(draws: Draws, n: int) -> Thumb:
+def _any_thumb(draws: Draws, n: int) -> Thumb:
     """From spread away from the palm (opposition -0.4) to across it (1)."""
     opposed = draws.uniform(n, low=-0.4, high=1)
-    carpal, bend = opposed.clip(-0.4), draws.uniform(n, low=-12, high=65)
-    base = draws.uniform(n, low=-10, high=48)
-    angles = np.stack([40 * carpal, 6 + 22 * opposed, 48 * opposed.clip(0), base, bend], -1)
-    return angles + draws.normal(n, 5) * [8, 9, 6, 4, 4]
+    bend, base = draws.uniform(n, low=-16, high=75), draws.uniform(n, low=-14, high=54)
+    angles = np.stack([42 * opposed, 4 + 22 * opposed, 50 * opposed.clip(0), base, bend], -1)
+    return angles + draws.normal(n, 5) * [9, 12, 7, 4, 4]
 
 
 def _fingers(base: np.ndarray, spread: np.ndarray, middle: np.ndarray, end: np.ndarray) -> Fingers:
@@ -148,24 +171,38 @@ def _fingers(base: np.ndarray, spread: np.ndarray, middle: np.ndarray, end: np.n
 
 # ------------------------------------------------------------------------------------------ fingers inside each other
 
-_STEPS = (0.15, 0.5, 0.85)  # where along a bone the probing balls sit
+_STEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # where along a bone the probing balls sit
 _BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
 _DIGIT = np.repeat(np.arange(5), 3)
-_RADII = np.array([11.0, 9.5, 8.5, *[8.5, 7.8, 7.0] * 3, 7.4, 6.8, 6.2]) * 1e-3  # m, of the mean hand's flesh
+# m, of the mean hand's flesh: half the mean of breadth and depth at the start and the end of each bone
+_RADII = 1e-3 * np.array(
+    [
+        (11.0, 10.5),
+        (9.8, 9.4),
+        (9.4, 7.0),
+        *[(9.2, 8.8), (8.4, 7.7), (7.4, 6.0)] * 3,
+        (8.2, 7.8),
+        (7.4, 6.8),
+        (6.5, 5.3),
+    ]
+)
 _PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
-_PALM_STEPS, _PALM_RADIUS = (0.45, 0.7, 0.92), 8.5e-3
+_PALM_STEPS, _PALM_RADIUS = (0.4, 0.6, 0.8, 0.95), 9.5e-3
 
 
 def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Balls that may meet: of different digits (not two neighbours' roots), and of finger ends with the palm."""
-    digit, radius = np.repeat(_DIGIT, 3), np.repeat(_RADII, 3)
-    bone = np.tile(np.repeat(np.arange(3), 3), 5)
-    palm = len(digit) + np.arange(len(_PALM) * 3)
+    """Balls that may meet: of different digits (not two neighbours' roots), and of finger ends with palm and thenar."""
+    steps = len(_STEPS)
+    digit, bone = np.repeat(_DIGIT, steps), np.tile(np.repeat(np.arange(3), steps), 5)
+    t = np.tile(np.array(_STEPS), len(_BONES))
+    start, stop = np.repeat(_RADII, steps, 0).T
+    radius = start + (stop - start) * t
+    palm = len(digit) + np.arange(len(_PALM) * len(_PALM_STEPS))
     i, j = np.triu_indices(len(digit), 1)
     roots = (bone[i] == 0) & (bone[j] == 0)
-    thumb_root = ((digit[i] == 0) & (bone[i] == 0)) | ((digit[j] == 0) & (bone[j] == 0))
-    keep = (digit[i] != digit[j]) & ~roots & ~thumb_root
-    ends = np.flatnonzero(bone == 2)
+    thenar = (digit[i] == 0) & (bone[i] == 0)  # i < j: the thumb comes first
+    keep = (digit[i] != digit[j]) & ~roots & ~(thenar & (bone[j] < 2))
+    ends = np.flatnonzero((bone == 2) & (t > 0.4))
     a, b = (m.ravel() for m in np.meshgrid(ends, palm, indexing="ij"))
     radii = np.concatenate([radius, np.full(len(palm), _PALM_RADIUS)])
     first, second = np.concatenate([i[keep], a]), np.concatenate([j[keep], b])
@@ -175,7 +212,7 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _FIRST, _SECOND, _REACH = _pairs()
 
 
-def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
+def deepest(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
     """Deepest overlap (m, 0 if none) of balls along the bones of different digits, and of fingertips with the palm."""
 
     def balls(bones: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
@@ -188,3 +225,6 @@ def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]
     square = np.einsum("...ii->...i", gram)
     distance = square[..., _FIRST] + square[..., _SECOND] - 2 * gram[..., _FIRST, _SECOND]
     return (_REACH - np.sqrt(distance.clip(0))).max(-1).clip(0)
+
+
+penetration = poses_v1.penetration  # at the switch to v2: penetration = deepest

@@ -1,9 +1,10 @@
-"""Build the open hand.   python -m tools.open_hand [--out FILE] [--fast] [--pictures DIR]
+"""Build the open hand.   python -m tools.open_hand [--out FILE] [--keep FILE] [--fast] [--pictures DIR]
 
 Takes a few minutes on one core and needs the extra: pip install -e ".[open_hand]". Everything is computed from
 formulas: the same machine builds the same arrays every time. Another processor or library version may round
 differently, and the remesher turns a last bit into another triangulation. Such a hand is as good, but it is another
-hand (its fingerprint differs), so a file that holds another one is only replaced if you say so.
+hand (its fingerprint differs), so a file that holds another one is only replaced if you say so. With --keep the
+triangles, the numbers of the vertices and the skin weights are an earlier hand's: only places and directions are new.
 """
 
 from __future__ import annotations
@@ -34,9 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     from .surface import Hand
 
     arrays: build.Arrays = {}
-    bar = tqdm(build.stages(Hand(), arrays, args.fast), total=len(build.STAGES), desc="open hand", unit="stage")
+    if args.keep:
+        with np.load(args.keep) as old:
+            names, stages = build.KEPT_STAGES, build.kept_stages(Hand(), arrays, dict(old))
+    else:
+        names, stages = build.STAGES, build.stages(Hand(), arrays, args.fast)
+    bar = tqdm(stages, total=len(names), desc="open hand", unit="stage")
     for done, _ in enumerate(bar, 1):
-        bar.set_postfix_str(f"{build.STAGES[done - 1]} done")
+        bar.set_postfix_str(f"{names[done - 1]} done")
     for failure in (failures := checks.failures(arrays)):
         print(f"FAILED  {failure}", file=sys.stderr)
     if failures:
@@ -61,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.open_hand", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "mano_assets" / "open_hand.npz", help="default: %(default)s")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="take triangles and skin weights from this hand")
     parser.add_argument("--fast", action="store_true", help="no finer render mesh: the template stands in for it")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="also draw it: six sides and three poses")
     parser.add_argument("--replace", action="store_true", help="replace a file that holds another hand")

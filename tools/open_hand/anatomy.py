@@ -4,9 +4,9 @@ Hand frame: u distal (wrist to fingers), v radial (towards the thumb), w dorsal 
 u x v = w; origin at the wrist joint; millimetres. Asset frame (MANO's right hand): fingers towards -x, thumb towards
 +z, back of the hand towards +y, wrist joint at (96, 6, 6) mm.
 
-Lengths of the phalanges and of the thumb's metacarpal are fractions of the hand length after Buchholz, Armstrong and
-Goldstein (Ergonomics 1992). Distances from wrist to knuckles, widths, depths and all soft tissue are our own numbers,
-tuned by eye; they were not checked against an anthropometric table.
+Distances from the wrist to the knuckles, lengths of the phalanges and of the thumb's metacarpal are fractions of the
+hand length after Buchholz, Armstrong and Goldstein (Ergonomics 35, 1992). Breadth at the knuckles fits ANSUR II (see
+`population`). Other widths, depths and all soft tissue are our own numbers, tuned by eye.
 """
 
 from __future__ import annotations
@@ -160,3 +160,8 @@ def to_asset(points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     """Points of the hand frame in the asset frame, mm."""
     x = WRIST_ASSET[0] - points[..., 0]
     return np.stack([x, WRIST_ASSET[1] + points[..., 2], WRIST_ASSET[2] + points[..., 1]], -1)
+
+
+def from_asset(points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """Points of the asset frame in the hand frame, mm."""
+    return (points - WRIST_ASSET) @ ASSET_FROM_HAND  # the rotation is its own inverse

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from mesh_graphormer_hand.skeleton import MODEL_PARENTS
 
-from . import colours, correctives, meshes, poses, shapes, weights
-from .anatomy import ASSET_FROM_HAND, TIP_VERTICES, to_asset
+from . import colours, correctives, forearm, meshes, poses, shapes, together, weights
+from .anatomy import ASSET_FROM_HAND, TIP_VERTICES, WRIST_PLANE, from_asset, to_asset
 from .meshes import Mesh
 from .surface import Hand
 
 STAGES = ("template", "weights", "render mesh", "shape space", "pose correctives", "pose components", "colours")
+KEPT_STAGES = ("meshes", *STAGES[3:])
 Arrays = dict[str, np.ndarray]
+
+
+class Meshes(NamedTuple):
+    """The template and the render mesh, their skin weights, the template's wrist loop."""
+
+    mesh: Mesh
+    fine: Mesh
+    skin: np.ndarray
+    fine_skin: np.ndarray
+    loop: np.ndarray
 
 
 def stages(hand: Hand, arrays: Arrays, fast: bool = False) -> Iterator[None]:
@@ -39,11 +51,41 @@ def stages(hand: Hand, arrays: Arrays, fast: bool = False) -> Iterator[None]:
     fine = mesh if fast else meshes.render_mesh(hand)
     fine_skin = weights.smooth(weights.skin_weights(hand, fine.vertices, member), fine.faces, 3, 0.5)
     yield
+    yield from _rig(hand, arrays, Meshes(mesh, fine, skin, fine_skin, new[loop]))
+
+
+def kept_stages(hand: Hand, arrays: Arrays, old: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Another hand on the triangles and skin weights of `old`: every vertex keeps its number and its meaning.
+
+    One step of the iterator is one of KEPT_STAGES.
+    """
+    mesh, fine = _carried_over(hand, old, "v_template", "faces"), _carried_over(hand, old, "hi_v", "hi_faces", True)
+    frozen = mesh.rim.copy()
+    frozen[list(TIP_VERTICES.values())] = True
+    mesh.vertices = meshes.straddle(hand, mesh.vertices, mesh.faces, frozen, rounds=6)
+    skins = old["weights"].astype(float), old["hi_weights"].astype(float)
+    yield
+    yield from _rig(hand, arrays, Meshes(mesh, fine, *skins, old["wrist_loop"]))
+
+
+def _carried_over(hand: Hand, old: Mapping[str, np.ndarray], points: str, faces: str, relief: bool = False) -> Mesh:
+    vertices = from_asset(old[points].astype(float) * 1e3)
+    rim = meshes.open_vertices(vertices, old[faces])
+    on_rim = vertices[rim]
+    on_rim[:, 0] = WRIST_PLANE
+    step = 0.6 if relief else 2.0
+    vertices = hand.project(vertices, 5, relief, max_step=step)
+    vertices[rim] = hand.project(on_rim, 4, relief, in_plane=np.ones(len(on_rim), bool))
+    return Mesh(vertices, old[faces].astype(np.int64), rim)
+
+
+def _rig(hand: Hand, arrays: Arrays, made: Meshes) -> Iterator[None]:
+    """Shape space, correctives, poses and paint of meshes with skin weights."""
+    mesh, fine, skin, fine_skin, loop = made
     (shape, fine_shape), joint_shape = shapes.shape_directions(hand, [mesh, fine], [skin, fine_skin])
     regressor = shapes.joint_regressor(mesh.vertices, hand.joints, shape, joint_shape)
     yield
-    pose = correctives.pose_directions(hand, mesh.vertices, hand.normals(mesh.vertices), skin)
-    fine_pose = correctives.pose_directions(hand, fine.vertices, hand.normals(fine.vertices), fine_skin)
+    pose, fine_pose = (_correctives(hand, m.vertices, w) for m, w in ((mesh, skin), (fine, fine_skin)))
     yield
     mean, components, deviations = poses.principal_components(hand)
     yield
@@ -60,7 +102,7 @@ def stages(hand: Hand, arrays: Arrays, fast: bool = False) -> Iterator[None]:
         "hands_mean": mean.astype(np.float32),
         "hands_std": deviations.astype(np.float32),
         "J": _metres(hand.joints),
-        "wrist_loop": new[loop].astype(np.int32),
+        "wrist_loop": loop.astype(np.int32),
         "hi_v": _metres(fine.vertices),
         "hi_faces": fine.faces.astype(np.int32),
         "hi_weights": fine_skin.astype(np.float32),
@@ -69,7 +111,13 @@ def stages(hand: Hand, arrays: Arrays, fast: bool = False) -> Iterator[None]:
         "hi_color": paint.astype(np.float32),
         "hi_gloss": gloss.astype(np.float32),
     }
+    arrays |= forearm.arrays(arrays, made.fine.rim)
     yield
+
+
+def _correctives(hand: Hand, x: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    normals = hand.normals(x)
+    return together.refine(hand, x, normals, skin, correctives.pose_directions(hand, x, normals, skin))
 
 
 def _metres(points: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from mesh_graphormer_hand.skeleton import MODEL_PARENTS, NUM_VERTICES
 
+from . import forearm, volumes
 from .anatomy import BONE_FRACTIONS, CHAINS, FINGERS, HAND_LENGTH, TIP_VERTICES
 
 Arrays = dict[str, np.ndarray]
@@ -36,7 +37,12 @@ SHAPES = {
 WRIST = np.array([0.096, 0.006, 0.006])  # m, MANO's right hand at rest
 LENGTH_TOLERANCE, JOINT_TOLERANCE, TIP_TOLERANCE = 0.3, 0.1, 3.0  # mm
 VOLUME = (250.0, 450.0)  # cm3, of an adult's hand
+ARM_VOLUME = (900.0, 2000.0)  # cm3, with its forearm
+KNUCKLE_REACH = {"thumb": 0.118, **{finger: BONE_FRACTIONS[finger][0] for finger in FINGERS}}  # Buchholz et al.
 BREADTH = (75.0, 95.0)  # mm across the knuckles
+PALM_TOLERANCE = 5.0  # mm: the joint at the thumb's base is not where Buchholz et al. put it
+PHALANX = 0.12  # of its volume that a phalanx may gain or lose when joints bend
+ARM_LENGTH = (230.0, 300.0)  # mm, wrist to elbow
 
 
 def failures(arrays: Arrays) -> list[str]:
@@ -52,11 +58,16 @@ def failures(arrays: Arrays) -> list[str]:
     template, render = arrays["v_template"], arrays["hi_v"]
     wrong += [f"template: {x}" for x in surface_failures(template, arrays["faces"], arrays["wrist_loop"])]
     wrong += [f"render mesh: {x}" for x in surface_failures(render, arrays["hi_faces"])]
-    return wrong + [*skeleton_failures(arrays), *rig_failures(arrays)]
+    if "arm_v" in arrays:
+        wrong += [f"render mesh with forearm: {x}" for x in arm_failures(arrays)]
+    return wrong + [*skeleton_failures(arrays), *rig_failures(arrays), *flesh_failures(arrays)]
 
 
 def surface_failures(
-    vertices: Float[np.ndarray, "v 3"], faces: Faces, wrist_loop: Int64[np.ndarray, "n"] | None = None
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Faces,
+    wrist_loop: Int64[np.ndarray, "n"] | None = None,
+    volume: tuple[float, float] = VOLUME,
 ) -> Iterator[str]:
     """A connected manifold with one open loop, facing outward, of a hand's volume, that does not cut itself."""
     vertices, faces = vertices.astype(float), faces.astype(np.int64)
@@ -76,9 +87,9 @@ def surface_failures(
         yield f"the open boundary has {len(loops[0])} edges and is not the wrist loop"
     if len(vertices) - len(edges) + len(faces) != 1 or _components(edges, len(vertices)) != 1:
         yield "not one surface with one hole"
-    volume = enclosed_volume(vertices, faces, np.array(loops[0])) * 1e6
-    if not VOLUME[0] < volume < VOLUME[1]:
-        yield f"encloses {volume:.0f} cm3 (negative: it is inside out), {VOLUME} expected"
+    enclosed = enclosed_volume(vertices, faces, np.array(loops[0])) * 1e6
+    if not volume[0] < enclosed < volume[1]:
+        yield f"encloses {enclosed:.0f} cm3 (negative: it is inside out), {volume} expected"
     if (crossing := self_intersections(vertices, faces)) > 0:
         yield f"{crossing} pairs of triangles cut each other"
 
@@ -99,6 +110,9 @@ def skeleton_failures(arrays: Arrays) -> Iterator[str]:
             length = 1e3 * np.linalg.norm(joints[other] - joints[one])
             if abs(length - fraction * HAND_LENGTH) > LENGTH_TOLERANCE:
                 yield f"{digit}: bone of {length:.1f} mm, {fraction * HAND_LENGTH:.1f} expected"
+        reach, expected = 1e3 * np.linalg.norm(joints[chain[0]] - joints[0]), KNUCKLE_REACH[digit] * HAND_LENGTH
+        if abs(reach - expected) > PALM_TOLERANCE:
+            yield f"{digit}: first joint {reach:.1f} mm from the wrist, {expected:.1f} expected"
         own = vertices[arrays["weights"][:, chain[2]] > 0.5]
         farthest = own[np.linalg.norm(own - joints[chain[2]], axis=1).argmax()]
         if 1e3 * np.linalg.norm(vertices[TIP_VERTICES[digit]] - farthest) > TIP_TOLERANCE:
@@ -110,6 +124,25 @@ def skeleton_failures(arrays: Arrays) -> Iterator[str]:
     breadth = 1e3 * abs(knuckles[0, 2] - knuckles[1, 2])
     if not BREADTH[0] < breadth < BREADTH[1]:
         yield f"{breadth:.0f} mm across the knuckles, {BREADTH} expected"
+
+
+def arm_failures(arrays: Arrays) -> Iterator[str]:
+    """The forearm goes on from the hand's skin to the elbow without a seam."""
+    vertices, faces = forearm.whole(arrays)
+    if not 8000 <= len(vertices) <= 15000:
+        yield f"{len(vertices)} vertices, 8000 to 15000 expected"
+    length = 1e3 * (vertices[:, 0].max() - arrays["J"][0, 0])
+    if not ARM_LENGTH[0] < length < ARM_LENGTH[1]:
+        yield f"an arm of {length:.0f} mm, {ARM_LENGTH} expected"
+    yield from surface_failures(vertices, faces, volume=ARM_VOLUME)
+
+
+def flesh_failures(arrays: Arrays) -> Iterator[str]:
+    """No phalanx collapses or swells where joints bend."""
+    for prefix in ("", "hi_") if len(arrays["hi_v"]) > NUM_VERTICES else ("",):
+        for pose, change in volumes.changes(arrays, prefix).items():
+            if (worst := np.abs(change).max()) > PHALANX:
+                yield f"{pose}: a phalanx changes its volume by {100 * worst:.0f} % ({prefix or 'template'})"
 
 
 def rig_failures(arrays: Arrays) -> Iterator[str]:

@@ -67,5 +67,5 @@ def _shade_relief(c: Colours, relief: Values, nails: Values) -> Colours:
     """Grooves are darker and redder, ridges a little paler."""
     groove = np.clip(relief, -0.3, 0.8)
     groove = np.where(nails > 0.2, np.clip(groove, 0, 0.3), groove)
-    c = c * (1 - np.clip(groove, 0, 1)[:, None] * np.array([0.22, 0.36, 0.38]))
+    c = c * (1 - np.clip(groove, 0, 1)[:, None] * np.array([0.15, 0.25, 0.27]))
     return c * (1 + 0.10 * np.clip(-groove, 0, 0.4)[:, None] * np.array([-0.3, -0.1, 0.1]))

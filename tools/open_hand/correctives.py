@@ -72,6 +72,13 @@ def descendants(joint: int) -> list[int]:
     return found
 
 
+def swelling(hand: Hand, joint: int, x: Points, normals: Points, moved: Values) -> Points:
+    """How far flesh is pushed aside where `joint` is bent by 90 degrees, mm at rest."""
+    from_joint, bulge = x - hand.joints[joint], _bulge_of(hand, joint)
+    within = (np.linalg.norm(from_joint, axis=1) < 3.2 * bulge.radius)[:, None]
+    return within * _swelling(bulge, np.pi / 2, (from_joint @ hand.frames[joint].T).T, moved, normals)
+
+
 def _correction(hand: Hand, joint: int, x: Points, normals: Points, moved: Values, rotation: Matrix) -> Points:
     """Offset of the rest surface after which blend skinning gives the wanted surface."""
     centre = hand.joints[joint]

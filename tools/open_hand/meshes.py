@@ -52,7 +52,7 @@ def render_mesh(hand: Hand) -> Mesh:
     dense, dense_faces = triangulate(hand, 0.8, relief=True)
     wanted, tree = _wanted_edge(hand, dense), cKDTree(dense)
     vertices, faces = _decimate(dense, dense_faces, int(2.15 * RENDER_VERTICES))
-    vertices[_open_vertices(vertices, faces), 0] = WRIST_PLANE
+    vertices[open_vertices(vertices, faces), 0] = WRIST_PLANE
 
     def project(p: Points) -> Points:
         p = hand.project(p, 1, relief=True, max_step=0.6)
@@ -65,7 +65,7 @@ def render_mesh(hand: Hand) -> Mesh:
     rim = _onto_rim(hand, 2, relief=True)
     goal = Goal(size, project, rim, RENDER_WRIST_EDGES, RENDER_VERTICES, rounds=5, exact=False)
     vertices, faces, _, _ = remesh(vertices, faces, goal)
-    rim_vertices = _open_vertices(vertices, faces)
+    rim_vertices = open_vertices(vertices, faces)
     vertices[~rim_vertices] = hand.project(vertices[~rim_vertices], 2, relief=True, max_step=0.4)
     return Mesh(vertices, faces, rim_vertices)
 
@@ -165,7 +165,7 @@ def _wanted_edge(hand: Hand, x: Points) -> Values:
     return edge
 
 
-def _open_vertices(vertices: np.ndarray, faces: np.ndarray) -> Bool[np.ndarray, "v"]:
+def open_vertices(vertices: np.ndarray, faces: np.ndarray) -> Bool[np.ndarray, "v"]:
     """Vertices on edges with one face."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
     unique, count = np.unique(edges, axis=0, return_counts=True)

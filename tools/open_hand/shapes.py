@@ -1,8 +1,8 @@
 """Shape space and joint regressor: how hands differ, and where the joints of each lie.
 
-Directions are central differences of one standard deviation of each anthropometric control, the vertices carried along
-with their bones and set back on the skin of the other hand, then reduced to ten by PCA. A coefficient of 1 is one
-standard deviation. The deviations are our own estimates, and independent of each other.
+Directions are the principal components of a population (see `population`): central differences of one standard
+deviation of each control, the vertices carried along with their bones and set back on the skin of the other hand, mixed
+by the controls' covariance. A coefficient of 1 is one standard deviation of the population.
 """
 
 from __future__ import annotations
@@ -13,32 +13,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import nnls
 
+from . import population
 from .anatomy import CHAINS, DIGIT_OF, WRIST_PLANE
 from .meshes import Mesh
 from .primitives import Points
 from .surface import Hand
 
 COMPONENTS = 10
-DEVIATIONS = {  # one standard deviation of each control
-    "hand_length": 8.5,
-    "finger_len": 0.045,
-    "index_len": 0.022,
-    "ring_len": 0.022,
-    "little_len": 0.04,
-    "thumb_len": 0.04,
-    "distal_len": 0.06,
-    "finger_girth": 0.075,
-    "thumb_girth": 0.085,
-    "taper": 0.06,
-    "joint_bulge": 0.5,
-    "palm_width": 0.055,
-    "palm_len": 0.03,
-    "palm_depth": 0.09,
-    "thenar": 0.09,
-    "hypothenar": 0.07,
-    "knuckle": 0.5,
-    "wrist": 0.05,
-}
 
 
 def shape_directions(
@@ -50,7 +31,9 @@ def shape_directions(
     """
     moves = [[] for _ in meshes]
     joint_moves = []
-    for control, deviation in DEVIATIONS.items():
+    _, covariance = population.covariance()
+    deviations = np.sqrt(np.diag(covariance))
+    for control, deviation in zip(population.CONTROLS, deviations, strict=True):
         more, less = (
             Hand(replace(hand.params, **{control: getattr(hand.params, control) + sign * deviation}))
             for sign in (1, -1)
@@ -58,7 +41,10 @@ def shape_directions(
         for k, (mesh, w) in enumerate(zip(meshes, weights, strict=True)):
             moves[k].append(0.5 * (_carried(hand, more, mesh, w) - _carried(hand, less, mesh, w)))
         joint_moves.append(0.5 * (more.joints - less.joints))
-    controls, _, _ = np.linalg.svd(np.stack([m.ravel() for m in moves[0]]), full_matrices=False)
+    values, vectors = np.linalg.eigh(covariance / np.outer(deviations, deviations))  # palm and fingers share a length
+    root = vectors * np.sqrt(values.clip(0))
+    own, _, _ = np.linalg.svd(root.T @ np.stack([m.ravel() for m in moves[0]]), full_matrices=False)
+    controls = root @ own
     sign = np.sign(controls[0, :])  # positive: larger hands
     sign[sign == 0] = 1
     mix = (controls * sign)[:, :COMPONENTS]

@@ -36,6 +36,7 @@ class Hand(Skeleton):
         self.digit = {name: self._digit(name) for name in CHAINS}
         self.palm = [
             *self._rays(),
+            *self._knuckles(),
             self._forearm(),
             *self._webs(),
             *self._thumb_base(),
@@ -85,6 +86,18 @@ class Hand(Skeleton):
             profiles = (width, dorsal * depth, palmar)
             rays.append(Sweep(base, frame, stations, profiles, (0, 14 * g), (length - 1 * g, 13 * g), power=2.2))
         return rays
+
+    def _knuckles(self) -> list[Ellipsoid]:
+        """Heads of the metacarpals, which stand out on the back."""
+        p, g = self.params, self.scale
+        heads = []
+        for finger in FINGERS:
+            joint, size = CHAINS[finger][0], g * GIRTH[finger]
+            along, _, dorsal = self.frames[joint]
+            centre = self.joints[joint] - along * 1.5 * g + dorsal * (2.2 + 0.8 * (p.knuckle - 1)) * g
+            radii = np.array([9.5, 7.0 * p.palm_width, 7.6 * p.palm_depth]) * size
+            heads.append(Ellipsoid(centre, radii, self.frames[joint]))
+        return heads
 
     def _forearm(self) -> Sweep:
         """Carpus, wrist and the stub of the forearm."""
