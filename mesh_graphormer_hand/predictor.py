@@ -129,7 +129,7 @@ class HandPredictor:
     def predict(
         self,
         image: np.ndarray | str | Path,
-        boxes: Sequence[Sequence[float | int]] | np.ndarray | None = None,
+        boxes: Sequence[Sequence[float | int] | np.ndarray] | np.ndarray | None = None,
         sides: Sequence[str] | None = None,
         K: np.ndarray | None = None,
         *,
@@ -357,7 +357,9 @@ def _square(detection: Detection, shape: tuple[int, int]) -> Float[Tensor, "3"]:
     return torch.cat([centre, side[None]])
 
 
-def _check_boxes(boxes: Sequence[Sequence[float | int]] | np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+def _check_boxes(
+    boxes: Sequence[Sequence[float | int] | np.ndarray] | np.ndarray, shape: tuple[int, int]
+) -> list[np.ndarray]:
     height, width = shape
     checked = []
     for box in boxes:

@@ -1,0 +1,124 @@
+"""Detectors behind one interface: ours, MediaPipe's process, boxes, the whole photo."""
+
+import stat
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
+from mesh_graphormer_hand.detectors.choose import NAMES, choose
+from mesh_graphormer_hand.detectors.ours import Ours, fit_in
+from mesh_graphormer_hand.geometry import boxes as box_maps
+from mesh_graphormer_hand.mano.hand import load
+
+TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    experiment = Experiment(model={"name": "hand_detector", **TINY})
+    experiment.data.image_size = 64
+    assembly.build_model(experiment, load("open")).save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def told(detector: Ours, boxes: list, left: list[bool]) -> Ours:
+    """The detector with a network that says these boxes (px of its own input), whatever it sees."""
+
+    def forward(inputs: HandInputs) -> HandPrediction:
+        shape = tuple(s // 8 for s in inputs.image.shape[-2:])
+        t = detector.model.box_codec.encode(
+            torch.tensor([boxes]), torch.ones(1, len(boxes), dtype=torch.bool), torch.tensor([left]), shape
+        )
+        maps = torch.zeros(1, box_maps.CHANNELS, *shape)
+        maps[:, box_maps.CENTRE] = torch.logit(t.heat.clamp(0.001, 0.95))
+        maps[:, box_maps.SHIFT], maps[:, box_maps.EXTENT] = t.shift.movedim(-1, 1), t.extent.movedim(-1, 1)
+        maps[:, box_maps.LEFT] = (t.left - 0.5) * 6
+        return HandPrediction(box_maps=maps)
+
+    detector.model.forward = forward
+    return detector
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (640, 480), (32, 64), (2000, 2000)])
+def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
+    detector = told(Ours(weights), [[8.0, 8, 24, 40]], [True])
+    (found,) = detector.detect(np.zeros((*shape, 3), np.uint8))
+    scale = max(shape) / 64
+    wanted = np.minimum(np.array([8, 8, 24, 40]) * scale, [*shape[::-1], *shape[::-1]])
+    np.testing.assert_allclose(found.box, wanted, atol=0.6 * scale)
+    assert found.side == "left" and found.side_score > 0.9 and 0.9 < found.score <= 1
+
+
+def test_the_surest_first_and_one_box_a_hand(weights):
+    detector = told(Ours(weights), [[8.0, 8, 24, 24], [36, 36, 60, 60]], [False, True])
+    found = detector.detect(np.zeros((64, 64, 3), np.uint8))
+    assert len(found) == 2 and found[0].score >= found[1].score
+    assert {d.side for d in found} == {"left", "right"}
+
+
+def test_an_untrained_network_finds_nothing(weights):
+    assert Ours(weights).detect(np.full((50, 40, 3), 99, np.uint8)) == []
+    assert Ours(weights, threshold=0.0).detect(np.full((50, 40, 3), 99, np.uint8)) != []
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 3), (64, 64), (70, 33)])
+def test_any_photo_fits_in(shape):
+    image, scale = fit_in(np.full((*shape, 3), 200, np.uint8), 64)
+    assert all(side % 32 == 0 and side >= 32 for side in image.shape[1:]) and max(image.shape[1:]) == 64
+    assert scale.isfinite().all() and image[:, 0, 0].tolist() == pytest.approx([200 / 255] * 3)
+
+
+def test_names():
+    assert choose("whole").detect(np.zeros((30, 40, 3), np.uint8))[0].box.tolist() == [0, 0, 40, 30]
+    given = choose("boxes", boxes=[[1, 2, 3, 4]], sides=["left"]).detect(np.zeros((9, 9, 3), np.uint8))
+    assert given[0].box.tolist() == [1, 2, 3, 4] and given[0].side == "left"
+    assert set(NAMES) == {"ours", "mediapipe", "boxes", "whole"}
+    with pytest.raises(ConfigError, match="'mediapip', did you mean 'mediapipe'"):
+        choose("mediapip")
+
+
+def environment(tmp_path, package: str) -> str:
+    """A python whose only mediapipe is `package`, a stand-in."""
+    (tmp_path / "mediapipe.py").write_text(package)
+    path = tmp_path / "python"
+    # -I leaves PYTHONPATH out, so the stand-in is put in by hand
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = sys.argv[1:]; import runpy; "
+    start += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    path.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{start}" "$@"\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+STAND_IN = """
+from types import SimpleNamespace as N
+print("chatter on standard output")
+class Hands:
+    def __init__(self, **options): pass
+    def process(self, photo):
+        if photo.max() == 0: return N(multi_hand_landmarks=None, multi_handedness=None)
+        points = N(landmark=[N(x=0.25 + 0.5 * (i % 2), y=0.5 + 0.01 * i) for i in range(21)])
+        return N(multi_hand_landmarks=[points], multi_handedness=[N(classification=[N(label="Left", score=0.9)])])
+solutions = N(hands=N(Hands=Hands))
+"""
+
+
+def test_mediapipe_in_an_environment_of_its_own(tmp_path):
+    """Selfie sides are turned round, shares become pixels, chatter does not come between the answers."""
+    detector = choose("mediapipe", python=environment(tmp_path, STAND_IN))
+    for _ in range(2):
+        (found,) = detector.detect(np.full((100, 200, 3), 50, np.uint8))
+        assert found.side == "right" and found.score == pytest.approx(0.9)
+        np.testing.assert_allclose(found.box, [50 - 8, 50 - 8, 150 + 8, 70 + 8], atol=0.01)
+    assert detector.detect(np.zeros((10, 20, 3), np.uint8)) == []
+    detector.close()
+
+
+@pytest.mark.parametrize("package", ["raise ImportError('none here')", "import os; os._exit(3)"])
+def test_an_environment_without_mediapipe_is_told(tmp_path, package):
+    with pytest.raises(ConfigError, match="mediapipe.*(none here|has ended)"):
+        choose("mediapipe", python=environment(tmp_path, package))
