@@ -6,11 +6,17 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.contracts import PARTS
+from mesh_graphormer_hand.data.extra_labels import turn_harmonics
+from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
+from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.render.raster import rasterize
+from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.labels import EXTRA
+from mesh_graphormer_hand.virtual.parameters import draw
+from mesh_graphormer_hand.virtual.views import turn_light
 
 SIZE = 96
 
@@ -93,3 +99,33 @@ def test_look_is_in_range(batch):
     assert ((t.skin_tone > 0) & (t.skin_tone < 1)).all() and t.look_valid.all()
     torch.testing.assert_close(t.light_direction.norm(dim=1), torch.ones(16))
     assert (t.light_colour >= 0).all() and t.light_sh.shape == (16, 9, 3)
+
+
+def test_augmented_labels_move_with_their_picture(batch):
+    """Parts stay in step with the mask, normals and light with the turned camera; two mirrors are none."""
+    moved = augment(batch, Augmentation(rotation_off=0.0, translation=0.05, occlusion=0.5), 3).targets
+    skin = (moved.parts == PARTS.index("hand")) | (moved.parts == PARTS.index("forearm"))
+    assert torch.equal(skin, moved.mask)
+    old = axis_angle_to_matrix(batch.targets.pose[:, 0])
+    turn = axis_angle_to_matrix(moved.pose[:, 0]) @ old.transpose(1, 2)
+    torch.testing.assert_close(
+        moved.light_direction[..., None], turn @ batch.targets.light_direction[..., None], atol=1e-5, rtol=0
+    )
+    before, after = (mean_normal(t.normals) for t in (batch.targets, moved))
+    gap = (after - (turn @ before[..., None])[..., 0]).norm(dim=1)
+    assert gap.median() < 0.1, gap
+    again = mirror(mirror(batch)).targets
+    for name in ("parts", "normals", "light_sh", "light_direction"):
+        torch.testing.assert_close(getattr(again, name), getattr(batch.targets, name))
+
+
+def mean_normal(normals: torch.Tensor) -> torch.Tensor:
+    return normals.flatten(2).sum(2) / (normals != 0).any(1).flatten(1).sum(1)[:, None]
+
+
+def test_harmonics_turn_as_the_renderer_turns_them(hand):
+    angle = torch.linspace(-3, 3, 8)
+    turn = axis_angle_to_matrix(torch.stack([0 * angle, 0 * angle, angle], 1)).double()
+    light = draw(VirtualConfig(), Anatomy.of(hand), range(8)).light
+    wanted = torch.from_numpy(turn_light(light, turn.numpy()).harmonics)
+    torch.testing.assert_close(turn_harmonics(torch.from_numpy(light.harmonics), turn), wanted, atol=1e-6, rtol=0)

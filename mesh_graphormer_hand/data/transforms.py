@@ -22,6 +22,7 @@ from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogene
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..virtual.background import paint
 from ..virtual.config import VirtualConfig
+from . import extra_labels
 
 LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it is no longer one to be found
 
@@ -139,10 +140,12 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         moved["root"] = (turn @ targets.root[..., None])[..., 0]
     if targets.pose is not None:
         moved["pose"] = torch.cat([_turn_axis_angle(turn, targets.pose[:, :1]), targets.pose[:, 1:]], 1)
+    inside = None
     if targets.joints_2d is not None:
         moved["joints_2d"] = points = apply_affine(targets.joints_2d, new_from_old)
+        inside = ((points >= 0) & (points < size)).all(-1)
         if targets.joints_visible is not None:
-            moved["joints_visible"] = targets.joints_visible & ((points >= 0) & (points < size)).all(-1)
+            moved["joints_visible"] = targets.joints_visible & inside
     if targets.boxes is not None:
         boxes, left_over = _move_boxes(targets.boxes, new_from_old, size)
         moved["boxes"] = boxes
@@ -151,6 +154,7 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
     if targets.depth is not None:
         moved["depth"] = _sample_labels(targets.depth[:, None], grid)[:, 0]
+    moved |= extra_labels.moved(targets, turn, lambda values: _sample_labels(values, grid), inside)
     return replace(targets, **moved)
 
 
@@ -183,6 +187,7 @@ def mirror(batch: HandBatch) -> HandBatch:
             boxes=None if targets.boxes is None else _mirror_boxes(targets.boxes, size),
             boxes_left=None if targets.boxes_left is None else ~targets.boxes_left,
             is_left=None if targets.is_left is None else ~targets.is_left,
+            **extra_labels.mirrored(targets),
         ),
         image_from_crop=None if batch.image_from_crop is None else compose_affine(batch.image_from_crop, swap),
     )
@@ -308,9 +313,12 @@ def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
     if inputs.depth is not None:
         inputs = replace(inputs, depth=inputs.depth.masked_fill(under[:, None], 0.0))
     hidden: dict[str, Any] = {}
-    if targets.joints_2d is not None and targets.joints_visible is not None:
+    covered = None
+    if targets.joints_2d is not None:
         covered = ((targets.joints_2d >= low[:, None]) & (targets.joints_2d < high[:, None])).all(-1) & chosen[:, None]
-        hidden["joints_visible"] = targets.joints_visible & ~covered
+        if targets.joints_visible is not None:
+            hidden["joints_visible"] = targets.joints_visible & ~covered
+    hidden |= extra_labels.covered(targets, under, covered)
     if targets.mask is not None:
         hidden["mask"] = targets.mask & ~under
     if targets.depth is not None:
