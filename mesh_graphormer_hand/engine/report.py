@@ -29,7 +29,7 @@ from .pictures import AnyImage, draw, jpeg
 
 EXTREMES = 4  # best and worst samples that are shown
 RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks the samples
-WIDTH, HEIGHT = 420, 190  # px of a curve's picture
+WIDTH, HEIGHT = 400, 180  # px of a curve's picture
 LEFT, BOTTOM, TOP = 62, 22, 12  # px of its margins
 POINTS = 400  # of a curve, at most
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706")

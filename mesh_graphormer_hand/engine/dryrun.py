@@ -1,0 +1,176 @@
+"""What a run would take, before anyone waits for it: sizes, work, memory, and the time of real steps on this machine.
+
+Nothing is written. Steps are those of a run (its loader, losses, optimiser), on throw-away weights; where a batch would
+not fit into memory, fewer samples are timed and the rest is arithmetic.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..config import Experiment
+from ..contracts import HandBatch
+from ..mano.template import HandTemplate
+from ..models.base import HandModel
+from .loader import Batches
+from .train import Trainer
+
+STEPS = 8  # that are timed, at most
+SECONDS = 40.0  # for all of them: no further step is begun after that
+STEP = 10.0  # s that a timed step may take, about
+ROOM = 0.6  # share of the memory that a timed step may take
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures of a dry run. Bytes are those of one process."""
+
+    parameters: dict[str, int]  # of each part of the network
+    flops: float  # of a forward pass of one image; a multiplication and an addition are two
+    static_bytes: int  # weights, gradients, optimiser, averages
+    sample_bytes: int  # activations that one sample keeps for the backward pass
+    memory_bytes: int  # that there is
+    checkpoint_bytes: int
+    timed_samples: int  # at once
+    part_samples: int  # at once, in the run
+    timed_steps: int
+    step_seconds: float  # of a step of the run
+    images_per_second: float  # of all processes
+    waiting: float  # share of the time spent waiting for data
+
+    @property
+    def needed_bytes(self) -> int:
+        """Of a step of the run."""
+        return self.static_bytes + self.sample_bytes * self.part_samples
+
+
+def estimate(
+    model: HandModel, stream: Batches, experiment: Experiment, template: HandTemplate | None, accelerator: Accelerator
+) -> Estimate:
+    """Measure `model` on real batches; its weights are changed."""
+    parameters = count_parameters(model)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(model, stream, experiment, Path(folder) / "none", accelerator)
+    trainer.template = template.to(accelerator.device) if template is not None else None
+    model.train()
+    batches = trainer._batches()
+    batch = next(batches)
+    flops = _work(trainer, batch[:1])
+    began = time.perf_counter()
+    kept = _kept_bytes(trainer, batch[:2])
+    forward = (time.perf_counter() - began) / len(batch[:2])
+    static, checkpoint = _static_bytes(model, experiment)
+    memory = memory_bytes(accelerator.device)
+    room = int((ROOM * memory - static) // max(kept, 1)), int(STEP / (3 * forward))
+    samples = max(1, min(len(batch), *room))
+    steps, seconds, waited = _time_steps(trainer, batch, batches, samples)
+    batches.close()
+    return Estimate(
+        parameters=parameters,
+        flops=flops,
+        static_bytes=static,
+        sample_bytes=kept,
+        memory_bytes=memory,
+        checkpoint_bytes=checkpoint,
+        timed_samples=samples,
+        part_samples=len(batch),
+        timed_steps=steps,
+        step_seconds=seconds + waited,
+        images_per_second=experiment.train.batch_size / (seconds + waited),
+        waiting=waited / (seconds + waited),
+    )
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Parameters of each child, and of the model's own where it has any."""
+    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    own = sum(p.numel() for p in model.parameters(recurse=False))
+    return {name: count for name, count in {**counts, "itself": own}.items() if count}
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All memory of the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
+
+
+def _static_bytes(model: nn.Module, experiment: Experiment) -> tuple[int, int]:
+    """In memory, and in a checkpoint: weights, Adam's two moments, averages, where there are any; gradients."""
+    state = sum(t.nbytes for t in model.state_dict().values())
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    written = state + 2 * trained + (state if experiment.train.ema else 0)
+    return written + trained, written
+
+
+def _work(trainer: Trainer, batch: HandBatch) -> float:
+    model = trainer.module
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(batch.inputs)
+    model.train()
+    return float(counter.get_total_flops())
+
+
+def _kept_bytes(trainer: Trainer, batch: HandBatch) -> int:
+    """Bytes that the forward pass of one sample leaves for the backward pass, without the weights."""
+    weights = {t.untyped_storage().data_ptr() for t in trainer.module.state_dict(keep_vars=True).values()}
+    seen: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        terms = trainer._losses(batch)
+    del terms
+    return sum(seen.values()) // len(batch)
+
+
+def _time_steps(
+    trainer: Trainer, batch: HandBatch, batches: Iterator[HandBatch], samples: int
+) -> tuple[int, float, float]:
+    """Number of timed steps; seconds of a whole step's work and of waiting for its data."""
+    config = trainer.config
+    work = update = waited = 0.0
+    began, steps = time.perf_counter(), -1  # the first one warms up
+    while steps < min(STEPS, config.steps * config.accumulate - 2):
+        start = time.perf_counter()
+        trainer._pass(batch[:samples] if samples < len(batch) else batch)
+        _finish(trainer)
+        passed = time.perf_counter()
+        trainer.accelerator.clip_grad_norm_(trainer.module.parameters(), config.optimizer.clip_grad or float("inf"))
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        if trainer.ema:
+            trainer.ema.update(trainer.module, max(steps, 0))
+        _finish(trainer)
+        updated = time.perf_counter()
+        batch = next(batches)
+        if steps >= 0:
+            work += passed - start
+            update += updated - passed
+            waited += time.perf_counter() - updated
+        steps += 1
+        if steps > 0 and time.perf_counter() - began > SECONDS:
+            break
+    count = max(steps, 1)
+    whole = config.accumulate * len(batch) / samples
+    return count, work / count * whole + update / count, waited / count * config.accumulate
+
+
+def _finish(trainer: Trainer) -> None:
+    if trainer.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
