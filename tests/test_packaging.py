@@ -18,6 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
     "py-opencv": "opencv-python-headless",
     "pytorch": "torch",
     "pytorch_geometric": "torch-geometric",

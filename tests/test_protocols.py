@@ -331,8 +331,12 @@ def test_interwild_roots_at_the_wrist_and_places_the_left_hand(tmp_path):
     predicted["box"][:, :, 0] = 5.0
     scores = score_two_hands(tmp_path, target, predicted, "interwild")
     assert scores["mrrpe"] == pytest.approx(20) and scores["rrve"] == pytest.approx(10)
-    assert scores["mpvpe_interacting"] == pytest.approx(0, abs=1e-9) and scores["box_iou_right"] == pytest.approx(0.5)
+    assert scores["mpvpe_interacting"] == pytest.approx(0, abs=1e-9) and scores["bbox_iou"] == pytest.approx(50)
     assert scores["mpjpe_single"] == pytest.approx(0, abs=1e-9)
+    labelled = target["joints"].copy()
+    labelled[0, 0, 5] += [0.021, 0, 0]  # 21 mm at one joint of the only single frame; all: banks count alike
+    scores = score_two_hands(tmp_path, target | {"joints_labelled": labelled}, predicted, "interwild")
+    assert scores["mpjpe_single"] == pytest.approx(21 / 42) and scores["mpjpe_all"] == pytest.approx(21 / 84)
 
 
 def test_two_hands_names_what_is_wrong(tmp_path):
@@ -371,7 +375,7 @@ def test_dexycb_counts_frames_as_the_official_toolkit(tmp_path):
     lines = [",".join(map(str, [i, *(1000 * j).ravel()])) for i, j in zip((16, 18, 19), joints, strict=False)]
     (tmp_path / "r.txt").write_text("\n".join(lines))
     scores = dexycb.score(tmp_path, tmp_path / "r.txt", config)
-    assert scores.official["absolute_mpjpe"] < 1e-9 and scores.official["procrustes_auc"] > 0.99
+    assert scores.official["absolute_mpjpe"] < 1e-3 and scores.official["procrustes_auc"] > 0.99
     assert scores.counts["samples"] == 3
     (tmp_path / "r.txt").write_text("\n".join(lines[:2]))
     with pytest.raises(ScoreError, match="frame 19 .* has no line"):
@@ -530,7 +534,7 @@ def test_hint_subsets(tmp_path):
         label = [{"keypoints": points[i].tolist(), "occlusion": occlusion.tolist(), "bbox": [[0, 0, 100, 200]]}]
         (folder / f"n{i}_r.json").write_text(json.dumps(label))
         guess = points[i] + np.where(occlusion, 25.0, 15.0)[:, None] * [1, 0]
-        table[f"n{i}_r"] = {"joints_px": guess.tolist()}
+        table[f"TEST_newdays_img/n{i}_r"] = {"joints_px": guess.tolist()}
     (tmp_path / "p.json").write_text(json.dumps(table))
     scores = hint.score(folder, tmp_path / "p.json", hint.Config())
     scores = scores.official

@@ -30,7 +30,7 @@ CONFIG = {
 
 def with_toys(available):
     """`assembly.available` that also knows the toys."""
-    return lambda group: {**available(group), **PLUGINS[group]}
+    return lambda group: {**available(group), **PLUGINS.get(group, {})}
 
 
 if __name__ == "__main__":

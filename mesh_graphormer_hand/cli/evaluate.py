@@ -1,22 +1,35 @@
-"""Score a model:  hand-evaluate RUN [--data NAME --root DIR] [--json FILE]   (python tools/evaluate.py in a checkout).
+"""Score a model:  hand-evaluate RUN [--data NAME --root DIR] [--tta] [--json FILE]   (python tools/evaluate.py).
 
 RUN is a run's folder, its name under runs/, a folder that save_pretrained wrote, or the name of shipped weights. What
-the model does not produce is a dash; beside it stands the mean-pose answer, which has never seen a photo.
+the model does not produce is a dash; beside it stands the mean-pose answer, which has never seen a photo, and with
+--tta a column for the published test-time augmentation.
+
+Beside the JSON file lies a folder with the predictions in the data set's official layout (pred.json, pred.zip) or as a
+table, curves.png, per_joint.csv and report.html, which holds all of it. Official scores are made from the exported
+file, where the labels are there. docs/evaluation.md tells more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
 from . import console
 
+if TYPE_CHECKING:
+    from ..data.base import HandDataset
+    from ..metrics.protocols.base import Scores
+    from .evaluation_files import Collector
+
 DEFAULT = "graphormer_lite"
-UNITS = {"mpjpe": "mm", "pa_mpjpe": "mm", "mpvpe": "mm", "pa_mpvpe": "mm", "epe_2d": "of box"}
-ORDER = ("mpjpe", "pa_mpjpe", "mpvpe", "pa_mpvpe", "auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "auc_2d", "epe_2d")
-ORDER += ("mask_iou",)
+UNITS = {"mpjpe": "mm", "pa_mpjpe": "mm", "mpvpe": "mm", "pa_mpvpe": "mm", "epe_2d": "of box", "epe_px": "px"}
+ORDER = ("mpjpe", "pa_mpjpe", "mpvpe", "pa_mpvpe", "auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d")
+ORDER += ("epe_2d", "epe_px", "mask_iou")
+TTA_COLUMN = "model_tta"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="NAME", help="data set (default: the run's own test sets, else virtual)")
     parser.add_argument("--root", metavar="DIR", help="its folder")
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write predictions, pictures and the report")
+    parser.add_argument("--tta", action="store_true", help="also with 5 scales x 19 turns averaged (95 times slower)")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out, count and list them")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes that prepare batches")
@@ -41,44 +57,186 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     folder = assembly.find_model(arguments.run)
     sections = test_sections(folder, arguments.data, arguments.root, arguments.options)
+    if arguments.skip_broken:
+        sections = {name: skipping_broken(name, raw) for name, raw in sections.items()}
     console.log_to_terminal()
-
-    import torch  # after the arguments, so that their mistakes are told at once
-
-    from ..engine import train
-    from ..engine.evaluate import MeanPose, evaluate
-    from ..engine.loader import worker_count
-    from ..mano import hand as hands
-    from ..mano.template import hand_template
-
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    hand = hands.find(model_config(folder)["hand"])
-    model = assembly.load_model(folder, hand).to(device)
-    predictors = {"model": model, "mean_pose": MeanPose(hand_template(hand))}
+    path = Path(arguments.json) if arguments.json else default_json(arguments.run, folder, sections)
+    out = arguments.out or path.with_suffix("")
     results = {}
     for name, raw in sections.items():
-        dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
-        scores = evaluate(
-            predictors,
-            dataset,
-            device=device,
-            batch_size=arguments.batch_size,
-            workers=worker_count(arguments.workers),
-            samples=arguments.samples,
-        )
-        results[name] = {who: accumulator.summary() for who, accumulator in scores.items()}
-        print(table(f"{arguments.run} on {name}, {len(scores['model'])} samples", results[name]))
-    path = Path(arguments.json) if arguments.json else default_json(arguments.run, folder, sections)
+        part = out if len(sections) == 1 else out / name
+        results[name] = evaluate_one(folder, name, raw, part, arguments)
+    from ..engine.files import write_json
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    train.write_json(path, {"model": str(folder), "samples": arguments.samples, "data": sections, "test": results})
+    content = {"model": str(folder), "samples": arguments.samples, "data": sections}
+    content["test"] = {name: result.pop("metrics") for name, result in results.items()}
+    write_json(path, content | {"more": results})
     print(path)
     return 0
 
 
+def evaluate_one(
+    folder: Path, name: str, raw: dict[str, Any], out: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Evaluate a saved model on one data set; prints its table and official scores, writes all files into `out`.
+
+    Returns what belongs into a JSON file: metrics and official scores by predictor, broken-down scores, notes.
+    """
+    import torch  # after the arguments, so that their mistakes are told at once
+
+    from .. import assembly
+    from ..engine.evaluate import MeanPose, evaluate
+    from ..engine.loader import worker_count
+    from ..engine.tta import Averaged
+    from ..mano import hand as hands
+    from ..mano.template import hand_template
+    from . import evaluation_files, evaluation_report
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    hand = hands.find(model_config(folder)["hand"])
+    model = assembly.load_model(folder, hand).to(device)
+    template = hand_template(hand)
+    predictors: dict[str, Callable] = {"model": model, "mean_pose": MeanPose(template)}
+    if arguments.tta:
+        predictors = {"model": model, TTA_COLUMN: Averaged(model).eval(), "mean_pose": predictors["mean_pose"]}
+    if name == "virtual":
+        raw = {"extra": ["look"], **raw}  # skin and light, for the report
+    dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
+    predictors, notes = said_of_data(predictors, dataset, hand.fingerprint)
+    collector = evaluation_files.Collector(
+        tuple(n for n in predictors if n != "mean_pose"), vertices=name in evaluation_files.OFFICIAL
+    )
+    scores = evaluate(
+        predictors,
+        dataset,
+        device=device,
+        batch_size=arguments.batch_size,
+        workers=worker_count(arguments.workers),
+        samples=arguments.samples,
+        watch=collector,
+    )
+    metrics = {who: accumulator.summary() for who, accumulator in scores.items()}
+    in_pixels = two_d(collector)
+    for who, found in in_pixels.items():
+        metrics[who]["epe_px"] = found.official["epe"]
+    title = f"{run_name(folder)} on {name}"
+    text = table(f"{title}, {len(scores['model'])} samples", metrics)
+    print(text)
+    official = export_and_score(name, raw, collector, len(dataset), out)
+    official |= {f"{who}, 2D": found for who, found in in_pixels.items()}
+    notes += told(collector, official)
+    print_official(official, notes, collector.left_out)
+    evaluation = evaluation_report.Evaluation(title, text, scores, official, notes, collector.left_out)
+    evaluation.gallery = evaluation_report.worst(
+        dataset, scores["model"], model, template, device, len(collector.left_out)
+    )
+    print(evaluation_report.write(out, evaluation))
+    return {
+        "metrics": metrics,
+        "official": {who: s.as_mapping() for who, s in official.items()},
+        "breakdown": {who: accumulator.breakdown() for who, accumulator in scores.items()},
+        "notes": notes,
+        "left_out": collector.left_out,
+    }
+
+
+def said_of_data(
+    predictors: dict[str, Callable], dataset: HandDataset, fingerprint: int
+) -> tuple[dict[str, Callable], list[str]]:
+    """The predictors, speaking of the hand of the data set's labels, and what to tell about it.
+
+    Another hand's answers go through the registered map; without one, 3D is taken out: it cannot be compared.
+    """
+    from ..mano import registration
+    from .said import Mapped, OnlyImage
+
+    if dataset.hand in (0, fingerprint):
+        return predictors, []
+    to_data = registration.find(fingerprint, dataset.hand)
+    if to_data is not None:
+        return {name: Mapped(predict, to_data).eval() for name, predict in predictors.items()}, [
+            "the labels are of another hand than the model's: predictions went through the registered map"
+        ]
+    note = "3D is not compared: the labels are of another hand than the model's; "
+    return {name: OnlyImage(predict).eval() for name, predict in predictors.items()}, [
+        note + registration.remedy(fingerprint, dataset.hand)
+    ]
+
+
+def export_and_score(name: str, raw: dict[str, Any], collector: Collector, total: int, out: Path) -> dict[str, Scores]:
+    """Write each predictor's answers and score the files by the official protocol, where there is one."""
+    from ..metrics.protocols.base import ScoreError
+    from . import evaluation_files as files
+
+    truth = Path(raw["root"]) if raw.get("root") else None
+    if truth is not None and (truth / "FreiHAND_pub_v2").is_dir():
+        truth = truth / "FreiHAND_pub_v2"
+    official = {}
+    for who, answers in collector.answers.items():
+        if not answers.keys:
+            continue
+        path = files.export(out, name, answers, total, truth, suffix="" if who == "model" else f"_{who}")
+        print(path)
+        try:
+            scores = files.score(name, path, answers, truth, raw, partial=len(answers.keys) < total)
+        except ScoreError as error:  # hours of predictions are on the disk: the report is still made
+            collector.notes.append(f"no official scores: {error}")
+            continue
+        if scores is not None:
+            scores.left_out = []  # told once, by the data set
+            official[who] = scores
+    return official
+
+
+def two_d(collector: Collector) -> dict[str, Scores]:
+    """2D scores in pixels of the photos, by predictor, for those that say where joints are in the image."""
+    from .evaluation_files import score_2d
+
+    found = {who: score_2d(collector, answers) for who, answers in collector.answers.items()}
+    return {who: scores for who, scores in found.items() if scores is not None}
+
+
+def told(collector: Collector, official: dict[str, Scores]) -> list[str]:
+    """Notes for the reader of the numbers."""
+    notes = collector.notes + [note for scores in official.values() for note in scores.notes]
+    if not collector.placed:
+        notes.append(
+            "hands without a known camera were exported with the wrist at the origin: only aligned scores count"
+        )
+    if collector.left_out:
+        notes.append(f"{len(collector.left_out)} samples were left out, see the list")
+    return list(dict.fromkeys(notes))
+
+
+def print_official(official: dict[str, Scores], notes: list[str], left_out: list[str]) -> None:
+    """The official lines of every predictor, then notes and what was left out."""
+    for who, scores in official.items():
+        print(f"official scores ({scores.protocol}), {who.replace('_', ' ')}, {scores.counts.get('samples')} samples")
+        print("\n".join(f"  {line}" for line in scores.lines()))
+    for note in notes:
+        print(f"note: {note}")
+    for line in left_out:
+        print(f"left out: {line}")
+
+
+def run_name(folder: Path) -> str:
+    """What a saved model is called: its run's name, or its folder's."""
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def skipping_broken(name: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """The options of a data set, told to leave broken samples out, where it can have any."""
+    import dataclasses
+
+    from .. import assembly
+
+    known = {f.name for f in dataclasses.fields(assembly.plugin("datasets", name, where="--data").Config)}
+    return {**raw, "on_broken": "skip"} if "on_broken" in known else raw
+
+
 def model_config(folder: Path) -> dict[str, Any]:
     """config.json of a saved model."""
-    import json
-
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return {"hand": "", **config}
@@ -120,10 +278,10 @@ def default_json(run: str, folder: Path, sections: dict[str, Any]) -> Path:
     name = f"evaluation_{'_'.join(sections)}.json"
     if (folder.parent / "config.yaml").is_file():
         return folder.parent / name
-    return Path("runs") / (folder.parent.name if folder.name == "model" else folder.name) / name
+    return Path("runs") / run_name(folder) / name
 
 
 def _cell(name: str, scores: dict[str, float]) -> str:
     if name not in scores:
         return "-"
-    return f"{scores[name]:.2f}" if UNITS.get(name) == "mm" else f"{scores[name]:.3f}"
+    return f"{scores[name]:.2f}" if UNITS.get(name) in ("mm", "px") else f"{scores[name]:.3f}"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..contracts import HandInputs, HandPrediction
+from ..contracts import HandBatch, HandInputs, HandPrediction
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 from .loader import Chunks, Samples, load
@@ -41,12 +41,13 @@ def evaluate(
     samples: int = 0,
     share: tuple[int, int] = (0, 1),
     progress: bool = True,
+    watch: Callable[[dict[str, HandPrediction], HandBatch], None] | None = None,
 ) -> dict[str, Accumulator]:
     """Measure every predictor on the first `samples` (0: all) of `dataset`; the batch size changes no number.
 
     Networks are put into evaluation mode and back. `share` is (rank, count) of the process among those that divide the
-    batches between them. Returns one accumulator per predictor: `.summary()` gives the metrics, without those whose
-    fields the predictor does not produce.
+    batches between them; `watch` is shown every batch with all its predictions. Returns one accumulator per predictor:
+    `.summary()` gives the metrics, without those whose fields the predictor does not produce.
     """
     networks = [p for p in predictors.values() if isinstance(p, nn.Module)]
     training = [network.training for network in networks]
@@ -60,10 +61,12 @@ def evaluate(
         for network in networks:
             network.eval()
         for number, batch in enumerate(load(chunks, mine + spare, workers, torch.device(device))):
-            for name, predictor in predictors.items():
-                prediction = as_float(predictor(batch.inputs))
-                if number < len(mine):
+            answers = {n: as_float(predict(batch.inputs)) for n, predict in predictors.items()} if len(batch) else {}
+            if number < len(mine):
+                for name, prediction in answers.items():
                     accumulators[name].update(prediction, batch.targets, batch.keys)
+                if watch is not None:
+                    watch(answers, batch)
             bar.update(len(batch) if number < len(mine) else 0)
     finally:
         bar.close()

@@ -85,7 +85,7 @@ class Accumulator:
         parts = {n: [k.get(n, torch.full((size,), torch.nan)) for k, size in self._attributes] for n in sorted(names)}
         return {name: torch.cat(values) for name, values in parts.items()}
 
-    def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
+    def breakdown(self) -> dict[str, dict[str, dict[str, float | int]]]:
         """Every metric by visible share, view, hand size, skin tone and light, where the labels know (`breakdown`)."""
         return breakdown.table(self.values(), self.attributes())
 

@@ -61,12 +61,12 @@ def attributes(targets: HandTargets) -> dict[str, Float[Tensor, "b"]]:
 
 def table(
     values: Mapping[str, Float[Tensor, "n"]], known: Mapping[str, Float[Tensor, "n"]]
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, dict[str, float | int]]]:
     """Means of the metrics `values` by attribute and bin: {attribute: {bin: {metric: mean, "samples": count}}}.
 
     Bins without a sample are left out, and so are attributes that put all samples into one bin of thirds.
     """
-    out: dict[str, dict[str, dict[str, float]]] = {}
+    out: dict[str, dict[str, dict[str, float | int]]] = {}
     for name, attribute in known.items():
         labels, limits = BINS[name]
         seen = attribute[~attribute.isnan()]

@@ -6,7 +6,7 @@ defaults have become; options that differ from the defaults are applied to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
@@ -29,6 +29,7 @@ class Config(VirtualConfig):
     split: str = ""  # of the generator; empty: the one that is asked for
     repeat: int = 1  # how often a training image is shown, each time augmented differently
     spacing: int = 4  # blocks of a lane between two showings
+    extra: list[str] = field(default_factory=list)  # labels to make as well, of virtual.labels.EXTRA
 
     def __post_init__(self) -> None:
         if self.split:
@@ -46,7 +47,7 @@ class VirtualDataset(HandDataset):
         self.image_size, self.hand = image_size, hand.fingerprint
         self.repeat, self.spacing = config.repeat, config.spacing
         self.generator = generator_config(config, config.split or split)
-        self._hands = VirtualHands(self.generator, hand)
+        self._hands = VirtualHands(self.generator, hand, extra=tuple(config.extra))
 
     def __len__(self) -> int:
         return self.generator.count

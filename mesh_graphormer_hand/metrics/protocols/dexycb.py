@@ -60,7 +60,7 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
             what = "has no line" if answer is None else "has NaN"
             broken.add(index, f"{predictions}: frame {index} ({path}) {what}")
             continue
-        target.append(MM_PER_M * joints)
+        target.append((np.float32(MM_PER_M) * joints).astype(np.float64))  # in single precision, as the toolkit does
         predicted.append(answer)
     if not target:
         raise ScoreError(f"{predictions}: no frame to score; its numbers are {first(answers)}")
@@ -155,8 +155,9 @@ def read_results(path: Path) -> dict[int, Float[np.ndarray, "21 3"]]:
 
 
 def _label(path: Path) -> Float[np.ndarray, "21 3"]:
+    """The joints of a frame, m, in single precision."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive["joint_3d"], np.float64).reshape(21, 3)
+            return np.asarray(archive["joint_3d"], np.float32).reshape(21, 3)
     except (OSError, KeyError, ValueError, EOFError) as error:
         raise ScoreError(f"{path}: no readable `joint_3d` (1 x 21 x 3): {error}") from None

@@ -173,4 +173,4 @@ def fingertip_notes(target: Meshes, predicted: Meshes, tips: str = "") -> list[s
 
 
 def _rows(samples: list) -> int:
-    return len(samples[0]) if samples and isinstance(samples[0], list) else 0
+    return next((len(s) for s in samples if isinstance(s, list) and s), 0)

@@ -28,7 +28,7 @@ from ...config import ConfigError, nearest
 from ...mano import pickles
 from ...mano.hand import HandFileError
 from ...skeleton import PERMUTATIONS
-from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, read_table
+from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
 
 CHOICES = {"data": ("rhd", "stb"), "root": ("palm", "wrist"), "scale": ("truth", "none")}
 WRIST, MIDDLE_MCP, MIDDLE_PIP = 0, 9, 10
@@ -195,8 +195,6 @@ def _score_2d(scores: Scores, samples: list[Sample], predicted: np.ndarray, conf
 
 
 def _keys(predictions: Path) -> set[str]:
-    from .base import read_json
-
     table = read_json(predictions, "predictions")
     values = table.values() if isinstance(table, dict) else []
     return {key for answer in values if isinstance(answer, dict) for key in answer}

@@ -1,10 +1,10 @@
 """HInt (Pavlakos et al., CVPR 2024): HaMeR's PCK at 0.05, 0.1 and 0.15 on all, visible and occluded joints.
 
-Truth: a folder of HInt's JSON files (`TEST_newdays_img/NAME.json`: keypoints, occlusion, bbox), whose samples are the
-files' stems, or one of HaMeR's .npz lists (imgname, scale, hand_keypoints_2d), whose samples are the entries of
-imgname. Predictions: our table with `joints_px`, pixels of the picture (a left hand's not mirrored). A joint is correct
-when it lies within (<=) the threshold times the longer side of the hand's box; mean over the samples for each joint,
-then over joints.
+Truth: a folder of HInt's JSON files (`TEST_newdays_img/NAME.json`: keypoints, occlusion, bbox), whose samples are
+called TEST_newdays_img/NAME, or one of HaMeR's .npz lists (imgname, scale, hand_keypoints_2d), whose samples are the
+entries of imgname. Predictions: our table with `joints_px`, pixels of the picture (a left hand's not mirrored). A joint
+is correct when it lies within (<=) the threshold times the longer side of the hand's box; mean over the samples for
+each joint, then over joints.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ THRESHOLDS = (0.05, 0.1, 0.15)
 class Config:
     """Options of the protocol."""
 
+    folders: str = ""  # only these of the truth's folders, comma-separated, such as TEST_newdays_img; empty: all
     confident: float = 0.5  # joints of an .npz list with a higher confidence count
 
 
@@ -43,7 +44,7 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     Raises:
         ScoreError: a missing or damaged file, or a broken sample.
     """
-    samples = read_list(truth, config.confident) if truth.suffix == ".npz" else read_folder(truth)
+    samples = read_list(truth, config.confident) if truth.suffix == ".npz" else read_folder(truth, config.folders)
     broken = Broken(skip_broken)
     answers = read_table(predictions, samples, "joints_px", (21, 2), broken)
     if not answers:
@@ -75,14 +76,15 @@ def compare(samples: list[Sample], predicted: Float[np.ndarray, "n 21 2"]) -> Sc
     return scores
 
 
-def read_folder(folder: Path) -> dict[str, Sample]:
-    """HInt's own JSON files, at any depth.
+def read_folder(folder: Path, folders: str = "") -> dict[str, Sample]:
+    """HInt's own JSON files, at any depth; only those in `folders`, comma-separated, where that is not empty.
 
     Raises:
         ScoreError: no file, or a damaged one.
     """
     samples = {}
-    for path in sorted(folder.rglob("*.json")):
+    wanted = [name.strip() for name in folders.split(",") if name.strip()]
+    for path in sorted(p for p in folder.rglob("*.json") if not wanted or p.parent.name in wanted):
         content = read_json(path, "truth")
         try:
             label = content[0]
@@ -91,7 +93,9 @@ def read_folder(folder: Path) -> dict[str, Sample]:
             box = np.array(label["bbox"], np.float64).reshape(-1)[:4]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ScoreError(f"{path}: keypoints (21 x 2), occlusion (21) and bbox expected: {error!r}") from None
-        samples[path.stem] = Sample(points, np.isfinite(points).all(-1), occluded, float((box[2:] - box[:2]).max()))
+        samples[f"{path.parent.name}/{path.stem}"] = Sample(
+            points, np.isfinite(points).all(-1), occluded, float((box[2:] - box[:2]).max())
+        )
     if not samples:
         raise ScoreError(f"{folder}: no JSON file of HInt in it (truth)")
     return samples

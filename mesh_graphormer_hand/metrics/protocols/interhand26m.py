@@ -156,7 +156,8 @@ def _rooted(joints: Float[np.ndarray, "n 42 3"]) -> Float[np.ndarray, "n 42 3"]:
 
 def _same_type(hand_type: str, right_left: Float[np.ndarray, "2"]) -> bool:
     wanted = {"right": (True, False), "left": (False, True), "interacting": (True, True)}[hand_type]
-    return tuple((right_left > 0.5).tolist()) == wanted
+    there = zip(right_left.tolist(), wanted, strict=True)
+    return all(probability > 0.5 if want else probability < 0.5 for probability, want in there)  # 0.5 is neither
 
 
 def _share(hits: list[bool]) -> float:

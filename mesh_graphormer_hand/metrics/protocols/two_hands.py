@@ -6,14 +6,15 @@ marked ones:
 
     vertices   n x 2 x 778 x 3      joints     n x 2 x 21 x 3, canonical order, regressed from the vertices
     valid*     n x 2, hands with a fit               interacting*  n, frames of both hands
-    joints_valid*  n x 2 x 21       box        n x 2 x 4, x0, y0, x1, y1 (optional)
+    joints_valid*  n x 2 x 21       joints_labelled*  n x 2 x 21 x 3, InterHand2.6M's own (optional, for MPJPE)
+    box        n x 2 x 4, x0, y0, x1, y1 (optional)
     left_from_right  n x 3, of the wrists; in predictions optional: by default from the joints
     names*     n strings (optional)
 
 rules=intaghand: interacting frames with both fits; each hand minus its middle MCP, the prediction scaled so that wrist
 to middle MCP is as long as the truth's; left and right averaged. rules=interwild: each hand minus its wrist, not
-scaled; single and interacting apart; RRVE is the left hand placed by the vector between the wrists, MRRPE that vector's
-error, box IoU of each hand.
+scaled; single, interacting and all; MRRPE is the error of the vector between the wrists where both are valid, RRVE that
+of both meshes with the left one placed by it, and the boxes' IoU.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
 RULES = ("intaghand", "interwild")
 MIDDLE_MCP = 9
 SHAPES = {"vertices": (2, 778, 3), "joints": (2, 21, 3), "valid": (2,), "interacting": (), "joints_valid": (2, 21)}
-SHAPES |= {"box": (2, 4), "left_from_right": (3,), "names": ()}
+SHAPES |= {"joints_labelled": (2, 21, 3), "box": (2, 4), "left_from_right": (3,), "names": ()}
 NEEDED = {
     "truth": ("vertices", "joints", "valid", "interacting", "joints_valid"),
     "predictions": ("vertices", "joints"),
@@ -109,38 +110,44 @@ def intaghand(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -
 
 
 def interwild(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
-    """InterWild's scores, mm and shares."""
-    valid, interacting = target["valid"].astype(bool), target["interacting"].astype(bool)
-    rooted = {k: (target[k] - target["joints"][:, :, :1], predicted[k] - predicted["joints"][:, :, :1])
-              for k in ("vertices", "joints")}  # fmt: skip
-    mesh = MM_PER_M * distance(*rooted["vertices"]).mean(-1)  # n 2
-    joints = MM_PER_M * distance(*rooted["joints"])  # n 2 21
-    known = target["joints_valid"].astype(bool) & target["joints_valid"][:, :, :1].astype(bool) & valid[..., None]
-    official: dict[str, float] = {}
-    for name, frames in (("single", ~interacting), ("interacting", interacting)):
-        official[f"mpvpe_{name}"] = _mean(mesh[frames][valid[frames]])
-    both = interacting & valid.all(1)
+    """InterWild's scores, mm and percent."""
+    fits, both_kinds = target["valid"].astype(bool), target["interacting"].astype(bool)
+    known = target["joints_valid"].astype(bool)
+    mesh = _rooted_error(target["vertices"], target["joints"], predicted["vertices"], predicted["joints"]).mean(-1)
+    labelled = target.get("joints_labelled", target["joints"])
+    joints = _rooted_error(labelled, labelled, predicted["joints"], predicted["joints"])  # n 2 21
+    banks = {"single": ~both_kinds, "interacting": both_kinds}
+    per_joint = {n: Errors(np.where(known[f], joints[f], np.nan).reshape(-1, 42)).by_joint for n, f in banks.items()}
+    meshes = {n: mesh[f][fits[f]] for n, f in banks.items()}
     relative = _left_from_right(target), _left_from_right(predicted)
-    official["rrve"] = _mean(_placed_error(rooted["vertices"], relative, both))
-    wrists = both & target["joints_valid"].astype(bool)[:, :, 0].all(1)
-    official["mrrpe"] = _mean(MM_PER_M * distance(*relative)[wrists])
-    for name, frames in (("single", ~interacting), ("interacting", interacting)):
-        errors = np.where(known[frames], joints[frames], np.nan).reshape(-1, 42)
-        official[f"mpjpe_{name}"] = Errors(errors).mean() if len(errors) else float("nan")
+    official = {"mrrpe": _mean(MM_PER_M * distance(*relative)[known[:, :, 0].all(1)])}
+    official |= {f"mpvpe_{n}": _mean(v) for n, v in {"all": np.concatenate(list(meshes.values())), **meshes}.items()}
+    both_banks = np.concatenate(list(per_joint.values()))  # of 42 joints each, as the official program averages
+    official |= {f"mpjpe_{n}": _nanmean(v) for n, v in {"all": both_banks, **per_joint}.items()}
+    pairs = both_kinds & fits.all(1)
+    official["rrve"] = _mean(_placed_error(target, predicted, relative, pairs))
     if "box" in target and "box" in predicted:
-        iou = _iou(target["box"], predicted["box"])
-        official |= {f"box_iou_{side}": _mean(iou[valid[:, h], h]) for side, h in (("right", 0), ("left", 1))}
+        official["bbox_iou"] = 100 * _mean(_iou(target["box"], predicted["box"])[known.any(2)])
     official = {name: value for name, value in official.items() if not np.isnan(value)}
-    units = {name: "mm" for name in official if not name.startswith("box")}
-    counts = {"frames": len(valid), "interacting": int(interacting.sum()), "both_fits": int(both.sum())}
+    units = {name: "%" if name == "bbox_iou" else "mm" for name in official}
+    counts = {"frames": len(fits), "interacting": int(both_kinds.sum()), "both_fits": int(pairs.sum())}
     return Scores("two_hands/interwild", official, units, counts=counts)
 
 
-def _placed_error(vertices: tuple[np.ndarray, np.ndarray], relative: tuple, both: Bool[np.ndarray, "n"]) -> np.ndarray:
-    """Mean over all 1,556 vertices, the left hand's moved by the vector between the wrists; mm."""
-    placed = [v[both].copy() for v in vertices]
-    for mesh, vector in zip(placed, relative, strict=True):
-        mesh[:, 1] += vector[both][:, None]
+def _rooted_error(target: np.ndarray, target_joints: np.ndarray, predicted: np.ndarray, predicted_joints: np.ndarray):
+    """Distances in mm, each hand minus its own wrist."""
+    return MM_PER_M * distance(target - target_joints[:, :, :1], predicted - predicted_joints[:, :, :1])
+
+
+def _placed_error(
+    target: dict[str, np.ndarray], predicted: dict[str, np.ndarray], relative: tuple, pairs: Bool[np.ndarray, "n"]
+) -> np.ndarray:
+    """Mean over all 1,556 vertices, each hand minus its wrist, the left one moved by the vector between them; mm."""
+    placed = []
+    for part, vector in zip((target, predicted), relative, strict=True):
+        mesh = part["vertices"][pairs] - part["joints"][pairs][:, :, :1]
+        mesh[:, 1] += vector[pairs][:, None]
+        placed.append(mesh)
     return MM_PER_M * distance(*placed).mean((1, 2))
 
 
@@ -155,6 +162,10 @@ def _iou(a: Float[np.ndarray, "n 2 4"], b: Float[np.ndarray, "n 2 4"]) -> Float[
     shared = (high - low).clip(0).prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).clip(0).prod(-1) for box in (a, b)]
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+
+
+def _nanmean(values: np.ndarray) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,0 +1,205 @@
+"""The cross-data-set table: several runs, each scored on several data sets (python tools/cross_evaluate.py):
+
+    hand-cross-evaluate RUN RUN ... --data freihand:root=DIR --data folder:root=DIR,files=crop_* [--out DIR]
+
+Rows are what was trained on, columns what was tested on; each cell has PCKb@0.1 (share of 2D joints within 0.1 of the
+diagonal of the keypoints' box), EPE (2D, px of the photo) and PA-MPJPE (mm, proper rotations). A RUN that is a
+config (a YAML file, or the name of a shipped one) is trained first, or goes on where it was stopped. Results are kept
+next to the table: the same command again computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import config as configs
+from . import console
+from .evaluate import TTA_COLUMN, evaluate_one, model_config, skipping_broken
+
+METRICS = {"pckb@0.1": ("PCKb@0.1", "{:.3f}", True), "epe_px": ("EPE, px", "{:.2f}", False)}
+METRICS |= {"pa_mpjpe": ("PA-MPJPE, mm", "{:.1f}", False)}  # metric -> heading, format, whether more is better
+MISSING = "-"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and fill the table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hand-cross-evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run, saved or shipped weights, or a config to train")
+    parser.add_argument("--data", metavar="NAME[:key=value,...]", action="append", help="a data set to test on")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs/cross_evaluation"))
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples of each set")
+    parser.add_argument("--tta", action="store_true", help="rows of their own with test-time augmentation")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out, count and list them")
+    parser.add_argument("--again", action="store_true", help="compute everything anew")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument("--workers", type=int, default=-1, metavar="N")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    arguments = parser.parse_args(argv)
+    return console.run(lambda: cross_evaluate(arguments))
+
+
+def cross_evaluate(arguments: argparse.Namespace) -> int:
+    """Fill the table as the command line says; see the module's docstring."""
+    from .. import assembly
+    from ..engine.files import write_json
+
+    tests = dict(parse_data(text) for text in arguments.data or ["virtual"])
+    for name, raw in tests.values():
+        assembly.plugin("datasets", name, where="--data")
+        if arguments.skip_broken:
+            raw |= skipping_broken(name, raw)
+    console.log_to_terminal()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    store = arguments.out / "table.json"
+    known = {} if arguments.again or not store.is_file() else _read(store)
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for run in arguments.runs:
+        folder = find_or_train(run)
+        label = trained_on(folder)
+        for column, (name, raw) in tests.items():
+            key = f"{folder}|{column}|{arguments.samples}|{arguments.tta}|{_stamp(folder)}"
+            if key not in known:
+                part = arguments.out / f"{_slug(label)}__{_slug(column)}"
+                known[key] = evaluate_one(folder, name, dict(raw), part, arguments)["metrics"]
+                write_json(store, known)
+            for who, metrics in known[key].items():
+                if who in ("model", TTA_COLUMN):
+                    row = label if who == "model" else f"{label}, TTA"
+                    rows.setdefault(row, {})[column] = metrics
+            rows.setdefault("(mean pose)", {})[column] = known[key].get("mean_pose", {})
+    rows = {**{r: v for r, v in rows.items() if r != "(mean pose)"}, "(mean pose)": rows["(mean pose)"]}
+    text = markdown(rows, list(tests))
+    (arguments.out / "table.md").write_text(text, encoding="utf-8")
+    draw(arguments.out / "table.png", rows, list(tests))
+    print(text)
+    print(arguments.out / "table.md")
+    return 0
+
+
+def parse_data(text: str) -> tuple[str, tuple[str, dict[str, Any]]]:
+    """ "freihand:root=DIR,split=test" -> its column's heading, and the data set's name and options.
+
+    Raises:
+        ConfigError: an option without "=".
+    """
+    name, _, options = text.partition(":")
+    raw = configs.overrides_to_mapping([o for o in options.split(",") if o])
+    told = [f"{k}={v}" for k, v in raw.items() if k != "root"]
+    return " ".join([name, *told]), (name, raw)
+
+
+def find_or_train(run: str) -> Path:
+    """The saved model that `run` names; a config is trained first, or finished.
+
+    Raises:
+        ConfigError: neither a model nor a config.
+    """
+    from .. import assembly
+
+    if not run.endswith((".yaml", ".yml")):
+        try:
+            return assembly.find_model(run)
+        except configs.ConfigError:
+            configs.find(run)  # whose own error lists the configs
+    from .train import train
+
+    experiment = configs.load(run)
+    folder = Path(experiment.train.output) / (experiment.train.name or configs.find(run).stem)
+    if train(run, []):
+        raise configs.ConfigError(f"{run} was not trained to its end")
+    return assembly.find_model(folder)
+
+
+def trained_on(folder: Path) -> str:
+    """A row's heading: the data sets of the run with their shares, and the run's or the weights' name."""
+    run = folder.parent if folder.name == "model" else folder
+    config = folder.parent / "config.yaml"
+    if not config.is_file():
+        return f"{run.name} ({model_config(folder).get('name', '')})"
+    parts = {n: float((raw or {}).get("weight", 1.0)) for n, raw in configs.load(config).data.train.items()}
+    total = sum(parts.values()) or 1.0
+    shares = [n if len(parts) == 1 else f"{n} {100 * w / total:.0f} %" for n, w in parts.items() if w > 0]
+    return f"{' + '.join(shares)} ({run.name})"
+
+
+def markdown(rows: dict[str, dict[str, dict[str, float]]], columns: list[str]) -> str:
+    """The table, with the best of each column in bold; the mean-pose answer never is."""
+    best = {(c, m): _best(rows, c, m) for c in columns for m in METRICS}
+    heading = " / ".join(title for title, _, _ in METRICS.values())
+    lines = [f"Trained on (rows), tested on (columns): {heading}", ""]
+    lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row, cells in rows.items():
+        texts = []
+        for column in columns:
+            parts = []
+            for metric in METRICS:
+                text = _text(cells.get(column, {}), metric)
+                parts.append(f"**{text}**" if best[column, metric] == row and text != MISSING else text)
+            texts.append(" / ".join(parts))
+        lines.append(f"| {row} | " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: Path, rows: dict[str, dict[str, dict[str, float]]], columns: list[str]) -> None:
+    """The table as a picture: a coloured grid for each metric, green is better."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    height = 1.6 + 0.5 * len(rows)
+    figure = Figure(figsize=(3 + 2.2 * len(columns) * len(METRICS) / 1.6, height), layout="constrained")
+    axes = figure.subplots(1, len(METRICS), sharey=True)
+    for axis, (metric, (title, form, more)) in zip(np.atleast_1d(axes), METRICS.items(), strict=True):
+        values = np.array([[cells.get(c, {}).get(metric, np.nan) for c in columns] for cells in rows.values()], float)
+        shades = _shades(values, more)
+        axis.imshow(shades, cmap="RdYlGn", vmin=-0.4, vmax=1.4, aspect="auto")
+        for i, j in np.ndindex(*values.shape):
+            axis.text(j, i, MISSING if np.isnan(values[i, j]) else form.format(values[i, j]), ha="center", va="center")
+        axis.set(title=title, xticks=range(len(columns)), yticks=range(len(rows)))
+        axis.set_xticklabels(columns, rotation=20, ha="right")
+        axis.set_yticklabels(list(rows))
+    figure.savefig(path, dpi=110)
+
+
+def _shades(values: Any, more: bool) -> Any:
+    """Each column from 0 (its worst) to 1 (its best); NaN where there is nothing."""
+    import numpy as np
+
+    out = np.full(values.shape, np.nan)
+    for j in range(values.shape[1]):
+        known = ~np.isnan(values[:, j])
+        if known.any():
+            column = values[known, j]
+            spread = column.max() - column.min()
+            share = (column - column.min()) / spread if spread else np.full(len(column), 0.5)
+            out[known, j] = share if more else 1 - share
+    return out
+
+
+def _best(rows: dict[str, dict[str, dict[str, float]]], column: str, metric: str) -> str | None:
+    found = {r: c[column][metric] for r, c in rows.items() if metric in c.get(column, {}) and not r.startswith("(")}
+    if not found:
+        return None
+    return (max if METRICS[metric][2] else min)(found, key=found.__getitem__)
+
+
+def _text(metrics: dict[str, float], metric: str) -> str:
+    return METRICS[metric][1].format(metrics[metric]) if metric in metrics else MISSING
+
+
+def _stamp(folder: Path) -> int:
+    """Changes when the weights do."""
+    return (folder / "model.safetensors").stat().st_mtime_ns
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in text).strip("_")[:80]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # cut short by an interrupt: everything is computed anew

@@ -1,0 +1,220 @@
+"""Predictions as files: in the photo's own frame (unmirrored, the camera's axes, metres, pixels), in the official
+layout where a data set has one, else as our table (metrics/protocols/base.py). Scores come from these files.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..contracts import HandBatch, HandPrediction
+from ..geometry.crops import apply_affine
+from ..metrics import fingertips
+from ..metrics.protocols import keypoints_2d
+from ..metrics.protocols.base import Scores
+from ..skeleton import PERMUTATIONS
+from . import evaluation_layouts as layouts
+from .evaluation_layouts import Answers
+
+OFFICIAL = ("freihand", "ho3d")  # data sets whose submission is [xyz, vertices] in the order of the test files
+OPENGL = np.array([1.0, -1.0, -1.0])  # camera axes of HO-3D
+
+
+class Collector:
+    """Watches an evaluation (`engine.evaluate.evaluate(watch=...)`)."""
+
+    def __init__(self, who: tuple[str, ...], vertices: bool) -> None:
+        """`who`: the predictors to keep; `vertices`: whether meshes are wanted, too (they are large)."""
+        self.answers = {name: Answers() for name in who}
+        self.vertices, self.placed = vertices, True
+        self.left_out: list[str] = []
+        self.notes: list[str] = []
+        self.labelled_px: list[np.ndarray] = []  # b 21 2, NaN where a joint is not labelled in the picture
+
+    def __call__(self, predictions: dict[str, HandPrediction], batch: HandBatch) -> None:
+        """Keep a batch."""
+        self.left_out += batch.left_out
+        if len(batch):
+            self.labelled_px.append(labelled_px(batch).cpu().numpy())
+        for name in self.answers.keys() & predictions.keys():
+            found, placed = in_photo(predictions[name], batch)
+            self.placed &= placed
+            answers = self.answers[name]
+            answers.keys += batch.keys
+            for part, value in found.items():
+                if part != "vertices" or self.vertices:
+                    getattr(answers, part).append(value.cpu().numpy())
+
+
+def labelled_px(batch: HandBatch) -> Float[Tensor, "b 21 2"]:
+    """The 2D labels in pixels of the photo, NaN where there is none."""
+    points, known = batch.targets.joints_2d, batch.targets.joints_2d_valid
+    if points is None or known is None:
+        return torch.full((len(batch), 21, 2), torch.nan)
+    points = points if batch.image_from_crop is None else apply_affine(points, batch.image_from_crop)
+    return torch.where(known[..., None], points, torch.nan)
+
+
+def score_2d(collector: Collector, answers: Answers) -> Scores | None:
+    """mmpose's and PCKb's 2D scores, in pixels of the photos; the annotated box is the labelled keypoints' own."""
+    predicted = answers.joined("joints_px")
+    if predicted is None:
+        return None
+    points = np.concatenate(collector.labelled_px).astype(np.float64)
+    known = ~np.isnan(points).any(-1)
+    rows = known.sum(1) > 1
+    if not rows.any():
+        return None
+    high = np.where(known[..., None], points, -np.inf).max(1)[rows]
+    low = np.where(known[..., None], points, np.inf).min(1)[rows]
+    names = [key for key, row in zip(answers.keys, rows, strict=True) if row]
+    labels = keypoints_2d.Labels(names, points[rows], (high - low).max(-1), np.full(len(names), np.nan))
+    scores = keypoints_2d.compare(labels, predicted[rows].astype(np.float64))
+    scores.curves = {}  # in px of photos of any size: the report shows the relative error instead
+    return scores
+
+
+def in_photo(prediction: HandPrediction, batch: HandBatch) -> tuple[dict[str, Tensor], bool]:
+    """joints, vertices (m, the camera's axes) and joints_px of a batch in the photo's frame, and whether every hand
+    could be placed before its camera; one that could not (no intrinsics, no camera) has its wrist at the origin."""
+    left = batch.targets.is_left
+    mirror = torch.ones(len(batch), 1, 3, device=batch.inputs.image.device)
+    if left is not None:
+        mirror[left, :, 0] = -1.0
+    wrist, placed = _wrist(prediction, batch)
+    found = {}
+    for name in ("joints", "vertices"):
+        if (points := getattr(prediction, name)) is not None:
+            found[name] = (points + wrist[:, None]) * mirror
+    if prediction.joints_2d is not None:
+        pixels = prediction.joints_2d
+        found["joints_px"] = pixels if batch.image_from_crop is None else apply_affine(pixels, batch.image_from_crop)
+    return found, placed
+
+
+def _wrist(prediction: HandPrediction, batch: HandBatch) -> tuple[Float[Tensor, "b 3"], bool]:
+    """Where (m, the crop's camera axes) the weak-perspective camera and the intrinsics put the wrist."""
+    inputs = batch.inputs
+    nowhere = torch.zeros(len(batch), 3, device=inputs.image.device)
+    if prediction.camera is None or inputs.intrinsics is None:
+        return nowhere, False
+    known = torch.ones(len(batch), dtype=torch.bool, device=nowhere.device)
+    known = known if inputs.intrinsics_valid is None else inputs.intrinsics_valid
+    size = inputs.image.shape[-1]
+    camera = prediction.camera.float()
+    known = known & (camera[:, 0] > 0)
+    k = torch.where(known[:, None, None], inputs.intrinsics.float(), torch.eye(3, device=nowhere.device))
+    pixel = (camera[:, :1] * camera[:, 1:] + 1) / 2 * size  # of the wrist
+    ray = torch.linalg.solve(k, torch.cat([pixel, torch.ones_like(pixel[:, :1])], 1)[..., None])[..., 0]
+    depth = (k[:, 0, 0] * k[:, 1, 1]).sqrt() / (camera[:, 0].clamp_min(1e-6) * size / 2)
+    return torch.where(known[:, None], ray * depth[:, None], nowhere), bool(known.all())
+
+
+def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | None, suffix: str = "") -> Path:
+    """Write what was predicted, in the official layout of the data set `data` or as our table; returns the file.
+
+    A `pred.zip` as the evaluation servers take it comes beside an official file that is complete.
+
+    Args:
+        total: samples of the whole test set.
+        truth: the folder of its labels, where they are known: its fingertip convention is followed.
+        suffix: of the file's name, for a second predictor.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places = official_order(data, answers.keys) if data in OFFICIAL and answers.joints else None
+    if not places:
+        path = folder / f"predictions{suffix}.json"
+        _write(path, _table(answers))
+        return path
+    path = folder / f"pred{suffix}.json"
+    joints, vertices = answers.joined("joints"), answers.joined("vertices")
+    if joints is not None and vertices is not None and data == "freihand":
+        joints = fingertips.convert(joints, vertices, _truth_tips(truth))
+    if data == "ho3d":
+        joints = None if joints is None else joints[:, np.argsort(PERMUTATIONS["mano"])] * OPENGL
+        vertices = None if vertices is None else vertices * OPENGL
+    rows = {place: i for i, place in enumerate(places)}
+    total = max(total, max(places) + 1)
+    _write(path, _submission(joints, vertices, [rows.get(n) for n in range(total)]))
+    if len(rows) == total:
+        archive = path.with_suffix(".zip")
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.write(path, "pred.json")
+    return path
+
+
+def official_order(data: str, keys: list[str]) -> list[int] | None:
+    """Each sample's place in the official test list; None where these samples are not of it."""
+    if data == "freihand":
+        stems = [key.removeprefix("evaluation/") for key in keys]
+        return [int(stem) for stem in stems] if all(s.isdigit() for s in stems) else None
+    return list(range(len(keys)))
+
+
+def score(
+    data: str, path: Path, answers: Answers, truth: Path | None, raw: dict[str, Any], partial: bool
+) -> Scores | None:
+    """The official scores of what was exported to `path`; None where there is no protocol or no label for it.
+
+    `raw`: the data set's options. `partial`: not all of the test set was predicted; what is missing is not counted.
+    """
+    from .score import run
+
+    if truth is None or not answers.joints and not answers.joints_px:
+        return None
+    if data in OFFICIAL and not path.name.startswith("predictions"):
+        there = all((truth / f"evaluation_{n}.json").is_file() for n in ("xyz", "verts"))
+        return run(data, truth, path, {}, skip_broken=partial) if there else None
+    found = layouts.layout(data, answers, truth, raw)
+    if found is None:
+        return None
+    own = path.with_name(f"official_{path.stem.removeprefix('predictions').strip('_') or 'model'}{found.ending}")
+    _write(own, found.parts)
+    return run(found.protocol, found.truth, own, found.options, skip_broken=partial)
+
+
+def _truth_tips(truth: Path | None) -> str:
+    """The fingertips of the labels: found on their first samples, else the official ones."""
+    try:
+        labels = [np.array(json.loads((truth / f"evaluation_{n}.json").read_text())[:4]) for n in ("xyz", "verts")]
+        return fingertips.detect(*labels) or "freihand"
+    except (OSError, TypeError, ValueError, IndexError):
+        return "freihand"
+
+
+def _submission(joints: np.ndarray | None, vertices: np.ndarray | None, rows: list[int | None]) -> Iterator[str]:
+    """[xyz, vertices], null for a sample that was not predicted."""
+    for start, values, end in (("[[", joints, "],\n["), ("", vertices, "]]\n")):
+        yield start
+        for n, row in enumerate(rows):
+            known = row is not None and values is not None
+            yield (",\n" if n else "") + (layouts.numbers(values[row]) if known else "null" if row is None else "[]")
+        yield end
+
+
+def _table(answers: Answers) -> Iterator[str]:
+    """Our table, a sample a line."""
+    columns = {"joints_m": answers.joined("joints"), "joints_px": answers.joined("joints_px")}
+    columns |= {"vertices_m": answers.joined("vertices")}
+    yield "{\n"
+    for i, key in enumerate(answers.keys):
+        row = ", ".join(
+            f'"{name}": {layouts.numbers(values[i])}' for name, values in columns.items() if values is not None
+        )
+        yield (",\n" if i else "") + f"{json.dumps(key)}: {{{row}}}"
+    yield "\n}\n"
+
+
+def _write(path: Path, parts: Iterator[str]) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(parts)
+    temporary.replace(path)

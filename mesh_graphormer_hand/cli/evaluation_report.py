@@ -1,0 +1,215 @@
+"""The report of an evaluation: PCK curves, per-joint table, generalisation, the worst samples, one HTML file with all.
+
+report.html holds its pictures itself: it can be sent as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from ..contracts import HandBatch, HandPrediction
+from ..mano.template import HandTemplate
+from ..metrics import Accumulator
+from ..metrics.protocols.base import Curve, Scores
+from ..skeleton import JOINT_NAMES
+
+Image = UInt8[np.ndarray, "h w 3"]
+CURVES = {"pa_mpjpe": (50.0, "aligned joint error, mm"), "mpjpe": (100.0, "wrist-relative joint error, mm")}
+CURVES |= {"epe_2d": (0.4, "2D error, of the keypoints' box")}
+STEPS = 100
+PER_JOINT = ("pa_mpjpe", "mpjpe", "epe_2d", "pck@0.1")
+BROKEN_DOWN = ("pa_mpjpe", "pck@0.1", "pck@0.2")
+WORST = 12  # samples in the gallery
+RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks them
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#1f2937}
+h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d1d5db}
+table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .9em;text-align:right;border-bottom:1px solid #e5e7eb}
+td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:0 1em 1em 0;vertical-align:top}
+figcaption{font-size:.85em;color:#4b5563}img{max-width:100%}.note{background:#fef3c7;padding:.4em .8em}"""
+
+
+@dataclass
+class Evaluation:
+    """One data set's results, by predictor."""
+
+    title: str
+    table: str  # of the metrics, as printed
+    scores: dict[str, Accumulator]
+    official: dict[str, Scores] = field(default_factory=dict)  # by predictor, from its file
+    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    gallery: list[tuple[str, Image]] = field(default_factory=list)  # caption, picture
+
+
+def write(folder: Path, evaluation: Evaluation) -> Path:
+    """curves.png, per_joint.csv and report.html in `folder`; returns the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = folder / "curves.png"
+    drawn = draw_curves(curves, evaluation)
+    with (folder / "per_joint.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(per_joint(evaluation))
+    page = folder / "report.html"
+    temporary = page.with_name(f".{page.name}.part")
+    temporary.write_text(_page(evaluation, curves.read_bytes() if drawn else None), encoding="utf-8")
+    temporary.replace(page)
+    return page
+
+
+def draw_curves(path: Path, evaluation: Evaluation) -> bool:
+    """PCK curves of every predictor, official ones where there are any; False where nothing was measured."""
+    panels = [(metric, limit, label) for metric, (limit, label) in CURVES.items() if _errors(evaluation, metric)]
+    official = {name: scores.curves for name, scores in evaluation.official.items() if scores.curves}
+    if not panels and not official:
+        return False
+    from matplotlib.figure import Figure  # no pyplot: no global state, no window
+
+    count = len(panels) + bool(official)
+    figure = Figure(figsize=(4.6 * count, 3.8), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, count))
+    for axis, (metric, limit, label) in zip(axes, panels, strict=False):
+        thresholds = np.linspace(0, limit, STEPS)
+        for who, errors in _errors(evaluation, metric).items():
+            axis.plot(thresholds, _within(errors, thresholds), label=who.replace("_", " "))
+        _label(axis, label)
+    if official:
+        for who, curves in official.items():
+            for name, curve in curves.items():
+                if not name.endswith("proper"):
+                    axes[-1].plot(curve.thresholds, curve.share, label=f"{who.replace('_', ' ')}: {name}")
+        _label(axes[-1], f"official, {_unit(official)}")
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def per_joint(evaluation: Evaluation) -> list[list[str]]:
+    """Rows of joints, columns of predictors and metrics, with a header."""
+    columns = {}
+    for who, accumulator in evaluation.scores.items():
+        columns |= {f"{who} {m}": v.tolist() for m, v in accumulator.per_joint().items() if m in PER_JOINT}
+    for who, scores in evaluation.official.items():
+        columns |= {f"{who} official {name}": values.tolist() for name, values in scores.per_joint.items()}
+    header = ["joint", *columns]
+    return [header, *([JOINT_NAMES[j], *(f"{v[j]:.3f}" for v in columns.values())] for j in range(21))]
+
+
+@torch.no_grad()
+def worst(
+    dataset: Any, scores: Accumulator, predict: Any, template: HandTemplate | None, device: str, left_out: int = 0
+) -> list[tuple[str, Image]]:
+    """Captions and pictures of the worst samples; `left_out`: how many samples of the set were not measured."""
+    from ..engine.evaluate import as_float
+    from ..engine.pictures import draw
+
+    values = scores.values()
+    metric = next((name for name in RANKING if name in values), None)
+    if metric is None:
+        return []
+    found = []
+    for key, value in scores.worst(metric, WORST):
+        batch = _load(dataset, scores.keys.index(key), key, left_out)
+        if batch is None:
+            continue
+        prediction: HandPrediction = as_float(predict(batch.to(device).inputs)).to("cpu")
+        found.append((f"{key}: {metric} {value:.3g}", draw(batch, prediction, template)[0]))
+    return found
+
+
+def _load(dataset: Any, index: int, key: str, left_out: int) -> HandBatch | None:
+    """The sample called `key`; broken ones before it that were left out have moved it on."""
+    for number in range(index, min(index + left_out + 1, len(dataset))):
+        batch = dataset.load([number])
+        if batch.keys == [key]:
+            return batch
+    return None
+
+
+def _errors(evaluation: Evaluation, metric: str) -> dict[str, np.ndarray]:
+    """Every counted joint's error, sorted, by predictor."""
+    found = {}
+    for who, accumulator in evaluation.scores.items():
+        if (values := accumulator.by_joint().get(metric)) is not None and not values.isnan().all():
+            found[who] = np.sort(values[~values.isnan()].numpy())
+    return found
+
+
+def _within(errors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return np.searchsorted(errors, thresholds, side="right") / len(errors)
+
+
+def _label(axis: Any, label: str) -> None:
+    axis.set(xlabel=label, ylabel="share of joints within", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="lower right")
+
+
+def _unit(official: dict[str, dict[str, Curve]]) -> str:
+    return next(curve.unit for curves in official.values() for curve in curves.values())
+
+
+def _page(evaluation: Evaluation, curves: bytes | None) -> str:
+    parts = [f"<h1>{html.escape(evaluation.title)}</h1>"]
+    parts += [f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes]
+    for who, scores in evaluation.official.items():
+        parts.append(f"<h2>Official: {html.escape(scores.protocol)}, {html.escape(who.replace('_', ' '))}</h2>")
+        rows = [[n, f"{v:f}", scores.units.get(n, "")] for n, v in (scores.official | scores.extra).items()]
+        parts.append(_table([["score", "value", "unit"], *rows]))
+        parts += [f'<p class="note">{html.escape(note)}</p>' for note in scores.notes]
+    parts += ["<h2>Metrics</h2>", f"<pre>{html.escape(evaluation.table)}</pre>"]
+    if curves is not None:
+        parts += ["<h2>PCK curves</h2>", _image(curves, "image/png", "PCK curves")]
+    parts += ["<h2>By joint</h2>", _table(per_joint(evaluation))]
+    parts += ["<h2>Generalisation</h2>", *_breakdown(evaluation)]
+    if evaluation.left_out:
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in evaluation.left_out)
+        parts += [f"<h2>Left out: {len(evaluation.left_out)} samples</h2><ul>{lines}</ul>"]
+    if evaluation.gallery:
+        parts.append("<h2>The worst</h2><p>Each: labels, then the prediction.</p>")
+        parts += [
+            f"<figure>{_picture(p)}<figcaption>{html.escape(c)}</figcaption></figure>" for c, p in evaluation.gallery
+        ]
+    title = html.escape(evaluation.title)
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return head + "\n".join(parts) + "</html>\n"
+
+
+def _breakdown(evaluation: Evaluation) -> list[str]:
+    parts = []
+    for who, accumulator in evaluation.scores.items():
+        for name, bins in accumulator.breakdown().items():
+            metrics = [m for m in BROKEN_DOWN if any(m in row for row in bins.values())]
+            rows = [
+                [label, str(int(row["samples"])), *(_cell(row.get(m)) for m in metrics)] for label, row in bins.items()
+            ]
+            heading = f"{who.replace('_', ' ')}, by {name.replace('_', ' ')}"
+            parts += [f"<h3>{html.escape(heading)}</h3>", _table([["", "samples", *metrics], *rows])]
+    return parts or ["<p>The labels say nothing that samples could be sorted by.</p>"]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    lines = "".join(f"<th>{html.escape(c)}</th>" for c in head)
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in body)
+    return f"<table><tr>{lines}</tr>{cells}</table>"
+
+
+def _image(data: bytes, kind: str, alt: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def _picture(image: Image) -> str:
+    from ..engine.pictures import jpeg
+
+    return _image(jpeg(image), "image/jpeg", "sample")
