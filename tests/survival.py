@@ -14,7 +14,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
@@ -63,28 +65,41 @@ def finish(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def kill_and_resume(root: Path, kills: int, steps: int, seed: int = 0) -> dict[str, float | int]:
+def kill_and_resume(root: Path, kills: int, steps: int, seed: int = 0) -> dict[str, Any]:
     """Train twice, once undisturbed and once with `kills` SIGKILLs at random moments; compare every bit.
 
     Raises:
         AssertionError: the runs differ, or the kills were not all done.
     """
     prepare(root, steps)
-    began = time.monotonic()
+    began, chance = time.monotonic(), random.Random(seed)
     assert finish(start(root, "whole")) == 0, (root / "whole.txt").read_text()
-    whole, chance = time.monotonic() - began, random.Random(seed)
-    done = early = 0
-    while done < kills:
-        before = len(checkpoint.paths(root / "cut"))
+    cut, at, writing = root / "cut", [], 0
+    for left in range(kills, 0, -1):
+        base = reached(cut)
+        wanted = min(base + chance.uniform(0, 2 * max(steps - 20 - base, 0) / left), steps - 10)
         process = start(root, "cut")
-        time.sleep(chance.uniform(0.0, 2.0 * whole / kills))
+        wait_until(lambda wanted=wanted: reached(cut) >= wanted, process)
+        time.sleep(chance.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
         code = finish(process)
-        assert code == -signal.SIGKILL, f"ended by itself ({code}) after {done} kills: take more steps"
-        done, early = done + 1, early + (before == 0)
+        assert code == -signal.SIGKILL, f"ended by itself ({code}): take more steps. " + (root / "cut.txt").read_text()
+        writing += any(cut.glob(".writing_*"))
+        at.append(reached(cut))
     assert finish(start(root, "cut")) == 0, (root / "cut.txt").read_text()
     compare(root / "whole", root / "cut")
-    return {"kills": done, "before_the_first_checkpoint": early, "steps": steps, "seconds": time.monotonic() - began}
+    return {"kills": len(at), "at": at, "while_writing": writing, "steps": steps, "seconds": time.monotonic() - began}
+
+
+def reached(run: Path) -> int:
+    """The step of the newest checkpoint, 0 without any."""
+    return max((int(p.name.removeprefix("step_")) for p in checkpoint.paths(run)), default=0)
+
+
+def wait_until(condition: Callable[[], bool], process: int) -> None:
+    """Wait, unless the run has ended by itself."""
+    while not condition() and not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.002)
 
 
 def compare(first: Path, second: Path) -> None:
