@@ -94,7 +94,7 @@ def _limit(fingers: Fingers, thumb: Thumb) -> tuple[Fingers, Thumb]:
     return np.stack([base, spread, middle.clip(*MIDDLE), end.clip(*END)], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
 
 
-def _follow(draws: Draws, n: int, middle: np.ndarray, noise: float = 5) -> np.ndarray:
+def _follow(draws: Draws, n: int, middle: np.ndarray, noise: float | int = 5) -> np.ndarray:
     """Last joints that go with the middle ones."""
     return middle * draws.uniform(n, 1, low=COUPLING[0], high=COUPLING[1]) + noise * draws.normal(n, 4)
 

@@ -41,7 +41,7 @@ ARM_VOLUME = (900.0, 2000.0)  # cm3, with its forearm
 KNUCKLE_REACH = {"thumb": 0.118, **{finger: BONE_FRACTIONS[finger][0] for finger in FINGERS}}  # Buchholz et al.
 BREADTH = (75.0, 95.0)  # mm across the knuckles
 PALM_TOLERANCE = 5.0  # mm: the joint at the thumb's base is not where Buchholz et al. put it
-PHALANX = 0.12  # of its volume that a phalanx may gain or lose when joints bend
+PHALANX, BESIDE = 0.10, 0.12  # of its volume that a phalanx of a bent digit may gain or lose, and one beside it
 ARM_LENGTH = (230.0, 300.0)  # mm, wrist to elbow
 
 
@@ -141,8 +141,12 @@ def flesh_failures(arrays: Arrays) -> Iterator[str]:
     """No phalanx collapses or swells where joints bend."""
     for prefix in ("", "hi_") if len(arrays["hi_v"]) > NUM_VERTICES else ("",):
         for pose, change in volumes.changes(arrays, prefix).items():
-            if (worst := np.abs(change).max()) > PHALANX:
-                yield f"{pose}: a phalanx changes its volume by {100 * worst:.0f} % ({prefix or 'template'})"
+            bent = np.isin(volumes.DIGITS, list(volumes.BENT[pose]))
+            for rows, limit, which in ((bent, PHALANX, "bent"), (~bent, BESIDE, "neighbouring")):
+                worst = np.abs(change[rows]).max(initial=0)
+                if worst > limit:
+                    mesh = "render mesh" if prefix else "template"
+                    yield f"{pose}: a {which} phalanx changes its volume by {100 * worst:.0f} % ({mesh})"
 
 
 def rig_failures(arrays: Arrays) -> Iterator[str]:

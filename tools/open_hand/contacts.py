@@ -32,19 +32,17 @@ TOUCHES: dict[str, tuple[Touch, ...]] = {
     "six_pinch_little": ((4, 3, 2, 0.75, -10.0, 0.0),),
     "key": ((4, 0, 1, 0.75, 3.0, 17.0),),
     "four": ((4, 2, 0, 0.1, -22.0, 0.0),),
-    "asl_a": ((4, 0, 1, 0.1, 2.0, 18.0), (3, 0, 0, 0.4, -6.0, 20.0)),
     "asl_b": ((4, 2, 0, 0.1, -22.0, 4.0),),
     "asl_d": ((4, 1, 2, 0.8, -11.0, 0.0),),
-    "asl_e": ((4, 1, 2, 0.9, -14.0, 0.0),),
     "asl_o": ((4, 0, 2, 0.9, -11.0, 2.0),),
     "asl_s": ((4, 1, 1, 0.5, 15.0, -2.0), (3, 0, 1, 0.4, 17.0, 3.0)),
     "asl_t": ((4, 0, 1, 0.5, -13.0, -9.0),),
     "asl_w": ((4, 3, 1, 0.7, 13.0, 3.0),),
     "asl_x": ((4, 1, 1, 0.6, 15.0, 2.0),),
-    "flat": ((4, 0, 0, 0.35, -4.0, 21.0),),
     "three": ((4, 3, 1, 0.6, 13.0, 3.0),),
     "feix_tripod": ((4, 0, 2, 0.75, -14.0, -5.0),),
     "feix_writing": ((4, 0, 2, 0.6, -14.0, 0.0),),
+    **dict.fromkeys(("fist_thumb_in", "feix_light_tool", "feix_distal", "feix_quadpod", "asl_e", "asl_m"), ()),  # clear
 }
 STIFF = 0.03  # mm per degree that a joint is pulled back to where it was
 INSIDE = 1.5  # of overlap that touching digits may have, mm

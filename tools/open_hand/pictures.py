@@ -25,7 +25,7 @@ SIDES: dict[str, View] = {
     "thumb side": ((0, -1, 0), (1, 0, 0)),
     "little finger side": ((0, 1, 0), (1, 0, 0)),
     "fingertips": ((-1, 0, 0), (0, 0, 1)),
-    "back, from above the thumb": ((-0.3, -0.6, -0.75), (1, 0, 0.2)),
+    "with its forearm": ((-0.1, -0.6, -0.75), (1, 0, 0.2)),
 }
 PALM: View = ((0, -0.25, 1), (1, 0, 0))
 THUMB: View = ((-0.25, -0.75, 0.75), (1, 0, 0.2))
@@ -44,7 +44,7 @@ POSES: dict[str, View] = {
     "relaxed": ((0, -0.9, 0.4), (1, 0, 0)),
 }
 TILE, COLUMNS = 400, {"open_hand.png": 3, "open_hand_poses.png": 4}
-ARM_SHOWN = 0.075  # m of the forearm in the tiles of poses
+ARM_SHOWN = 0.075  # m of the forearm in all tiles but one
 DISPLAY_GAMMA = 2.2  # the file's colours were picked on a screen; the renderer takes linear light
 
 
@@ -53,7 +53,9 @@ def save(path: Path, folder: Path) -> list[Path]:
     with np.load(path) as file:
         arrays = dict(file)
     anatomy = Anatomy.of(read_npz(path))
-    sides = [_tile(arrays, np.tile(np.eye(3), (16, 1, 1)), view, name, 1.0) for name, view in SIDES.items()]
+    rest = np.tile(np.eye(3), (16, 1, 1))
+    arms = [*[ARM_SHOWN] * (len(SIDES) - 1), 1.0]
+    sides = [_tile(arrays, rest, view, name, arm) for (name, view), arm in zip(SIDES.items(), arms, strict=True)]
     shown = [
         _tile(arrays, poses.named(name, anatomy), view, name.replace("_", " "), ARM_SHOWN)
         for name, view in POSES.items()

@@ -28,6 +28,7 @@ BENT: dict[str, poses.Angles] = {
     "thumb opposed": {"thumb": (40, 30, 45, 0, 0)},
     "fist": poses.NAMED["fist"],
 }
+DIGITS = np.array([digit for digit in CHAINS for _ in range(2 if digit == "thumb" else 3)])  # of the 14 phalanges
 
 
 def changes(arrays: Arrays, prefix: str = "hi_") -> dict[str, Float[np.ndarray, "14"]]:
