@@ -1,0 +1,176 @@
+"""Stopwatch: several ways of doing one thing, in turns, so that what else a machine does falls on all of them alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import ConfigError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way of doing it."""
+
+    name: str
+    seconds: float  # median of the rounds, for all `items` together
+    spread: float  # of the rounds: (third quartile - first) / median
+    items: int  # images (or what it is) a call
+    ratio: float | None  # times faster than the baseline: median over rounds of the ratio in the same round
+    memory_mib: float | None  # most memory above what was held before; None where it cannot be told
+    note: str = ""  # such as how far its answers are from the baseline's
+
+    @property
+    def rate(self) -> float:
+        """Items a second."""
+        return self.items / self.seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call to time, and how many items it works on."""
+
+    call: Callable[[], object]
+    items: int = 1
+    note: str = ""
+
+
+def compare(
+    cases: Mapping[str, Case], baseline: str | None = None, rounds: int = 7, warmup: int = 1, device: str = "cpu"
+) -> list[Timing]:
+    """Time every case once a round, after `warmup` calls of each.
+
+    Args:
+        cases: by name.
+        baseline: of the cases; ratios are against it, per item.
+        rounds: at least 1.
+        warmup: at least 1: the first call also tells the memory.
+        device: that the calls compute on.
+
+    Raises:
+        ConfigError: no rounds, or a baseline that is no case.
+    """
+    if rounds < 1 or warmup < 1:
+        raise ConfigError(f"rounds ({rounds}) and warm-up calls ({warmup}) should be 1 or more")
+    if baseline is not None and baseline not in cases:
+        raise ConfigError(f"no case {baseline!r} to compare with (there are: {', '.join(cases)})")
+    memory = {name: peak_memory(case.call, device) for name, case in cases.items()}
+    for _ in range(warmup - 1):
+        for case in cases.values():
+            case.call()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            seconds[name].append(stopwatch(case.call, device))
+    return [_timing(name, case, seconds, cases, baseline, memory[name]) for name, case in cases.items()]
+
+
+def _timing(
+    name: str,
+    case: Case,
+    seconds: Mapping[str, Sequence[float]],
+    cases: Mapping[str, Case],
+    baseline: str | None,
+    memory: float | None,
+) -> Timing:
+    own = seconds[name]
+    ratio = None
+    if baseline is not None:
+        per_item = case.items / cases[baseline].items
+        ratio = statistics.median(b / s for b, s in zip(seconds[baseline], own, strict=True)) * per_item
+    middle = statistics.median(own)
+    quartiles = statistics.quantiles(own, n=4) if len(own) > 1 else [middle, middle, middle]
+    return Timing(name, middle, (quartiles[2] - quartiles[0]) / middle, case.items, ratio, memory, case.note)
+
+
+def stopwatch(call: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds that a call takes, the device's own work included."""
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def peak_memory(call: Callable[[], object], device: str = "cpu") -> float | None:
+    """MiB that a call needs at its peak above what is held before it; None where the system does not tell.
+
+    On a GPU torch counts; on a CPU Linux does, looked at every few milliseconds.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        _wait(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        call()
+        return None
+    page, most, done = os.sysconf("SC_PAGE_SIZE"), 0, threading.Event()
+
+    def resident() -> int:
+        return int(statm.read_text(encoding="ascii").split()[1]) * page
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.002):
+            most = max(most, resident())
+
+    before = resident()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        call()
+    finally:
+        done.set()
+        watcher.join()
+    return max(most, resident(), before) / MIB - before / MIB
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What a figure depends on: processor, threads, versions."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    told = {"processor": model, "cores": cores, "threads": torch.get_num_threads(), "load": load}
+    told |= {"python": platform.python_version(), "torch": torch.__version__, "device": device}
+    if device.startswith("cuda"):
+        told["gpu"] = torch.cuda.get_device_name(device)
+    return told
+
+
+def table(title: str, timings: Sequence[Timing], unit: str = "image") -> str:
+    """A Markdown table; milliseconds and rates are of one item."""
+    head = f"| {title} | ms an {unit} | {unit}s/s | times faster | MiB | |\n|---|---:|---:|---:|---:|---|"
+    rows = []
+    for t in timings:
+        ratio = "" if t.ratio is None else f"{t.ratio:.2f}"
+        memory = "" if t.memory_mib is None else f"{t.memory_mib:.0f}"
+        rows.append(f"| {t.name} | {1e3 * t.seconds / t.items:.4g} | {t.rate:.4g} | {ratio} | {memory} | {t.note} |")
+    return "\n".join([head, *rows])
+
+
+def as_mapping(timing: Timing) -> dict[str, Any]:
+    """For JSON."""
+    return {**asdict(timing), "rate": timing.rate}
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

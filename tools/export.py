@@ -1,0 +1,11 @@
+"""hand-export from a checkout: see mesh_graphormer_hand/cli/export.py, or --help."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mesh_graphormer_hand.cli.export import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
