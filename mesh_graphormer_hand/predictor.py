@@ -114,14 +114,21 @@ class HandPredictor:
         path: str | Path | None = None,
         device: str | torch.device = "cpu",
         detector: str | Detector | None = DEFAULT_DETECTOR,
+        backend: str = "torch",
     ) -> HandPredictor:
         """The model in `path`: a run's folder, its name under runs/, what save_pretrained wrote, or the name of shipped
         weights (the default). `detector`: a name of `detectors.choose.NAMES`, a detector, or None for "whole".
+        `backend`: "torch", or "onnx" for a folder that tools/export.py wrote.
 
         Raises:
             ConfigError: no model there, or its plug-in or hand is not on this machine; a detector that cannot work.
         """
-        model = assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS))
+        if backend == "torch":
+            model = assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS))
+        else:
+            from .engine import portable  # brings the exporters along
+
+            model = portable.load(path or DEFAULT_WEIGHTS, backend)
         if isinstance(detector, str):
             detector = choose.choose(detector, device=device)
         return cls(model, device=device, detector=detector)

@@ -34,7 +34,12 @@ Source = Path | int  # a photo, a video, a camera
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and predict; returns the exit code."""
-    return console.run(lambda: demo(parser().parse_args(argv)))
+    given = sys.argv[1:] if argv is None else argv
+    if "--serve" in given:
+        from . import serve
+
+        return serve.main(given)
+    return console.run(lambda: demo(parser().parse_args(given)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--save", metavar="KINDS", help=f"all, or some of: {outputs.HELP} (default: picture,json,obj)")
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
     made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
+    made.add_argument("--serve", action="store_true", help="instead, a page for your browser: see --serve --help")
     made.add_argument("--again", action="store_true", help="also photos of a folder that are done already")
     finding = made.add_argument_group("finding hands")
     finding.add_argument("--detector", choices=DETECTORS, help="who looks for hands (default: ours; boxes with --box)")
@@ -125,7 +132,7 @@ class Run:
             from ..predictor import HandPredictor
 
             a = self.arguments
-            self._predictor = HandPredictor.from_pretrained(a.weights, a.device)
+            self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend)
             name = a.detector or ("boxes" if self.boxes is not None else None)
             if name is not None or a.threshold is not None or a.detector_model is not None:
                 sides = None if self.sides is None else self.sides * len(self.boxes or [])

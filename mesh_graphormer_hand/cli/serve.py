@@ -1,0 +1,233 @@
+"""A page of your own machine's:  hand-demo --serve [--port N] [--weights RUN] [--detector NAME] [--backend onnx]
+
+Opens http://127.0.0.1:7860: drop a photo or take one, see the mesh on it, turn the hands in 3D, download the files.
+Only this machine can reach it, nothing is sent anywhere, and uploads are deleted after ten minutes, or at Ctrl-C.
+Needs the extra "page" (Gradio):  pip install "mesh-graphormer-hand[page]"
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ..config import ConfigError
+from . import console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..predictor import HandPredictor, HandResult
+
+HOST = "127.0.0.1"
+MAX_BYTES = 20 * 2**20  # of an upload
+MAX_PIXELS = 40_000_000  # of a photo, by its own header, before anything is decoded
+KEEP_S = 600  # seconds that files of a visit stay
+WAITING = 8  # photos in the queue; more are turned away
+SIDES = ("as seen", "right", "left")
+KINDS = ("json", "obj", "glb", "picture")
+TITLE = "A hand in 3D from one photo"
+SAYS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
+FONTS = ["system-ui", "sans-serif"]  # the library's own would be fetched from a server
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and serve until Ctrl-C; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hand-demo --serve", description=__doc__.splitlines()[0])
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
+    parser.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
+    parser.add_argument(
+        "--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote"
+    )
+    parser.add_argument("--detector", help="who looks for hands: ours, mediapipe, whole")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    parser.add_argument("--open", action="store_true", help="open the page in your browser")
+    arguments = parser.parse_args(argv)
+    return console.run(lambda: serve(arguments))
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve as the command line says; see the module's docstring."""
+    if not 0 <= arguments.port < 2**16:
+        raise ConfigError(f"--port {arguments.port} should lie in 0..65535")
+    with tempfile.TemporaryDirectory(prefix="hand_page_") as folder:
+        # The library reads these when it is imported.
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+        _gradio()
+        console.log_to_terminal()
+        options = {} if arguments.detector is None else {"detector": arguments.detector}
+        blocks = build(Page(load(arguments, options), Path(folder)))
+        url = start(blocks, arguments.port, arguments.open)
+        print(f"{url}   (Ctrl-C ends it)", flush=True)
+        try:
+            blocks.block_thread()
+        finally:
+            blocks.close(verbose=False)
+    return 0
+
+
+def load(arguments: argparse.Namespace, options: dict[str, Any]) -> HandPredictor:
+    """The predictor that the command line names."""
+    from ..predictor import HandPredictor
+
+    return HandPredictor.from_pretrained(arguments.weights, arguments.device, backend=arguments.backend, **options)
+
+
+class Page:
+    """What the page does with a photo; knows nothing of the web."""
+
+    def __init__(self, predictor: HandPredictor, folder: Path) -> None:
+        """`folder`: where files for the visitor are put."""
+        self.predictor, self.folder = predictor, folder
+
+    def look(self, upload: str | Path, side: str = SIDES[0]) -> tuple[np.ndarray, Path | None, list[Path], str]:
+        """A photo's picture, its hands as a GLB file (None: no mesh), all files to download, and a line of text.
+
+        Raises:
+            ConfigError: an upload that is too large or no photo.
+        """
+        from . import outputs
+
+        photo = read_upload(upload)
+        hands = self.predictor.predict(photo, sides=None if side == SIDES[0] else [side])
+        about = {"image_size": [photo.shape[1], photo.shape[0]], "detector": self.predictor.detector.name}
+        contents = outputs.encode(KINDS, photo, hands, about)
+        place = self.folder / uuid4().hex
+        files = outputs.write_all(place, "hand", contents)
+        scene = None
+        if any(hand.vertices is not None for hand in hands):
+            (scene,) = outputs.write_all(place, "hands_together", {".glb": encode_scene(hands)})
+        return outputs.picture(photo, hands), scene, files, say(hands, self.predictor.detector.name)
+
+
+def read_upload(path: str | Path) -> np.ndarray:
+    """RGB of an uploaded photo.
+
+    Raises:
+        ConfigError: too many bytes or pixels, or no photo; the message does not tell where the file lies.
+    """
+    from ..data import headers
+    from ..data.images import decode_image, read_bytes
+
+    path = Path(path)
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"the photo has more than {MAX_BYTES // 2**20} MiB; make it smaller")
+    data = read_bytes(path)
+    claimed = headers.image_size(data)
+    if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
+        raise ConfigError(f"the photo has {claimed[0]} x {claimed[1]} pixels; make it smaller")
+    return decode_image(data, "the photo")
+
+
+def encode_scene(hands: list[HandResult]) -> bytes:
+    """All hands before the camera as one GLB file, y up, the middle of them at the origin."""
+    import numpy as np
+    import trimesh
+
+    solid = [hand for hand in hands if hand.vertices is not None]
+    placed = [h.vertices if h.vertices_cam is None else h.vertices_cam for h in solid]
+    middle = np.concatenate(placed).mean(0)
+    skin = trimesh.visual.material.PBRMaterial(
+        baseColorFactor=[0.82, 0.63, 0.53, 1.0], metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True
+    )
+    scene = trimesh.Scene()
+    for points, hand in zip(placed, solid, strict=True):
+        mesh = trimesh.Trimesh((points - middle) * [1, -1, -1], hand.faces, process=False)
+        mesh.visual = trimesh.visual.TextureVisuals(material=skin)
+        mesh.vertex_normals  # noqa: B018 (asking for normals makes the file carry them: viewers then shade smoothly)
+        scene.add_geometry(mesh)
+    return scene.export(file_type="glb", include_normals=True)
+
+
+def say(hands: list[HandResult], detector: str) -> str:
+    """One line about what was found."""
+    if not hands:
+        return f"No hand found (detector: {detector}). Try a photo with a larger hand."
+    parts = []
+    for hand in hands:
+        known = [] if hand.confidence is None else [f"{hand.confidence:.0%} sure"]
+        if hand.translation is not None:
+            known.append(f"{float(hand.translation[2]):.2f} m away, if the camera is as assumed")
+        parts.append(f"a {hand.side} hand" + (f" ({', '.join(known)})" if known else ""))
+    return f"Found {' and '.join(parts)}. Detector: {detector}."
+
+
+def build(page: Page) -> Any:
+    """The page itself."""
+    gradio = _gradio()
+
+    def look(upload: str | None, side: str) -> tuple[Any, ...]:
+        if not upload:
+            return None, None, None, SAYS
+        try:
+            picture, scene, files, text = page.look(upload, side)
+        except Exception as error:
+            if not console.expected(error):
+                raise
+            raise gradio.Error(str(error), print_exception=False) from None
+        return picture, None if scene is None else str(scene), [str(f) for f in files], text
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, KEEP_S)) as blocks:
+        gradio.Markdown(f"# {TITLE}")
+        with gradio.Row():
+            with gradio.Column():
+                photo = gradio.Image(
+                    label="photo", type="filepath", sources=["upload", "webcam", "clipboard"], elem_id="photo"
+                )
+                side = gradio.Radio(SIDES, value=SIDES[0], label="whose hand")
+                button = gradio.Button("Look", variant="primary", elem_id="look")
+                text = gradio.Markdown(SAYS, elem_id="said")
+            mesh = gradio.Model3D(label="turn it", elem_id="mesh", clear_color=(0.93, 0.94, 0.96, 1.0), height=460)
+        picture = gradio.Image(label="on the photo", interactive=False, format="png", elem_id="picture")
+        files = gradio.File(label="files", file_count="multiple", interactive=False, elem_id="files")
+        outputs = [picture, mesh, files, text]
+        for event in (button.click, photo.upload):
+            event(look, [photo, side], outputs, concurrency_limit=1, api_visibility="private")
+    return blocks.queue(max_size=WAITING)
+
+
+def start(blocks: Any, port: int, browser: bool = False) -> str:
+    """Bind to this machine only and return the address.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    gradio = _gradio()
+    theme = gradio.themes.Default(font=FONTS, font_mono=["monospace"])
+    options: dict[str, Any] = {"server_name": HOST, "server_port": port or _free_port(), "share": False}
+    options |= {"max_file_size": MAX_BYTES, "prevent_thread_lock": True, "quiet": True, "inbrowser": browser}
+    options |= {
+        "footer_links": [],
+        "run_history": False,
+        "theme": theme,
+        "ssr_mode": False,
+        "show_error": True,
+        "strict_cors": True,
+    }
+    try:
+        return blocks.launch(**options)[1]
+    except OSError as error:
+        raise ConfigError(f"cannot serve on port {port}: {error}; name another with --port") from None
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def _gradio() -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module("gradio")
+    except ImportError:
+        raise ConfigError(
+            'the page needs Gradio, which is not installed: pip install "mesh-graphormer-hand[page]"'
+        ) from None

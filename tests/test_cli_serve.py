@@ -1,0 +1,182 @@
+"""The page: what it does with a photo, what it refuses, that only this machine reaches it; and a visit by a browser.
+
+The browser's visit needs the extra "page" and Chromium, and is skipped where either is missing.
+"""
+
+import json
+import os
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+import browser
+from mesh_graphormer_hand.cli import serve
+from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.mano.hand import load
+from mesh_graphormer_hand.mano.template import hand_template
+from mesh_graphormer_hand.predictor import HandResult
+
+MESH_BOX = "document.querySelector('#mesh canvas').getBoundingClientRect()"
+K = np.float32([[200, 0, 100], [0, 200, 75], [0, 0, 1]])
+
+
+class FlatHands:
+    """A predictor that sees the rest pose, as many times as it is told, at once."""
+
+    def __init__(self, count: int = 1):
+        self.count, self.sides = count, None
+        self.model = SimpleNamespace(config=SimpleNamespace(name="toy"))
+        self.detector = SimpleNamespace(name="toy")
+        self.hand = load("open")
+
+    def predict(self, photo, sides=None):
+        self.sides = sides
+        template = hand_template(self.hand)
+        joints = template.joints.numpy()
+        turn = np.float32([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # palm to the camera
+        vertices, joints = template.vertices.numpy() @ turn.T, joints @ turn.T
+        place = np.float32([0.05, 0, 0.5])
+        uvw = (joints + place) @ K.T
+        side = (sides or ["right"])[0]
+        common = {"joints": joints, "vertices": vertices, "faces": self.hand.faces, "translation": place}
+        common |= {"joints_2d": uvw[:, :2] / uvw[:, 2:], "confidence": 0.9}
+        return [HandResult(side, np.float32([0, 0, 100, 100]), K, "toy", **common) for _ in range(self.count)]
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), np.full((150, 200, 3), 90, np.uint8))
+    return path
+
+
+def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
+    predictor = FlatHands(2)
+    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").look(photo, "left")
+    assert predictor.sides == ["left"] and picture.ndim == 3 and (picture != 90).any()
+    loaded = trimesh.load(scene)
+    assert len(loaded.geometry) == 2
+    size = loaded.extents
+    assert 0.1 < size.max() < 0.4 and np.abs(loaded.bounds.mean(0)).max() < 0.1, "metres, about the origin"
+    suffixes = {f.suffix for f in files}
+    assert {".json", ".obj", ".glb", ".png"} == suffixes and all(f.stat().st_size for f in files)
+    (numbers,) = [f for f in files if f.suffix == ".json"]
+    assert len(json.loads(numbers.read_text())["hands"]) == 2
+    assert "a left hand (90% sure" in text and str(tmp_path) not in numbers.read_text()
+
+
+def test_no_hand_is_said(photo, tmp_path):
+    predictor = FlatHands(0)
+    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").look(photo)
+    assert scene is None and "No hand" in text and predictor.sides is None
+
+
+def huge_png(path: Path) -> Path:
+    """A file of a few bytes that claims 20,000 x 20,000 pixels."""
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    return path
+
+
+def test_uploads_are_bounded_and_checked(tmp_path, monkeypatch):
+    page = serve.Page(FlatHands(), tmp_path / "kept")
+    with pytest.raises(ConfigError, match="20000 x 20000"):
+        page.look(huge_png(tmp_path / "huge.png"))
+    (tmp_path / "text.jpg").write_text("no photo")
+    with pytest.raises(ConfigError) as error:
+        page.look(tmp_path / "text.jpg")
+    assert str(tmp_path) not in str(error.value), "a visitor need not know where files lie"
+    monkeypatch.setattr(serve, "MAX_BYTES", 10)
+    (tmp_path / "long.jpg").write_bytes(bytes(11))
+    with pytest.raises(ConfigError, match="MiB"):
+        page.look(tmp_path / "long.jpg")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_mistakes_are_told(capsys, monkeypatch):
+    assert serve.main(["--serve", "--port", "70000"]) == 2
+    assert "65535" in capsys.readouterr().err
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    assert serve.main(["--serve"]) == 2
+    assert "mesh-graphormer-hand[page]" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def page_at(tmp_path_factory):
+    """The address of a page that is being served."""
+    folder = tmp_path_factory.mktemp("page")
+    os.environ.update(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False")
+    pytest.importorskip("gradio", reason='needs the extra "page"')
+    blocks = serve.build(serve.Page(FlatHands(), folder))
+    yield serve.start(blocks, 0)
+    blocks.close(verbose=False)
+
+
+@pytest.mark.slow
+def test_only_this_machine_is_served(page_at):
+    assert page_at.startswith(f"http://{serve.HOST}:")
+    port = int(page_at.rstrip("/").rpartition(":")[2])
+    listening = Path("/proc/net/tcp")
+    if listening.is_file():
+        rows = [line.split() for line in listening.read_text().splitlines()[1:]]
+        bound = {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+        assert bound == {"0100007F"}, "127.0.0.1, byte by byte"
+    too_much = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(
+        serve.MAX_BYTES + 1
+    )
+    request = urllib.request.Request(f"{page_at}gradio_api/upload", too_much + b"\r\n--x--\r\n")
+    request.add_header("Content-Type", "multipart/form-data; boundary=x")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 413
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{page_at}gradio_api/file=/etc/hostname", timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
+def test_a_visit(page_at, photo, tmp_path):
+    """Upload, look, turn: the mesh is drawn and turns, the files are offered, nobody else is asked for anything."""
+    tab = browser.Browser(tmp_path / "profile")
+    try:
+        tab("Page.navigate", url=page_at)
+        tab.wait("document.querySelector('#photo input[type=file]') !== null")
+        tab.upload("#photo input[type=file]", photo)
+        tab.wait("document.querySelector('#said').innerText.startsWith('Found')")
+        assert "hand.obj" in tab.wait("document.querySelector('#files').innerText").replace("\n", "")
+        where = "(r => [r.x + r.width / 2, r.y + r.height / 2])(" + MESH_BOX + ")"
+        tab.wait("document.querySelector('#mesh canvas') !== null")
+        before = changed(tab, tmp_path / "before.png", None)
+        x, y = tab.run(where)
+        tab.drag((x, y), (x + 150, y + 10))
+        changed(tab, tmp_path / "after.png", before)
+        foreign = [u for u in tab.requests if not u.startswith((page_at, "data:", "blob:"))]
+        assert not foreign, "the page asked somebody else"
+    finally:
+        tab.close()
+
+
+def changed(tab: browser.Browser, path: Path, before: np.ndarray | None) -> np.ndarray:
+    """The mesh's part of the page, once it shows something (else than `before`)."""
+    import time
+
+    for _ in range(100):
+        tab.screenshot(path)
+        box = tab.run("(r => [r.x, r.y, r.right, r.bottom])(" + MESH_BOX + ")")
+        x0, y0, x1, y1 = map(int, box)
+        image = cv2.imread(str(path))[max(y0, 0) : y1, max(x0, 0) : x1].astype(int)
+        if before is None and image.size and image[40:-40].std() > 8:
+            return image
+        if before is not None and np.abs(image - before).mean() > 1:
+            return image
+        time.sleep(0.3)
+    raise TimeoutError("the mesh does not show" if before is None else "the mesh does not turn")
