@@ -1,0 +1,114 @@
+"""The stopwatch and the benchmark command: what is timed, compared, written, refused; fast, slow and plain agree."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand.cli import benchmark
+from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.contracts import HandInputs
+from mesh_graphormer_hand.engine import timing
+from mesh_graphormer_hand.engine.timing import Case
+from mesh_graphormer_hand.mano.hand import load
+from mesh_graphormer_hand.models.fast import optimise
+from mesh_graphormer_hand.models.slow import PlainAttention, SparseGraphConv, published
+
+TINY = {
+    "name": "mesh_graphormer",
+    "backbone": "w18_small",
+    "head_planes": [2, 2, 4, 4],
+    "feature": 16,
+    "widths": [16, 16, 16],
+    "outputs": [16, 12],
+    "layers": 1,
+    "heads": 2,
+}
+
+
+def test_ratios_are_per_item_against_the_baseline():
+    """A call that takes as long for four times the items is four times faster."""
+    calls = []
+
+    def work(name: str) -> None:
+        calls.append(name)
+        time.sleep(0.02)
+
+    cases = {"slow": Case(lambda: work("slow"), 1), "fast": Case(lambda: work("fast"), 4, note="x")}
+    slow, fast = timing.compare(cases, "slow", rounds=3, warmup=2)
+    assert calls == ["slow", "fast", "slow", "fast"] + ["slow", "fast"] * 3, "warm-up, then in turns"
+    assert slow.ratio == pytest.approx(1) and fast.ratio == pytest.approx(4, rel=0.3)
+    assert fast.rate == pytest.approx(200, rel=0.3) and fast.note == "x"
+    lines = timing.table("what", [slow, fast]).splitlines()
+    assert lines[0].startswith("| what | ms an image") and lines[3].startswith("| fast | ") and len(lines) == 4
+
+
+def test_memory_is_the_peak_of_the_call():
+    held = timing.peak_memory(lambda: time.sleep(0.01))
+    if held is None:
+        pytest.skip("this system does not tell")
+
+    def touch() -> None:
+        block = torch.ones(64 * 2**18)
+        time.sleep(0.05)
+        del block
+
+    assert held < 16 and 48 < timing.peak_memory(touch) < 96
+
+
+@pytest.mark.parametrize(("rounds", "warmup", "baseline"), [(0, 1, None), (1, 0, None), (1, 1, "other")])
+def test_impossible_comparisons_are_refused(rounds, warmup, baseline):
+    with pytest.raises(ConfigError):
+        timing.compare({"a": Case(lambda: None)}, baseline, rounds, warmup)
+
+
+@pytest.mark.parametrize("keypoints", [0, 16])
+def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
+    """Values of the obvious way, the model's own and the fast way are one; each in its own words."""
+    experiment = Experiment(model={**TINY, "keypoints": keypoints})
+    experiment.data.image_size = 64
+    model = assembly.build_model(experiment, load("open")).eval()
+    slow, fast = published(model), optimise(model)
+    kinds = {type(module) for module in slow.modules()}
+    assert {PlainAttention, SparseGraphConv} <= kinds
+    assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
+    inputs = HandInputs(image=torch.rand(3, 3, 64, 64))
+    with torch.inference_mode():
+        answers = [m(inputs) for m in (slow, model, fast)]
+    for name in ("vertices", "joints_2d", "camera"):
+        a, b, c = (getattr(answer, name) for answer in answers)
+        assert float((a - b).abs().max()) < 1e-5 * float(a.abs().max()), name
+        assert float((a - c).abs().max()) < 1e-4 * float(a.abs().max()), name
+
+
+def test_command_writes_tables_and_numbers(tmp_path, capsys, monkeypatch):
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+
+    def toy(options):
+        assert options.batches == [2] and options.rounds == 2
+        yield "toy", timing.compare({"a": Case(lambda: None)}, "a", options.rounds), "image"
+
+    monkeypatch.setitem(cases.RUNNERS, "render", toy)
+    files = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
+    assert benchmark.main(["render", "--batch", "2", "--rounds", "2", *files]) == 0
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert report["parts"]["render"]["toy"][0]["ratio"] == 1.0 and report["machine"]["threads"] == 1
+    assert "| toy |" in (tmp_path / "x.md").read_text() and "| toy |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["rendr"], "did you mean 'render'"), (["render", "--batch", "0"], "--batch"), (["--rounds", "0"], "--rounds")],
+)
+def test_mistakes_are_told(arguments, says, capsys):
+    assert benchmark.main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_render_part_runs():
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+
+    titles = [title for title, timings, _ in cases.render(cases.Options([], [1], rounds=1)) if timings]
+    assert len(titles) == 5
