@@ -31,6 +31,7 @@ IMPORT_NAMES = {
 CONDA_ONLY = {"python", "pip", "pytorch3d"}
 OPTIONAL = {"pytorch3d", "manopth", "mediapipe"}  # imported where a user has them
 TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
+TOOLING |= {"gradio", "onnx", "onnxruntime", "onnxscript"}  # imported by name where a user has them
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
