@@ -16,7 +16,7 @@ endif
 VENV ?= .venv
 VENV_ARGS ?=
 PIP_ARGS ?=
-EXTRAS ?= dev
+EXTRAS ?= dev,export
 JOBS ?= 2
 IMAGE ?= docs/example.jpg
 CONFIG ?= configs/graphormer_lite.yaml
