@@ -21,7 +21,7 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "a2e7bdeea357d894"
+TEST_SPLIT_HASH = "842bace12bc4298e"
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarra
     picture = picture * np.float32(bright)
     if rng.random() < 0.7:  # uneven light
         light = cv2.resize(rng.uniform(1 - 0.6 * rng.random(), 1.1, (2, 2)).astype(np.float32), (size, size))
-        picture *= light[..., None]
+        picture = cv2.multiply(picture, cv2.merge([light] * 3))
     return _lens(rng, picture, 0.65 if kind in (0, 2) else 0.3)
 
 

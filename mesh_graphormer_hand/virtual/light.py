@@ -28,7 +28,7 @@ class Light:
 def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
     exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
-    total = exposure * draws.log_uniform(0.75, 1.5)
+    total = exposure * draws.log_uniform(0.85, 1.6)
     hard = draws.uniform() ** 1.4 * 0.75  # share of the light that comes from one direction
     tint = 1 + draws.normal(3) * 0.035
     sun_tint = 1 + draws.normal(3) * 0.035

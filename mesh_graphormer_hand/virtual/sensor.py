@@ -14,7 +14,7 @@ from .config import VirtualConfig
 LUMA = np.array([0.299, 0.587, 0.114])
 STEP = 0.006  # m
 GAP = 0.015  # m behind the surroundings at which a gap is darkest
-REDDISH = np.array([0.86, 1.0, 1.04], np.float32)  # skin lights its own gaps
+REDDISH = np.array([0.86, 1.0, 1.04])  # skin lights its own gaps
 AREA = cv2.INTER_AREA
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 TILE = 512  # px, side of the noise that all samples cut from
@@ -42,8 +42,8 @@ def darken_gaps(rng: np.random.Generator, picture: Picture, depth: Float[np.ndar
         smooth = cv2.blur(smooth, (max(3, size // 64 | 1),) * 2)
     around = cv2.resize(smooth[..., 0] / np.maximum(smooth[..., 1], 1e-6), (size, size))
     behind = np.clip((depth - around) * np.float32(1 / GAP), 0, 1)
-    behind *= np.float32(rng.uniform(0.25, 0.7))
-    return picture * (1 - behind[..., None] * REDDISH)
+    darkest = rng.uniform(0.25, 0.7)
+    return cv2.multiply(picture, cv2.transform(behind, np.stack([-darkest * REDDISH, np.ones(3)], 1)))
 
 
 def cast_shadow(
@@ -72,7 +72,7 @@ def cast_shadow(
     sigma = max(0.6, rng.uniform(0.06, 0.4) * gap * focal / step)
     small = cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     dark = cv2.resize(small, (size, size)) * (depth == 0) * np.float32(min(0.85, 0.25 + share))
-    return picture * (1 - dark)[..., None]
+    return cv2.multiply(picture, cv2.transform(dark, np.tile([-1.0, 1.0], (3, 1))))
 
 
 def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
@@ -81,8 +81,7 @@ def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
     Cheaper than supersampling, and inner edges come out as smooth as the silhouette.
     """
     step = cv2.dilate(depth, CROSS) - cv2.erode(depth, CROSS)
-    edge = cv2.threshold(step, STEP, 1, cv2.THRESH_BINARY)[1][..., None]
-    return picture + edge * (cv2.GaussianBlur(picture, (3, 3), 0.62) - picture)
+    return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.62), (step > STEP).view(np.uint8), picture.copy())
 
 
 def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
