@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import test_engine
 from mesh_graphormer_hand.config import ConfigError
@@ -101,6 +102,33 @@ def test_out_of_memory_says_what_would_fit(tmp_path):
     trainer.module.forward = limited
     with pytest.raises(TrainingError, match=r"16 samples at once are too many.* 4 would fit: train\.accumulate=4 .*"):
         trainer._train_step(iter([trainer.stream[0]]))
+
+
+class Waits(TorchDispatchMode):
+    """Names of the operations for which a GPU would have to be waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal"):
+            self.seen.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_reads_nothing_from_the_device(tmp_path, monkeypatch):
+    """Only the log does: a GPU is never waited for in between."""
+    monkeypatch.setattr(guard.Guard, "due", property(lambda self: False))  # as on a GPU
+    trainer = make_trainer(tmp_path, train__optimizer={"name": "adamw", "clip_grad": 1.0})
+    batch = trainer.stream[0]
+    trainer._train_step(iter([batch]))
+    with Waits() as waits:
+        trainer._train_step(iter([batch]))
+    assert waits.seen == []
+    with Waits() as waits:
+        float(trainer.module.head.bias.sum())
+    assert waits.seen == ["_local_scalar_dense"]  # the test can fail
 
 
 @pytest.mark.parametrize(

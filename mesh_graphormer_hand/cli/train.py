@@ -110,7 +110,7 @@ def describe(
     total = sum(e.parameters.values())
     largest = sorted(e.parameters.items(), key=lambda item: -item[1])[:5]
     parts = f" in {train.accumulate * processes} parts" if train.accumulate * processes > 1 else ""
-    fewer = f", {e.timed_samples} samples at once instead of {e.part_samples}"
+    fewer = f", {e.timed_samples} at once instead of {e.part_samples}"
     fewer = "" if e.timed_samples == e.part_samples else fewer
     names = [key for key, raw in experiment.data.train.items() if float((raw or {}).get("weight", 1)) > 0]
     data = ", ".join(
