@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..geometry.heatmaps import expectation
 
-
 SHARPNESS = 2.0  # of the logits where places are read: a plain mean puts a joint between the places that it may have
 
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ..backbones.hrnet import VARIANTS, Head, HRNet
 from ..config import ConfigError, nearest, parse
 from ..contracts import HandInputs, HandPrediction
+from ..geometry.bones import Binding, bind, pose
 from ..geometry.cameras import LearnedCamera
 from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
@@ -140,6 +141,7 @@ class MeshGraphormer(HandModel):
         """Template queries, joint regressor, graph and joint neighbourhoods of the hand."""
         template = hand_template(hand, self.options.coarse)
         edges, weights = adjacency_edges(template.adjacency)
+        binding = bind(template.coarse_vertices, template.joints)
         queries = torch.cat([template.joints, template.coarse_vertices])
         near = torch.softmax(-0.5 * (torch.cdist(template.coarse_vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
         return {
@@ -148,6 +150,7 @@ class MeshGraphormer(HandModel):
             "graph_edges": edges,
             "graph_weights": weights,
             "near_joints": torch.cat([torch.eye(NUM_JOINTS, device=near.device), near]),
+            **{f"bind_{name}": value for name, value in vars(binding).items()},
             "fingerprint": torch.tensor(hand.fingerprint),
         }
 
@@ -214,14 +217,16 @@ class MeshGraphormer(HandModel):
         return fit_similarity(joints, keypoints.uvz.detach(), _confidence(keypoints))[1]
 
     def _posed(self, keypoints: Keypoints) -> Float[Tensor, "b n 3"]:
-        """The queries moved with the 2.5D joints near them, in the hand's own frame (m), in float32."""
+        """The queries where the 2.5D joints put them, in the hand's own frame (m), in float32."""
         with torch.autocast(keypoints.uv.device.type, enabled=False):
             joints, uvz = self.queries[:NUM_JOINTS], keypoints.uvz
             palm = uvz[:, list(PALM)].detach()
             rest = joints[list(PALM)].expand_as(palm)
             scale, rotation, shift = fit_similarity(rest, palm, torch.ones_like(palm[..., 0]))
             seen = (uvz - shift[:, None]) @ rotation / scale[:, None, None]
-            return self.queries + self.near_joints @ (seen - joints).clamp(-FARTHEST, FARTHEST)
+            seen = joints + (seen - joints).clamp(-FARTHEST, FARTHEST)
+            binding = Binding(self.bind_start, self.bind_along, self.bind_offset, self.bind_bones)
+            return torch.cat([seen, pose(binding, seen)], 1)
 
     def interpret(
         self, points: dict[str, Tensor], raw: Float[Tensor, "b c"], keypoints: Keypoints | None, side: float
