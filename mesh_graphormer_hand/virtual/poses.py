@@ -34,7 +34,20 @@ COUPLING = (0.5, 0.8)  # last joint flexion per middle joint flexion
 RING_BEHIND = 60  # degrees that a ring finger's knuckle may differ from the mean of its neighbours'
 OPEN = np.array([(0, 10, 6, 3), (0, 1, 6, 3), (0, -7, 6, 3), (0, -14, 6, 3)], np.float64)  # where nothing overlaps
 OPEN_THUMB = np.array((-14, 2, 4, -2, 0), np.float64)
-OPENING = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.2, 0.0)  # shares of a pose on its way to the open hand
+OPENING = (
+    1.0,
+    0.97,
+    0.94,
+    0.9,
+    0.85,
+    0.78,
+    0.7,
+    0.6,
+    0.45,
+    0.3,
+    0.15,
+    0.0,
+)  # shares of a pose on its way to the open hand
 MIXED = 0.5  # of the named poses: something between two
 
 
@@ -45,7 +58,7 @@ def named(name: str, anatomy: Anatomy) -> Float[np.ndarray, "16 3 3"]:
         KeyError: no pose of that name.
     """
     pose = gestures.GESTURES[name]
-    return anatomy.rotations(np.array(pose[:4], np.float64), np.array(pose[4], np.float64))
+    return anatomy.rotations(np.array([pose[:4]], np.float64), np.array([pose[4]], np.float64))[0]
 
 
 def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy) -> Float[np.ndarray, "b 16 3 3"]:
@@ -90,7 +103,7 @@ def _limit(fingers: Fingers, thumb: Thumb) -> tuple[Fingers, Thumb]:
     base = base.clip(*BASE)
     neighbours = 0.5 * (base[..., 1] + base[..., 3])
     base[..., 2] = base[..., 2].clip(neighbours - RING_BEHIND, neighbours + RING_BEHIND)
-    spread = spread.clip(*SPREAD_LIMITS) * np.clip(1 - base.clip(0) / 95, 0.08, 1)
+    spread = spread.clip(*SPREAD_LIMITS) * np.clip(1 - base.clip(0) / 95, 0.2, 1)
     return np.stack([base, spread, middle.clip(*MIDDLE), end.clip(*END)], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
 
 
@@ -174,20 +187,20 @@ def _fingers(base: np.ndarray, spread: np.ndarray, middle: np.ndarray, end: np.n
 _STEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # where along a bone the probing balls sit
 _BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
 _DIGIT = np.repeat(np.arange(5), 3)
-# m, of the mean hand's flesh: half the mean of breadth and depth at the start and the end of each bone
-_RADII = 1e-3 * np.array(
+# m: half the breadth of the mean hand's digits at the start and the end of each bone, and what makes balls as strict as
+# skin is (measured: tools/open_hand/reach.py)
+_SKIN = 1.5e-3
+_RADII = _SKIN + 1e-3 * np.array(
     [
-        (11.0, 10.5),
-        (9.8, 9.4),
-        (9.4, 7.0),
-        *[(9.2, 8.8), (8.4, 7.7), (7.4, 6.0)] * 3,
-        (8.2, 7.8),
-        (7.4, 6.8),
-        (6.5, 5.3),
+        *((13.0, 12.0), (10.2, 10.0), (10.0, 7.4)),
+        *((9.6, 9.3), (9.0, 8.5), (8.2, 6.4)),
+        *((9.9, 9.6), (9.3, 8.8), (8.4, 6.6)),
+        *((9.3, 9.0), (8.7, 8.2), (8.0, 6.2)),
+        *((8.3, 8.0), (7.7, 7.3), (7.1, 5.5)),
     ]
 )
 _PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
-_PALM_STEPS, _PALM_RADIUS = (0.4, 0.6, 0.8, 0.95), 9.5e-3
+_PALM_STEPS, _PALM_RADIUS = (0.4, 0.6, 0.8, 0.95), 12.5e-3
 
 
 def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from mesh_graphormer_hand.virtual.anatomy import FINGERS, Anatomy
 Touch = tuple[int, int, int, float, float, float]
 PINCH = (4, 0, 2, 0.75, -11.0, 0.0)
 TOUCHES: dict[str, tuple[Touch, ...]] = {
-    "fist": ((4, 1, 1, 0.5, 15.0, -2.0), (3, 0, 1, 0.4, 17.0, 3.0)),
+    "fist": ((4, 1, 1, 0.6, 15.0, 4.0),),
     "point": ((4, 1, 1, 0.6, 15.0, 4.0),),
     "v_sign": ((4, 2, 1, 0.6, 14.0, 6.0),),
     "horns": ((4, 1, 1, 0.6, 15.0, -6.0),),
@@ -35,17 +35,16 @@ TOUCHES: dict[str, tuple[Touch, ...]] = {
     "asl_b": ((4, 2, 0, 0.1, -22.0, 4.0),),
     "asl_d": ((4, 1, 2, 0.8, -11.0, 0.0),),
     "asl_o": ((4, 0, 2, 0.9, -11.0, 2.0),),
-    "asl_s": ((4, 1, 1, 0.5, 15.0, -2.0), (3, 0, 1, 0.4, 17.0, 3.0)),
     "asl_t": ((4, 0, 1, 0.5, -13.0, -9.0),),
     "asl_w": ((4, 3, 1, 0.7, 13.0, 3.0),),
     "asl_x": ((4, 1, 1, 0.6, 15.0, 2.0),),
     "three": ((4, 3, 1, 0.6, 13.0, 3.0),),
     "feix_tripod": ((4, 0, 2, 0.75, -14.0, -5.0),),
     "feix_writing": ((4, 0, 2, 0.6, -14.0, 0.0),),
-    **dict.fromkeys(("fist_thumb_in", "feix_light_tool", "feix_distal", "feix_quadpod", "asl_e", "asl_m"), ()),  # clear
+    **dict.fromkeys(("fist_thumb_in", "feix_light_tool", "feix_distal", "feix_quadpod"), ()),  # clear
 }
 STIFF = 0.03  # mm per degree that a joint is pulled back to where it was
-INSIDE = 1.5  # of overlap that touching digits may have, mm
+INSIDE = 2.5  # of overlap that touching digits may have, mm
 
 
 def solve(anatomy: Anatomy, name: str) -> Float[np.ndarray, "5"]:
