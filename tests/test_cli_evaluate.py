@@ -45,7 +45,7 @@ def test_freihand_from_folder_to_submission(run, capsys):
     folder = Path("runs/tiny/evaluation_freihand")
     names = {p.name for p in folder.iterdir()}
     assert names == {"pred.json", "pred.zip", "pred_model_tta.json", "pred_model_tta.zip"} | {
-        *("curves.png", "per_joint.csv", "report.html")
+        *("curves.png", "per_joint.csv", "worst.jpg", "report.html")
     }
     xyz, vertices = json.loads((folder / "pred.json").read_text())
     assert np.shape(xyz) == (2, 21, 3) and vertices == [[], []], "the toy has no mesh"

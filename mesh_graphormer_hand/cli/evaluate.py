@@ -202,7 +202,7 @@ def told(collector: Collector, official: dict[str, Scores]) -> list[str]:
     notes = collector.notes + [note for scores in official.values() for note in scores.notes]
     if not collector.placed:
         notes.append(
-            "hands without a known camera were exported with the wrist at the origin: only aligned scores count"
+            "hands without a known camera were exported with the wrist at the origin: of them only aligned scores count"
         )
     if collector.left_out:
         notes.append(f"{len(collector.left_out)} samples were left out, see the list")
@@ -212,7 +212,9 @@ def told(collector: Collector, official: dict[str, Scores]) -> list[str]:
 def print_official(official: dict[str, Scores], notes: list[str], left_out: list[str]) -> None:
     """The official lines of every predictor, then notes and what was left out."""
     for who, scores in official.items():
-        print(f"official scores ({scores.protocol}), {who.replace('_', ' ')}, {scores.counts.get('samples')} samples")
+        kind = "2D" if who.endswith(", 2D") else "official"
+        name = who.removesuffix(", 2D").replace("_", " ")
+        print(f"{kind} scores ({scores.protocol}), {name}, {scores.counts.get('samples')} samples")
         print("\n".join(f"  {line}" for line in scores.lines()))
     for note in notes:
         print(f"note: {note}")

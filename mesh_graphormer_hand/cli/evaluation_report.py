@@ -51,12 +51,16 @@ class Evaluation:
 
 
 def write(folder: Path, evaluation: Evaluation) -> Path:
-    """curves.png, per_joint.csv and report.html in `folder`; returns the last."""
+    """curves.png, per_joint.csv, worst.jpg and report.html in `folder`; returns the last."""
     folder.mkdir(parents=True, exist_ok=True)
     curves = folder / "curves.png"
     drawn = draw_curves(curves, evaluation)
     with (folder / "per_joint.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(per_joint(evaluation))
+    if evaluation.gallery:
+        from ..engine.pictures import jpeg, sheet
+
+        (folder / "worst.jpg").write_bytes(jpeg(sheet([picture for _, picture in evaluation.gallery])))
     page = folder / "report.html"
     temporary = page.with_name(f".{page.name}.part")
     temporary.write_text(_page(evaluation, curves.read_bytes() if drawn else None), encoding="utf-8")
@@ -97,6 +101,7 @@ def per_joint(evaluation: Evaluation) -> list[list[str]]:
         columns |= {f"{who} {m}": v.tolist() for m, v in accumulator.per_joint().items() if m in PER_JOINT}
     for who, scores in evaluation.official.items():
         columns |= {f"{who} official {name}": values.tolist() for name, values in scores.per_joint.items()}
+    columns = {n: v for n, v in columns.items() if len(v) == len(JOINT_NAMES) and not np.isnan(v).all()}
     header = ["joint", *columns]
     return [header, *([JOINT_NAMES[j], *(f"{v[j]:.3f}" for v in columns.values())] for j in range(21))]
 
@@ -110,7 +115,7 @@ def worst(
     from ..engine.pictures import draw
 
     values = scores.values()
-    metric = next((name for name in RANKING if name in values), None)
+    metric = next((name for name in RANKING if name in values and not values[name].isnan().all()), None)
     if metric is None:
         return []
     found = []
@@ -159,7 +164,7 @@ def _page(evaluation: Evaluation, curves: bytes | None) -> str:
     parts = [f"<h1>{html.escape(evaluation.title)}</h1>"]
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes]
     for who, scores in evaluation.official.items():
-        parts.append(f"<h2>Official: {html.escape(scores.protocol)}, {html.escape(who.replace('_', ' '))}</h2>")
+        parts.append(f"<h2>By the rules of {html.escape(scores.protocol)}: {html.escape(who.replace('_', ' '))}</h2>")
         rows = [[n, f"{v:f}", scores.units.get(n, "")] for n, v in (scores.official | scores.extra).items()]
         parts.append(_table([["score", "value", "unit"], *rows]))
         parts += [f'<p class="note">{html.escape(note)}</p>' for note in scores.notes]
