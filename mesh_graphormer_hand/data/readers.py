@@ -380,7 +380,7 @@ def labels(a: Annotation, place: Float[Tensor, "2 3"], size: int, mesh: bool) ->
         hand=torch.tensor(a.hand),
     )
     if a.visible is not None:
-        targets = replace(targets, joints_visible=torch.from_numpy(np.asarray(a.visible, bool)))
+        targets = replace(targets, joints_visible=torch.from_numpy(np.array(a.visible, bool)))
     return inputs, _with_mesh(a, targets, mirror) if mesh else targets
 
 
