@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from ..virtual.generator import VirtualHands
 
 LAYOUTS = ("webdataset", "freihand", "folder")
+LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
 SIZES = 16, 4096  # px, least and largest side of a picture
 MOST = 10**8  # samples of one job
-FORMAT = 1  # of the folder; rises when equal settings would give other bytes
-SHEET = 32  # samples on a contact sheet
+FORMAT = 2  # of the folder; rises when equal settings would give other bytes
+SHEET = 24  # samples on a contact sheet
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
-MASK_COLOUR = 60, 220, 120
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the pictures (default: 224)")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--lossless", action="store_true", help="pictures as PNG")
+    parser.add_argument("--left", type=float, default=0.0, metavar="P", help="share of left hands (default: 0)")
+    parser.add_argument(
+        "--labels", default="all", metavar="LIST", help="beyond the usual ones: all (default), none, or some of LABELS"
+    )
     parser.add_argument("--shard", metavar="i/n", help="write one share of n, counted from 0")
     parser.add_argument("--workers", type=int, default=-1, metavar="W", help="processes; 0: none (default: the cores)")
     parser.add_argument("--device", default="cpu", help="where to render: cpu (default), cuda, ...")
     parser.add_argument("--hand", default="auto", help="auto (default), open, or a MANO file or folder")
     parser.add_argument("--dry-run", action="store_true", help="render one block and say bytes, files and hours")
     parser.add_argument("--sheet", metavar="FILE", help=f"draw a contact sheet of the first {SHEET} samples, too")
+    parser.add_argument("--check", type=int, metavar="N", help="render N samples, write none, and judge their labels")
+    parser.add_argument("--plots", metavar="FILE", help="with --check: draw what the samples cover")
     arguments = parser.parse_intermixed_args(argv)
     return console.run(lambda: generate(arguments))
 
@@ -79,13 +85,15 @@ class Plan:
     layout: str
     encoding: Encoding
     shard: Shard
+    left: float = 0.0
+    labels: tuple[str, ...] = LABELS
 
     def hands(self) -> VirtualHands:
         """The generator."""
         from ..mano import hand
         from ..virtual.generator import VirtualHands
 
-        return VirtualHands(self.config, hand.load(self.hand))
+        return VirtualHands(self.config, hand.load(self.hand), self.labels)
 
 
 @dataclass
@@ -115,8 +123,16 @@ class Renderer:
         return cls(plan, hands, layout_named(plan.layout, plan.encoding, plan.config.split, hands.hand), store)
 
     def render(self, indices: list[int]) -> HandBatch:
-        """The samples."""
-        return self.hands.render(indices, device=self.plan.device, image_size=self.plan.size).to("cpu")
+        """The samples; some are to be left hands, whose pictures the layouts mirror."""
+        import torch
+
+        from ..virtual.draws import generator
+
+        batch = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size).to("cpu")
+        if not self.plan.left:
+            return batch
+        left = [bool(generator(self.plan.config, i, "side").random() < self.plan.left) for i in indices]
+        return replace(batch, targets=replace(batch.targets, is_left=torch.tensor(left)))
 
     def work(self, number: int, indices: list[int]) -> int:
         """Render and write one block; gives its number back."""
@@ -143,9 +159,22 @@ def generate(arguments: argparse.Namespace) -> int:
 
     encoding = Encoding(arguments.quality, arguments.lossless)
     plan = Plan(
-        config, arguments.hand, arguments.device, arguments.image_size, arguments.layout, encoding, Shard(share, of)
+        config,
+        arguments.hand,
+        arguments.device,
+        arguments.image_size,
+        arguments.layout,
+        encoding,
+        Shard(share, of),
+        arguments.left,
+        labels_of(arguments),
     )
     workers = worker_count(arguments.workers, os.environ)
+    if arguments.check:
+        from .check_samples import check_samples
+
+        plan = replace(plan, config=replace(config, count=arguments.check), labels=LABELS, left=0.0)
+        return check_samples(plan, workers, Path(arguments.plots) if arguments.plots else None)
     renderer = Renderer.of(plan)
     if arguments.sheet and not share:
         write_picture(Path(arguments.sheet), contact_sheet(renderer))
@@ -168,16 +197,41 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.layout not in LAYOUTS:
         hint = configs.nearest(arguments.layout, LAYOUTS)
         raise ConfigError(f"--layout: no layout {arguments.layout!r}{hint} (there are: {', '.join(LAYOUTS)})")
-    if not (arguments.out or arguments.sheet or arguments.dry_run):
-        raise ConfigError("--out is missing: say where to write (or --dry-run, or --sheet FILE)")
+    if not (arguments.out or arguments.sheet or arguments.dry_run or arguments.check):
+        raise ConfigError("--out is missing: say where to write (or --dry-run, --sheet FILE, --check N)")
+    if arguments.check is not None and arguments.out:
+        raise ConfigError("--check writes no samples: leave --out away")
+    if arguments.check is not None and not 1 <= arguments.check <= MOST:
+        raise ConfigError(f"--check {arguments.check} should be 1 to {MOST}")
     if not low <= arguments.image_size <= high:
         raise ConfigError(f"--image-size {arguments.image_size} should be {low} to {high} pixels")
     if not 1 <= arguments.quality <= 100:
         raise ConfigError(f"--quality {arguments.quality} should be 1 to 100")
+    if not 0 <= arguments.left <= 1:
+        raise ConfigError(f"--left {arguments.left} should be a share, 0 to 1")
+    if arguments.left and arguments.layout == "freihand":
+        raise ConfigError("--left: FreiHAND's files hold right hands; take another layout")
+    labels_of(arguments)
     if arguments.count is not None and not 1 <= arguments.count <= MOST:
         raise ConfigError(f"--count {arguments.count} should be 1 to {MOST}")
     if arguments.sheet and Path(arguments.sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"--sheet {arguments.sheet}: its name should end in .png or .jpg")
+
+
+def labels_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The labels to make beyond the usual ones; FreiHAND's files have no room for any.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    if arguments.labels == "none" or arguments.layout == "freihand":
+        return ()
+    asked = LABELS if arguments.labels == "all" else tuple(arguments.labels.split(","))
+    for name in asked:
+        if name not in LABELS:
+            hint = configs.nearest(name, LABELS)
+            raise ConfigError(f"--labels: no label {name!r}{hint} (there are: {', '.join(LABELS)}, or all, none)")
+    return tuple(name for name in LABELS if name in asked)
 
 
 def shard_of(text: str | None, environment: dict[str, str] | os._Environ) -> tuple[int, int]:
@@ -238,6 +292,8 @@ def manifest(plan: Plan, hands: VirtualHands) -> dict[str, Any]:
         "block": BLOCK,
         "image_size": plan.size,
         "encoding": configs.to_mapping(plan.encoding),
+        "left": plan.left,
+        "labels": list(plan.labels),
         "device": plan.device.partition(":")[0],
         "hand": {"name": hands.hand.name, "fingerprint": hands.hand.fingerprint_hex},
         "config": {key: value for key, value in configs.to_mapping(plan.config).items() if key != "count"},
@@ -380,22 +436,10 @@ def _bytes(number: float | int) -> str:
 
 
 def contact_sheet(renderer: Renderer) -> np.ndarray:
-    """RGB picture of the first samples, each plain and then with its labels: skeleton and the mask's outline."""
-    import cv2
-    import numpy as np
-    import torch
+    """RGB picture of the first samples, each plain and then with its labels."""
+    from ..virtual.sheet import labelled
 
-    from ..virtual.sheet import sheet
-
-    batch = renderer.render(list(range(min(SHEET, renderer.plan.config.count))))
-    twice = batch[torch.arange(len(batch)).repeat_interleave(2)]
-    images = twice.inputs.image.permute(0, 2, 3, 1).contiguous().numpy().copy()
-    for k in range(1, len(images), 2):
-        mask = twice.targets.mask[k].numpy().astype(np.uint8)
-        outlines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-        cv2.drawContours(images[k], outlines, -1, [c / 255 for c in MASK_COLOUR], 1)
-    drawn = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return sheet(replace(twice, inputs=replace(twice.inputs, image=drawn)), skeletons="half")
+    return labelled(renderer.render(list(range(min(SHEET, renderer.plan.config.count)))))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

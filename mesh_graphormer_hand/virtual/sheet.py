@@ -1,4 +1,4 @@
-"""Contact sheets: samples side by side, with or without their skeletons."""
+"""Contact sheets: samples side by side, with or without their skeletons, or each with all of its labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from jaxtyping import UInt8
 
 from ..contracts import HandBatch
 from ..render.overlay import draw_skeleton
+
+OUTLINE, HIDDEN = (60, 220, 120), (255, 255, 255)
+REACH = 0.15  # m before and behind the wrist, from white to black
+PART_COLOURS = np.array(  # in the order of contracts.PARTS
+    [
+        *((0, 0, 0), (235, 160, 120), (200, 110, 90), (70, 110, 190), (240, 210, 70)),
+        *((180, 80, 200), (90, 200, 190), (120, 120, 120), (60, 90, 60)),
+    ],
+    np.uint8,
+)
 
 
 def sheet(batch: HandBatch, columns: int = 8, skeletons: str = "half") -> UInt8[np.ndarray, "h w 3"]:
@@ -28,6 +38,37 @@ def sheet(batch: HandBatch, columns: int = 8, skeletons: str = "half") -> UInt8[
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
     return np.vstack(rows)
+
+
+def labelled(batch: HandBatch, columns: int = 2) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB picture with `columns` samples a row, each as picture, skeleton (joints out of sight hollow) with the mask's
+    outline, and as many of parts, normals and depth as the batch has."""
+    rows = [np.hstack(_label_tiles(batch, k)) for k in range(len(batch))]
+    rows += [np.zeros_like(rows[0])] * (-len(rows) % columns)
+    return np.vstack([np.hstack(rows[k : k + columns]) for k in range(0, len(rows), columns)])
+
+
+def _label_tiles(batch: HandBatch, k: int) -> list[UInt8[np.ndarray, "h w 3"]]:
+    t = batch.targets
+    picture = np.ascontiguousarray((batch.inputs.image[k] * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    joints, seen = t.joints_2d[k].cpu().numpy(), t.joints_visible[k].cpu().numpy()
+    drawn = draw_skeleton(picture.copy(), joints)
+    outlines = cv2.findContours(t.mask[k].cpu().numpy().astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    cv2.drawContours(drawn, outlines, -1, OUTLINE, 1)
+    for x, y in np.clip(joints[~seen], -1e4, 1e4):
+        cv2.circle(drawn, (int(x), int(y)), max(2, len(picture) // 90), HIDDEN, 1, cv2.LINE_AA)
+    tiles = [picture, drawn]
+    if t.parts is not None:
+        tiles.append(PART_COLOURS[t.parts[k].cpu().numpy()])
+    if t.normals is not None:
+        normals = t.normals[k].permute(1, 2, 0).cpu().numpy()
+        tiles.append(np.round(127 * (normals * [1, -1, -1] + 1)).astype(np.uint8) * normals.any(-1, keepdims=True))
+    if t.depth is not None:
+        depth = t.depth[k].cpu().numpy()
+        z = float(t.root[k, 2])
+        shade = np.clip(1 - (depth - z + REACH) / (2 * REACH), 0.05, 1) * (depth > 0)
+        tiles.append(np.repeat(np.round(255 * shade).astype(np.uint8)[..., None], 3, 2))
+    return tiles
 
 
 def write(path: str, picture: UInt8[np.ndarray, "h w 3"], quality: int = 80) -> None:

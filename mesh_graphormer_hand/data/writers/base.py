@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Bool, Float, UInt8, UInt16
 from torch import Tensor
 
 from ...contracts import HandBatch
@@ -22,7 +22,7 @@ from ...mano.hand import fingerprint_to_hex
 
 DEPTH_UNIT = 1e-4  # m of one step in a 16-bit depth image, which so reaches to 6.5 m
 PNG_LEVEL = 2  # of compression: higher ones save a few per cent and take twice the time
-PICTURES = ("mask", "depth")  # labels that become images of their own
+PICTURES = ("mask", "depth", "parts", "normals")  # labels that become images of their own
 DIGITS = {"px": 5, "m": 8, "rad": 8}  # decimals in JSON: float32 knows no more of a crop's pixel or of an arm's length
 
 
@@ -84,19 +84,34 @@ class Samples:
     images: UInt8[np.ndarray, "b h w 3"]  # BGR
     mask: UInt8[np.ndarray, "b h w"]  # 0 or 255
     depth: UInt16[np.ndarray, "b h w"]  # in steps of DEPTH_UNIT
+    maps: dict[str, np.ndarray]  # label images that were asked for: parts (b h w), normals (b h w 3, BGR)
     labels: dict[str, np.ndarray]  # every other field of HandTargets, and `intrinsics`
     keys: list[str]
 
     @classmethod
     def of(cls, batch: HandBatch) -> Samples:
-        """Every label of a batch that has images, masks, depth and intrinsics."""
-        targets = batch.targets
-        images = (batch.inputs.image * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        """Every label of a batch that has images, masks, depth and intrinsics.
+
+        Left hands are pictures of left hands here, as a camera would see them; `labels` are the contracts', mirrored.
+        """
+        targets, left = batch.targets, batch.targets.is_left.cpu().numpy()
+
+        def photo(pictures: np.ndarray) -> np.ndarray:
+            pictures[left] = pictures[left, :, ::-1]
+            return pictures
+
+        images = photo((batch.inputs.image * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy().copy())
         depth = (targets.depth.double() / DEPTH_UNIT).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
+        maps = {}
+        if targets.parts is not None:
+            maps["parts"] = photo(targets.parts.cpu().numpy().copy())
+        if targets.normals is not None:
+            maps["normals"] = photo(encode_normals(targets.normals.permute(0, 2, 3, 1).cpu().numpy(), left))
         known = {f.name: getattr(targets, f.name) for f in fields(targets) if f.name not in PICTURES}
         labels = {name: value.cpu().numpy() for name, value in known.items() if isinstance(value, Tensor)}
         labels["intrinsics"] = batch.inputs.intrinsics.cpu().numpy()
-        return cls(images[..., ::-1], targets.mask.cpu().numpy().astype(np.uint8) * 255, depth, labels, batch.keys)
+        mask = photo(targets.mask.cpu().numpy().astype(np.uint8) * 255)
+        return cls(images[..., ::-1], mask, photo(depth), maps, labels, batch.keys)
 
     def arrays(self, k: int) -> dict[str, np.ndarray]:
         """The labels of one sample, under the names, units and frames of HandTargets."""
@@ -105,24 +120,40 @@ class Samples:
     def photo_labels(self, k: int) -> dict[str, object]:
         """What the data set `folder` reads about a hand."""
         row = self.arrays(k)
+        pixels, joints = row["joints_2d"].astype(np.float64), row["joints"].astype(np.float64) + row["root"]
+        camera = row["intrinsics"].astype(np.float64)
+        if row["is_left"]:  # in the picture's own frame
+            width = self.images.shape[2]
+            pixels, joints = [width, 0] + pixels * [-1, 1], joints * [-1, 1, 1]
+            camera = np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]]) @ camera * [-1, 1, 1]
         return {
-            "keypoints_px": numbers(row["joints_2d"], "px"),
-            "joints_m": numbers(row["joints"].astype(np.float64) + row["root"], "m"),
-            "K": numbers(row["intrinsics"], "px"),
+            "keypoints_px": numbers(pixels, "px"),
+            "joints_m": numbers(joints, "m"),
+            "K": numbers(camera, "px"),
             "handedness": "left" if row["is_left"] else "right",
         }
 
     def readable(self, k: int) -> dict[str, object]:
-        """`photo_labels`, and the rest of the labels but the mesh."""
+        """`photo_labels`, and the rest of the labels but the mesh. The pose is a right hand's."""
         row = self.arrays(k)
+        also = {"share": "joints_share", "skin_tone": "skin_tone", "light_direction": "light_direction"}
         return {
             "key": self.keys[k],
             **self.photo_labels(k),
             "visible": row["joints_visible"].tolist(),
+            **{name: np.round(row[field].astype(float), 4).tolist() for name, field in also.items() if field in row},
             "pose": numbers(row["pose"], "rad"),
             "shape": numbers(row["shape"], "rad"),
             "hand": fingerprint_to_hex(int(row["hand"])),
         }
+
+
+def encode_normals(normals: Float[np.ndarray, "b h w 3"], left: Bool[np.ndarray, "b"]) -> UInt8[np.ndarray, "b h w 3"]:
+    """Normals as pictures: 127 (n + 1) rounded, x in red, black where there is none; x is mirrored for left hands."""
+    sign = np.where(left[:, None], [-1.0, 1, 1], 1.0)[:, None, None].astype(np.float32)
+    coded = np.round((normals * sign + 1) * 127).astype(np.uint8)
+    coded[~normals.any(-1)] = 0
+    return coded[..., ::-1].copy()
 
 
 def numbers(values: np.ndarray, unit: str) -> list:

@@ -3,6 +3,8 @@
 keypoints.json                  21 joints in pixels and metres, camera and side of every picture's hand
 images/0000/00000000.jpg        10,000 in each subfolder
 masks/0000/00000000.png         0 or 255            depth/0000/00000000.png  16 bit, steps of 0.1 mm
+parts/0000/00000000.png         positions in contracts.PARTS
+normals/0000/00000000.png       127 (n + 1), x in red, black: none
 labels/0000/00000000.npz        all of HandTargets in float32, and `intrinsics`
 """
 
@@ -27,7 +29,7 @@ class Folder(Layout):
     span: int = 0
     about: str = (
         "`keypoints.json` for the data set `folder`, `images/`, `masks/` (0 or 255), `depth/` (16 bit, steps of "
-        "0.1 mm), `labels/` (every label, float32)"
+        "0.1 mm), `parts/`, `normals/` (127 (n + 1), x in red), `labels/` (every label, float32)"
     )
 
     def encode(self, batch: HandBatch, indices: list[int]) -> Block:
@@ -39,6 +41,7 @@ class Folder(Layout):
             files[image] = self.encoding.encode(samples.images[k])
             files[f"masks/{name}.png"] = png(samples.mask[k])
             files[f"depth/{name}.png"] = png(samples.depth[k])
+            files |= {f"{label}/{name}.png": png(values[k]) for label, values in samples.maps.items()}
             files[f"labels/{name}.npz"] = npz(samples.arrays(k))
             entries.append(f"{to_json(image)}:[{to_json(samples.photo_labels(k))}]")
         return Block(files, ",\n".join(entries).encode())

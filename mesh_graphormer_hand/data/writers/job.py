@@ -274,11 +274,14 @@ def card(manifest: dict[str, Any], layout: Layout) -> str:
     hand = manifest["hand"]
     free = "no licence lies on these images and labels: do anything with them"
     bound = "the licence of that hand model governs these images and labels"
+    sides = "right hands"
+    if manifest.get("left"):
+        sides = "right and left hands (of a left one the `npz` has the mirrored, right hand, and `is_left`)"
     return (
         f"# {manifest['count']:,} virtual hands\n\n"
         f"{layout.about}.\n\n"
         "Rendered by mesh_graphormer_hand (`hand-generate`); `manifest.json` has every setting. Metres, radians, "
-        "pixels measured from the picture's top-left corner; camera axes x right, y down, z forward; right hands; "
+        f"pixels measured from the picture's top-left corner; camera axes x right, y down, z forward; {sides}; "
         "joints: wrist, then thumb to little finger, each from its base to its tip. JSON files of all samples appear "
         "when the last sample is there.\n\n"
         f"Hand: {hand['name']} ({hand['fingerprint']}); {free if hand['name'] == 'open' else bound}. Photographs in "

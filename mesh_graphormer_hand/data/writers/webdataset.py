@@ -1,7 +1,9 @@
 """WebDataset tars: SPLIT-000000.tar, ..., of 1024 samples each.
 
-Of each sample NUMBER.jpg (or .png), NUMBER.mask.png (0 or 255), NUMBER.depth.png (16 bit, steps of 0.1 mm), NUMBER.json
-(the labels that a person reads) and NUMBER.npz (all of HandTargets in float32, and `intrinsics`).
+Of each sample NUMBER.jpg (or .png), NUMBER.mask.png (0 or 255), NUMBER.depth.png (16 bit, steps of 0.1 mm),
+NUMBER.parts.png (positions in contracts.PARTS), NUMBER.normals.png (127 (n + 1), x in red, black: none), NUMBER.json
+(the labels that a person reads) and NUMBER.npz (all of HandTargets in float32, and `intrinsics`). The data set
+`webdataset` reads them.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ class WebDataset(Layout):
     split: str
     span: int
     about: str = (
-        "`*.tar`, WebDataset: of each sample the picture, `mask.png`, `depth.png` (16 bit, steps of 0.1 mm), `json` "
-        "and `npz` (every label, float32)"
+        "`*.tar`, WebDataset: of each sample the picture, `mask.png`, `depth.png` (16 bit, steps of 0.1 mm), "
+        "`parts.png`, `normals.png` (127 (n + 1), x in red), `json` and `npz` (every label, float32). The data set "
+        "`webdataset` reads them: `data: {train: {webdataset: {root: ...}}}`"
     )
 
     def encode(self, batch: HandBatch, indices: list[int]) -> Block:
@@ -39,6 +42,7 @@ class WebDataset(Layout):
                 self.encoding.suffix: self.encoding.encode(samples.images[k]),
                 "mask.png": png(samples.mask[k]),
                 "depth.png": png(samples.depth[k]),
+                **{f"{name}.png": png(values[k]) for name, values in samples.maps.items()},
                 "json": to_json(samples.readable(k)).encode(),
                 "npz": npz(samples.arrays(k)),
             }

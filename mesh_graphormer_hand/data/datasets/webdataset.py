@@ -1,0 +1,241 @@
+"""Tars as `tools/generate.py` writes them (WebDataset): generated hands with every label, read back to train on.
+
+    NUMBER.jpg (or .png)  NUMBER.mask.png  NUMBER.depth.png  NUMBER.parts.png  NUMBER.normals.png  NUMBER.npz
+
+Only the picture and the npz are required; the npz holds fields of HandTargets and `intrinsics`. Pictures of left hands
+are pictures of left hands in the tar, and mirrored here; the npz has the mirrored, right hand already. A sample is read
+in one piece, so that tars may lie on a slow or remote disk. Nothing in a tar is executed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from ...contracts import HandBatch, HandInputs, HandTargets
+from ...mano.hand import Hand
+from ...skeleton import NUM_JOINTS, NUM_VERTICES
+from ..base import HandDataset
+from ..images import DataError
+from ..writers.base import DEPTH_UNIT
+
+PICTURES = ("jpg", "jpeg", "png")
+IMAGES = ("mask", "depth", "parts", "normals")  # labels that are images
+BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
+SHAPES = {  # of what an npz may hold besides one number for each sample
+    "joints": (NUM_JOINTS, 3),
+    "joints_valid": (NUM_JOINTS,),
+    "joints_2d": (NUM_JOINTS, 2),
+    "joints_2d_valid": (NUM_JOINTS,),
+    "joints_visible": (NUM_JOINTS,),
+    "joints_share": (NUM_JOINTS,),
+    "vertices": (NUM_VERTICES, 3),
+    "root": (3,),
+    "pose": (16, 3),
+    "shape": (10,),
+    "skin_tone": (3,),
+    "light_sh": (9, 3),
+    "light_direction": (3,),
+    "light_colour": (3,),
+    "intrinsics": (3, 3),
+}
+
+
+@dataclass
+class Config:
+    root: str = ""  # the folder
+    files: str = "*.tar"  # which tars of it
+
+
+class WebDataset(HandDataset):
+    """The samples of all tars, in the order of the tars' names."""
+
+    block = BLOCK
+
+    def __init__(self, config: Config, image_size: int) -> None:
+        """
+        Raises:
+            DataError: no such folder, no tar, a damaged or an empty one.
+        """
+        self.root, self.image_size = Path(config.root), image_size
+        if not config.root or not self.root.is_dir():
+            raise DataError(f"data set webdataset: `root` names no folder: {config.root!r}")
+        self.tars = sorted(self.root.glob(config.files))
+        if not self.tars:
+            raise DataError(f"{self.root}: no tar matches files={config.files!r}; tools/generate.py writes such")
+        self._starts: dict[int, Int64[np.ndarray, "n"]] = {}
+        self.counts = np.cumsum([0, *self._sizes()])
+        self.hand = int(self.load([0]).targets.hand[0])
+
+    def __len__(self) -> int:
+        return int(self.counts[-1])
+
+    def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
+        """The samples with these numbers.
+
+        Raises:
+            DataError: a sample that cannot be read, named with its tar and key.
+        """
+        tars = np.searchsorted(self.counts, indices, side="right") - 1
+        samples = [self._sample(int(t), int(i - self.counts[t])) for t, i in zip(tars, indices, strict=True)]
+        return HandBatch.stack(samples).to(device)
+
+    def _sizes(self) -> list[int]:
+        """Samples of each tar: by the manifest where it tells, else by looking into every one."""
+        first = len(self._index(0)) - 1
+        try:
+            manifest = json.loads((self.root / "manifest.json").read_text(encoding="utf-8"))
+            count = int(manifest["count"])
+        except (OSError, ValueError, KeyError, TypeError):
+            count = 0
+        rest = count - first * (len(self.tars) - 1)
+        if 0 < rest <= first:
+            return [first] * (len(self.tars) - 1) + [rest]
+        return [len(self._index(t)) - 1 for t in range(len(self.tars))]
+
+    def _index(self, number: int) -> Int64[np.ndarray, "n"]:
+        """Where each sample of a tar starts, and where the last one ends, in bytes."""
+        if number not in self._starts:
+            path, starts, last, end = self.tars[number], [], None, 0
+            with path.open("rb") as file:
+                for name, _, begin, following in _members(file, path):
+                    end = following
+                    if (key := name.partition(".")[0]) != last:
+                        starts.append(begin)
+                        last = key
+            if not starts:
+                raise DataError(f"{path} holds no samples")
+            self._starts[number] = np.array([*starts, end], np.int64)
+        return self._starts[number]
+
+    def _sample(self, tar: int, position: int) -> HandBatch:
+        path, starts = self.tars[tar], self._index(tar)
+        if position >= len(starts) - 1:
+            raise DataError(f"{path} has {len(starts) - 1} samples, fewer than manifest.json says")
+        with path.open("rb") as file:
+            file.seek(starts[position])
+            content = file.read(int(starts[position + 1] - starts[position]))
+        files: dict[str, bytes] = {}
+        for name, at, _, _ in _members(io.BytesIO(content), path):
+            key, _, suffix = name.partition(".")
+            files[suffix] = content[at[0] : at[1]]
+        return decode(files, self.image_size, f"{path}: {key}")
+
+
+def _members(file: Any, path: Path) -> Iterator[tuple[str, tuple[int, int], int, int]]:
+    """Of every file in a tar: its name without folders, its bytes' place, where its header starts and the next one.
+
+    Raises:
+        DataError: not a tar, or one that was cut short.
+    """
+    begin = 0
+    while True:
+        file.seek(begin)
+        header = file.read(tarfile.BLOCKSIZE)
+        if not header or not header.strip(b"\0"):
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise DataError(f"{path} is no tar, or a damaged one ({error}); make or copy it again") from None
+        data = begin + tarfile.BLOCKSIZE
+        begin, before = data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, begin
+        if info.isreg():
+            yield info.name.rpartition("/")[2], (data, data + info.size), before, begin
+
+
+def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
+    """One sample (no batch dimension) from the contents of its files by suffix, at `image_size` px.
+
+    Raises:
+        DataError: a file is missing or wrong; the message begins with `where`.
+    """
+    suffix = next((s for s in PICTURES if s in files), None)
+    if suffix is None or "npz" not in files:
+        raise DataError(f"{where} lacks its {'npz' if suffix else 'picture (' + ', '.join(PICTURES) + ')'}")
+    rows = _arrays(files["npz"], where)
+    picture = _image(files[suffix], cv2.IMREAD_COLOR, f"{where}.{suffix}")
+    scale = image_size / picture.shape[1]
+    if picture.shape[0] != picture.shape[1]:
+        raise DataError(f"{where}.{suffix} is {picture.shape[1]} x {picture.shape[0]} px, should be square")
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    mirrored = bool(rows.get("is_left", torch.tensor(False)))
+
+    def fit(image: np.ndarray, how: int) -> np.ndarray:
+        image = image if scale == 1 else cv2.resize(image, (image_size, image_size), interpolation=how)
+        return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+    image = torch.from_numpy(fit(picture, smooth)[..., ::-1].copy()).permute(2, 0, 1).float() / 255
+    for name in IMAGES:
+        if f"{name}.png" in files:
+            raw = _image(files[f"{name}.png"], cv2.IMREAD_UNCHANGED, f"{where}.{name}.png")
+            if raw.shape[:2] != picture.shape[:2]:
+                raise DataError(f"{where}.{name}.png has another size than the picture")
+            rows[name] = _label(name, fit(raw, cv2.INTER_NEAREST), mirrored)
+            rows[f"{name}_valid"] = torch.tensor(True)
+    intrinsics = rows.pop("intrinsics", None)
+    if scale != 1:
+        for name in ("joints_2d", "crop_size"):
+            if name in rows:
+                rows[name] = rows[name] * scale
+        if intrinsics is not None:
+            intrinsics = intrinsics * torch.tensor([[scale], [scale], [1.0]])
+    known = None if intrinsics is None else torch.tensor(True)
+    inputs = HandInputs(image=image, intrinsics=intrinsics, intrinsics_valid=known)
+    return HandBatch(inputs, HandTargets(**rows), [where.rpartition("/")[2]])
+
+
+def _label(name: str, raw: np.ndarray, mirrored: bool) -> Tensor:
+    """A label that is an image, from its file."""
+    if name == "depth":
+        return torch.from_numpy(raw.astype(np.float32) * np.float32(DEPTH_UNIT))
+    if name == "mask":
+        return torch.from_numpy(raw > 127)
+    if name == "parts":
+        return torch.from_numpy(raw.astype(np.uint8))
+    normals = raw[..., ::-1].astype(np.float32) / 127 - 1
+    normals[(raw == 0).all(-1)] = 0
+    if mirrored:
+        normals[..., 0] *= -1
+    return torch.from_numpy(normals).permute(2, 0, 1).contiguous()
+
+
+def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
+    names = {f.name for f in fields(HandTargets)} - set(IMAGES) | {"intrinsics"}
+    rows: dict[str, Tensor] = {}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for name in names & set(arrays.files):
+                rows[name] = torch.from_numpy(np.array(arrays[name]))
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise DataError(f"{where}.npz cannot be read ({error}); make or copy its tar again") from None
+    for name, value in rows.items():
+        if value.shape != (wanted := SHAPES.get(name, ())):
+            raise DataError(f"{where}.npz: {name} has the shape {tuple(value.shape)}, should have {wanted}")
+        if value.is_floating_point():
+            rows[name] = value.float()
+    rows.setdefault("hand", torch.tensor(0))
+    return rows
+
+
+def _image(content: bytes, how: int, where: str) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), how) if content else None
+    if image is None:
+        raise DataError(f"{where} is no picture that OpenCV reads")
+    return image
+
+
+def build(config: Config, split: str, hand: Hand, image_size: int) -> WebDataset:
+    """The data set; `files` chooses a split where a folder holds several."""
+    return WebDataset(config, image_size)
