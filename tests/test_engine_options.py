@@ -32,7 +32,7 @@ def test_computing_twice_changes_neither_gradients_nor_statistics():
     model = nn.ModuleDict({"trunk": nn.Sequential(*(Block() for _ in range(3))), "head": nn.Linear(6, 2)})
     copy = nn.ModuleDict({"trunk": nn.Sequential(*(Block() for _ in range(3))), "head": nn.Linear(6, 2)})
     copy.load_state_dict(model.state_dict())
-    assert parallel.recompute(copy) == 3
+    assert parallel.recompute(copy) == 3 and parallel.recomputed(copy) == list(copy["trunk"])
     x = torch.randn(8, 6)
     results = []
     for net in (model, copy):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +24,7 @@ from ..contracts import HandBatch
 from ..mano.template import HandTemplate
 from ..models.base import HandModel
 from .loader import Batches
+from .parallel import recomputed, train_mode
 from .train import Trainer
 
 STEPS = 8  # that are timed, at most
@@ -62,17 +64,22 @@ def estimate(
     with TemporaryDirectory() as folder:
         trainer = Trainer(model, stream, experiment, Path(folder) / "none", accelerator)
     trainer.template = template.to(accelerator.device) if template is not None else None
-    model.train()
+    train_mode(model, experiment.train.freeze_norms)
     batches = trainer._batches()
     batch = next(batches)
     flops = _work(trainer, batch[:1])
+    few = min(2, len(batch))  # not one: some batch norms need more
+    some = _kept_bytes(trainer, batch[:few])
     began = time.perf_counter()
-    kept = _kept_bytes(trainer, batch[:2])
-    forward = (time.perf_counter() - began) / len(batch[:2])
+    more = _kept_bytes(trainer, batch[: 2 * few])
+    count = len(batch[: 2 * few])
+    forward = (time.perf_counter() - began) / count
+    kept = (more - some) // (count - few) if count > few else some // few
     static, checkpoint = _static_bytes(model, experiment)
+    static += max(some - few * kept, 0)  # what is kept once for all samples: weights in half precision
     memory = memory_bytes(accelerator.device)
     room = int((ROOM * memory - static) // max(kept, 1)), int(STEP / (3 * forward))
-    samples = max(1, min(len(batch), *room))
+    samples = max(few, min(len(batch), *room))
     steps, seconds, waited = _time_steps(trainer, batch, batches, samples)
     batches.close()
     return Estimate(
@@ -123,7 +130,7 @@ def _work(trainer: Trainer, batch: HandBatch) -> float:
 
 
 def _kept_bytes(trainer: Trainer, batch: HandBatch) -> int:
-    """Bytes that the forward pass of one sample leaves for the backward pass, without the weights."""
+    """Bytes that a forward pass leaves for the backward pass, without the weights themselves."""
     weights = {t.untyped_storage().data_ptr() for t in trainer.module.state_dict(keep_vars=True).values()}
     seen: dict[int, int] = {}
 
@@ -133,10 +140,19 @@ def _kept_bytes(trainer: Trainer, batch: HandBatch) -> int:
             seen[storage.data_ptr()] = storage.nbytes()
         return value
 
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        for value in args:
+            for tensor in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(tensor, Tensor):
+                    pack(tensor)
+
+    hooks = [module.register_forward_pre_hook(enter) for module in recomputed(trainer.module)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         terms = trainer._losses(batch)
     del terms
-    return sum(seen.values()) // len(batch)
+    for hook in hooks:
+        hook.remove()
+    return sum(seen.values())
 
 
 def _time_steps(

@@ -133,6 +133,13 @@ def recompute(model: nn.Module) -> int:
     return count
 
 
+def recomputed(model: nn.Module) -> list[nn.Module]:
+    """The layers that are computed twice: of each of them, the inputs are kept."""
+    own = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) is True and m is not model]
+    wrapped = [m for m in model.modules() if isinstance(vars(m).get("forward"), _Twice)]
+    return wrapped + [layer for m in own for layer in getattr(m, "layers", [])]
+
+
 class _Twice:
     """`forward` of a layer that is computed again in the backward pass."""
 
