@@ -9,7 +9,7 @@ from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
 
-COUNT = 600
+COUNT = 400
 CONFIG = VirtualConfig(poses="v2")
 
 
@@ -63,7 +63,7 @@ def test_drawn_angles_keep_limits_and_couplings(drawn):
         assert fingers[..., k].min() >= low and fingers[..., k].max() <= high
     assert (thumb >= poses.THUMB_LOW).all() and (thumb <= poses.THUMB_HIGH).all()
     base, spread, middle, end = np.moveaxis(fingers, -1, 0)
-    assert np.abs(spread[base > 85]).max() < 4  # a bent knuckle hardly spreads
+    assert np.abs(spread[base > 85]).max() <= 4  # a bent knuckle hardly spreads
     between = 0.5 * (base[..., 1] + base[..., 3])
     assert np.abs(base[..., 2] - between).max() <= poses.RING_BEHIND + 1e-9
     bent = middle > 60
