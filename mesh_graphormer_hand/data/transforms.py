@@ -207,7 +207,8 @@ def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
     if not frames.any():
         return batch
     rows = torch.arange(len(batch), device=frames.device)
-    return HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * frames]
+    both = HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * frames]
+    return replace(both, left_out=batch.left_out)
 
 
 def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:

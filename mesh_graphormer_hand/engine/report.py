@@ -69,7 +69,10 @@ def extremes(
         return None
     rows = [*ranked[:count].tolist(), *ranked[-count:].tolist()]
     order = evaluated_order(len(value), processes)
-    batch = dataset.load([order[row] for row in rows]).to(device)
+    batch = dataset.load([order[row] for row in rows])
+    if batch.keys != [scores.keys[row] for row in rows]:  # broken samples were left out: rows are not what they were
+        return None
+    batch = batch.to(device)
     prediction = as_float(predict(batch.inputs)).to("cpu")
     captions = [f"{scores.keys[row]}: {metric} {value[row]:.3g}" for row in rows]
     return Extremes(metric, captions, count, batch.to("cpu"), prediction)
