@@ -84,7 +84,7 @@ def exported(request, tmp_path_factory) -> tuple[Path, Path, str]:
     torch.manual_seed(3)
     train.write_model(build(request.param), folder / "model")
     command = [sys.executable, str(ROOT / "tools" / "export.py"), str(folder / "model"), str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "model", folder / "out", done.stdout
 

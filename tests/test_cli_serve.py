@@ -18,7 +18,7 @@ import pytest
 import trimesh
 
 import browser
-from mesh_graphormer_hand.cli import serve
+from mesh_graphormer_hand.cli import demo, serve
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
@@ -103,7 +103,7 @@ def test_uploads_are_bounded_and_checked(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_told(capsys, monkeypatch):
-    assert serve.main(["--serve", "--port", "70000"]) == 2
+    assert demo.main(["--serve", "--port", "70000"]) == 2
     assert "65535" in capsys.readouterr().err
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     assert serve.main(["--serve"]) == 2

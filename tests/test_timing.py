@@ -28,21 +28,27 @@ TINY = {
 }
 
 
-def test_ratios_are_per_item_against_the_baseline():
-    """A call that takes as long for four times the items is four times faster."""
+def test_ratios_are_per_item_against_the_baseline(monkeypatch):
+    """A call that takes as long for four times the items is four times faster; in turns, after the warm-up."""
     calls = []
+    cases = {"slow": Case(lambda: calls.append("slow"), 1), "fast": Case(lambda: calls.append("fast"), 4, note="x")}
+    took = iter([0.02, 0.02, 0.06, 0.03, 0.02, 0.01])  # three rounds, in which they differ 1, 2 and 2 times
 
-    def work(name: str) -> None:
-        calls.append(name)
-        time.sleep(0.02)
+    def stopwatch(call, device, clock):
+        call()
+        return next(took)
 
-    cases = {"slow": Case(lambda: work("slow"), 1), "fast": Case(lambda: work("fast"), 4, note="x")}
+    monkeypatch.setattr(timing, "stopwatch", stopwatch)
     slow, fast = timing.compare(cases, "slow", rounds=3, warmup=2)
-    assert calls == ["slow", "fast", "slow", "fast"] + ["slow", "fast"] * 3, "warm-up, then in turns"
-    assert slow.ratio == pytest.approx(1) and fast.ratio == pytest.approx(4, rel=0.3)
-    assert fast.rate == pytest.approx(200, rel=0.3) and fast.note == "x"
+    assert calls == ["slow", "fast"] * 5
+    assert (slow.ratio, fast.ratio) == (1, 8) and (slow.seconds, fast.seconds) == (0.02, 0.02)
+    assert fast.rate == 200 and fast.note == "x"
     lines = timing.table("what", [slow, fast]).splitlines()
-    assert lines[0].startswith("| what | ms an image") and lines[3].startswith("| fast | ") and len(lines) == 4
+    assert lines[0].startswith("| what | ms an image") and lines[3].startswith("| fast | 5 | 200 | 8.00 |")
+
+
+def test_cpu_clock_does_not_count_waiting():
+    assert timing.stopwatch(lambda: time.sleep(0.2), clock="cpu") < 0.1 < timing.stopwatch(lambda: time.sleep(0.2))
 
 
 def test_memory_is_the_peak_of_the_call():

@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--warmup", type=int, default=1, metavar="N", help="calls before (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of torch (default: its own choice)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: of this process, on a busy machine"
+    )
+    parser.add_argument("--no-onnx", action="store_true", help="without ONNX Runtime, whose network takes a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write the tables")
     parser.add_argument("--trace", type=Path, metavar="DIR", help="a torch.profiler trace of one call of each case")
@@ -63,8 +67,10 @@ def benchmark(arguments: argparse.Namespace) -> int:
         warmup=arguments.warmup,
         device=arguments.device,
         trace=arguments.trace,
+        clock=arguments.clock,
+        onnx=not arguments.no_onnx,
     )
-    machine = timing.machine(arguments.device)
+    machine = {**timing.machine(arguments.device), "clock": arguments.clock}
     lines = [f"{key}: {value}" for key, value in machine.items()]
     print(", ".join(lines) + "\n", flush=True)
     report: dict[str, Any] = {"machine": machine, "rounds": arguments.rounds, "parts": {}}

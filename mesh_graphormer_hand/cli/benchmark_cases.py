@@ -42,6 +42,8 @@ class Options:
     warmup: int = 1
     device: str = "cpu"
     trace: Path | None = None
+    clock: str = "wall"
+    onnx: bool = True  # also by ONNX Runtime, where it is installed
 
 
 def compare(options: Options, title: str, cases: dict[str, Case], baseline: str | None) -> list[Timing]:
@@ -49,7 +51,7 @@ def compare(options: Options, title: str, cases: dict[str, Case], baseline: str 
     if options.trace is not None:
         for name, case in cases.items():
             _trace(options.trace, f"{title} {name}", case)
-    return timing.compare(cases, baseline, options.rounds, options.warmup, options.device)
+    return timing.compare(cases, baseline, options.rounds, options.warmup, options.device, options.clock)
 
 
 def _trace(folder: Path, name: str, case: Case) -> None:
@@ -68,7 +70,7 @@ def forward(options: Options) -> Iterator[Table]:
     hand = _hand()
     for name in options.configs:
         model = _model(name, hand, options.device)
-        ways = _ways(model, options.device)
+        ways = _ways(model, options)
         for batch in options.batches:
             inputs = _photos(model, batch, options.device)
             truth = _answer(model, inputs)
@@ -81,19 +83,19 @@ def forward(options: Options) -> Iterator[Table]:
         yield f"trunk and rest, {name}, batch 1", _shares(options, model), "image"
 
 
-def _ways(model: HandModel, device: str) -> dict[str, Callable[[HandInputs], HandPrediction]]:
+def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs], HandPrediction]]:
     from ..models.fast import optimise
     from ..models.slow import published
 
     fast = optimise(model)
-    kind = torch.device(device).type
+    kind = torch.device(options.device).type
 
     def half(inputs: HandInputs) -> HandPrediction:
         with torch.autocast(kind, torch.bfloat16):
             return fast(inputs)
 
     ways = {BASELINE: published(model), "as it stands": model, "optimised": fast, "optimised, bfloat16": half}
-    if kind == "cpu" and (onnx := _onnx(model)) is not None:
+    if kind == "cpu" and options.onnx and (onnx := _onnx(model)) is not None:
         ways["ONNX Runtime"] = onnx
     return ways
 
@@ -282,7 +284,7 @@ def startup(options: Options) -> Iterator[Table]:
     yield (
         "start",
         compare(
-            replace(options, trace=None),
+            replace(options, trace=None, clock="wall"),
             "start",
             {
                 "python alone": Case(partial(python, ["-c", "pass"])),
@@ -299,7 +301,7 @@ def startup(options: Options) -> Iterator[Table]:
 
         with tempfile.TemporaryDirectory() as out:
             command = ["-c", f"from {package}.cli.demo import main; raise SystemExit(main())", str(photo), "--out", out]
-            few = replace(options, trace=None, rounds=min(3, options.rounds))
+            few = replace(options, trace=None, clock="wall", rounds=min(3, options.rounds))
             yield "first prediction", compare(few, "demo", {"demo": Case(partial(python, command))}, None), "process"
 
 
