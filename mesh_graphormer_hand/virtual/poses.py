@@ -192,7 +192,7 @@ _DIGIT = np.repeat(np.arange(5), 3)
 _SKIN = 1.5e-3
 _RADII = _SKIN + 1e-3 * np.array(
     [
-        *((13.0, 12.0), (10.2, 10.0), (10.0, 7.4)),
+        *((15.0, 13.5), (10.2, 10.0), (10.0, 7.4)),
         *((9.6, 9.3), (9.0, 8.5), (8.2, 6.4)),
         *((9.9, 9.6), (9.3, 8.8), (8.4, 6.6)),
         *((9.3, 9.0), (8.7, 8.2), (8.0, 6.2)),
@@ -200,7 +200,7 @@ _RADII = _SKIN + 1e-3 * np.array(
     ]
 )
 _PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
-_PALM_STEPS, _PALM_RADIUS = (0.4, 0.6, 0.8, 0.95), 12.5e-3
+_PALM_STEPS, _PALM_RADII = (0.3, 0.45, 0.6, 0.8, 0.95), 1e-3 * np.array([12.5, 12.5, 12.5, 15.0])  # per ray
 
 
 def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -217,7 +217,7 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     keep = (digit[i] != digit[j]) & ~roots & ~(thenar & (bone[j] < 2))
     ends = np.flatnonzero((bone == 2) & (t > 0.4))
     a, b = (m.ravel() for m in np.meshgrid(ends, palm, indexing="ij"))
-    radii = np.concatenate([radius, np.full(len(palm), _PALM_RADIUS)])
+    radii = np.concatenate([radius, _PALM_RADII.repeat(len(_PALM_STEPS))])
     first, second = np.concatenate([i[keep], a]), np.concatenate([j[keep], b])
     return first, second, radii[first] + radii[second]
 
