@@ -18,10 +18,11 @@ from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
 from mesh_graphormer_hand.virtual.generator import VirtualHands
+from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "842bace12bc4298e"
+TEST_SPLIT_HASH = "96f5deb11ab8698f"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def hand():
 
 @pytest.fixture(scope="module")
 def batch(hand):
-    return VirtualHands(VirtualConfig(), hand).render(list(range(32)), image_size=SIZE)
+    return VirtualHands(VirtualConfig(), hand, EXTRA).render(list(range(32)), image_size=SIZE)
 
 
 def images(config, hand, indices):
@@ -98,7 +99,7 @@ def test_joints_in_sight_are_not_behind_the_surface(batch):
 
 @pytest.mark.parametrize("indices", [[5], [5, 21, 2], [31, 5], list(range(16))])
 def test_same_bytes_alone_and_in_any_batch(batch, hand, indices):
-    alone = VirtualHands(VirtualConfig(), hand).render(indices, image_size=SIZE)
+    alone = VirtualHands(VirtualConfig(), hand, EXTRA).render(indices, image_size=SIZE)
     rows = torch.tensor(indices)
     assert torch.equal(alone.inputs.image, batch.inputs.image[rows])
     for field in dataclasses.fields(alone.targets):

@@ -1,4 +1,4 @@
-"""What virtual hands look like: detail stays in its place, things fit into grasps, second hands and shadows are seen."""
+"""What virtual hands look like: detail stays in its place, things fit grasps, second hands and shadows are seen."""
 
 import dataclasses
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from .draws import Draws
 
 CONSTANT = 3.5449  # the constant harmonic's coefficient under which white is white (1 / 0.282095)
-SLOPE = np.array([0, 0.42, 0.42, 0.42, 0.14, 0.14, 0.14, 0.14, 0.14])  # spread of the coefficients by order
+SLOPE = np.array([0, 0.5, 0.5, 0.5, 0.16, 0.16, 0.16, 0.16, 0.16])  # spread of the coefficients by order
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
     exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
     total = exposure * draws.log_uniform(0.85, 1.6)
-    hard = draws.uniform() ** 1.4 * 0.75  # share of the light that comes from one direction
+    hard = draws.uniform() ** 1.15 * 0.8  # share of the light that comes from one direction
     tint = 1 + draws.normal(3) * 0.035
     sun_tint = 1 + draws.normal(3) * 0.035
     shape = draws.normal(9, 1) * SLOPE[:, None] + draws.normal(9, 3) * 0.05 * (SLOPE[:, None] > 0)
@@ -37,7 +37,7 @@ def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     shape[:, 1] -= 0.3
     # What faces away from the light is dim, never black: walls and the skin itself send some back.
     swing = 1.155 * np.linalg.norm(shape[:, 1:4], axis=1) + 0.97 * np.linalg.norm(shape[:, 4:], axis=1)
-    shape *= np.minimum(1, draws.uniform(1, low=0.5, high=0.85) / swing)[:, None]
+    shape *= np.minimum(1, draws.uniform(1, low=0.6, high=0.9) / swing)[:, None]
     shape[:, 0] = 1
     harmonics = CONSTANT * shape * ((1 - hard) * total)[:, None, None] * tint[:, None] * 0.9
     direction = draws.normal(3) + [0, -0.5, -0.75]

@@ -164,7 +164,7 @@ def person(rng: Random, screen: Screen, skin: Float[np.ndarray, "3"]) -> None:
     """A torso in cloth, a neck and a face with hair, out of blobs, often cut by the border; and an arm."""
     scale, at = rng.uniform(0.5, 1.7), rng.uniform([-0.2, 0.1], [1.2, 0.6])
     face = np.clip(skin * rng.uniform(0.8, 1.15) + 0.03 * rng.normal(size=3), 0, 1)
-    cloth, hair = colour(rng), colour(rng, 0.03, 0.4) * [1, 0.8, 0.6]
+    cloth, hair = colour(rng), rng.uniform(0.05, 0.45) * np.array([1, 0.78, 0.6])
     head = np.array([0.12, 0.155]) * scale
     neck = at + [0, 0.9 * head[1]]
     shoulder = 0.24 * scale

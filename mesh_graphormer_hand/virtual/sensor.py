@@ -81,7 +81,7 @@ def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
     Cheaper than supersampling, and inner edges come out as smooth as the silhouette.
     """
     step = cv2.dilate(depth, CROSS) - cv2.erode(depth, CROSS)
-    return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.62), (step > STEP).view(np.uint8), picture.copy())
+    return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.85), (step > STEP).view(np.uint8), picture.copy())
 
 
 def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
@@ -108,6 +108,8 @@ def _optics(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -
         picture = cv2.resize(picture, (size, size), interpolation=how)
     if rng.random() < config.blur:
         picture = cv2.GaussianBlur(picture, (0, 0), size / 160 * rng.uniform(0.35, 1.4))
+    else:  # no lens and no mosaic of colours is as sharp as a rendering
+        picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.6))
     if rng.random() < config.motion_blur:
         picture = cv2.filter2D(picture, -1, _streak(rng, size))
     return picture
@@ -127,7 +129,7 @@ def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarra
     """Exposure, contrast, brightness, white balance and saturation are one affine map of RGB."""
     exposure, contrast, brightness, saturation, *balance = strength * rng.standard_normal(7)
     gain = np.exp(0.09 * exposure) * (1 + 0.03 * np.array(balance))
-    kept = np.clip(1.0 + 0.13 * saturation, 0, 1.5)
+    kept = np.clip(0.97 + 0.11 * saturation, 0, 1.4)
     mix = kept * np.eye(3) + (1 - kept) * LUMA
     steep = np.exp(0.05 + 0.1 * contrast)
     return np.column_stack([steep * mix * gain, np.full(3, 0.5 * (1 - steep) + 0.025 * brightness)])

@@ -98,7 +98,7 @@ def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]
     relief = np.concatenate(
         [own[:, 4] * 1.15 * age**0.5, own[:, 5] * age, *(draws.uniform(1) * age for _ in range(2)), np.ones((b, 1))], 1
     )
-    relief[:, detail.R_TENDON] *= 0.9
+    relief[:, detail.R_VEIN] *= 0.55
     return paint, relief
 
 
