@@ -159,7 +159,20 @@ def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
     """Every data set of the section `data.test`, by name."""
     size = experiment.data.image_size
     tests = experiment.data.test.items()
-    return {name: said_of(build_dataset(name, raw, "test", hand, size), hand) for name, raw in tests}
+    return {name: comparable(said_of(build_dataset(name, raw, "test", hand, size), hand), hand) for name, raw in tests}
+
+
+def comparable(dataset: HandDataset, hand: Hand) -> HandDataset:
+    """The data set; where its labels are of another hand all the same, without their 3D, which is told: an evaluation
+    during training should neither compare it nor stop there."""
+    if dataset.hand in (0, hand.fingerprint):
+        return dataset
+    from .data.registered import OnlyImage
+    from .mano import registration
+
+    remedy = registration.remedy(hand.fingerprint, dataset.hand)
+    logger.warning("data.test: 3D labels of another hand are not compared; %s", remedy)
+    return OnlyImage(dataset, hand.fingerprint)
 
 
 def said_of(dataset: HandDataset, hand: Hand) -> HandDataset:

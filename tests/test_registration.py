@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from mesh_graphormer_hand.cli import register_hand as cli
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.data.registered import Registered
+from mesh_graphormer_hand.data.registered import OnlyImage, Registered
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import files, registration, registration_fit
 from mesh_graphormer_hand.mano import hand as hands
@@ -177,6 +177,9 @@ def test_a_data_set_of_the_other_hand_trains_with_the_models(first, second, made
     dataset = Others()
     seen = Registered(dataset, made.backward)
     batch = seen.load([0, 1])
+    hidden = OnlyImage(dataset, first.fingerprint).load([0, 1]).targets
+    assert not hidden.joints_valid.any() and not hidden.vertices_valid.any()
+    assert OnlyImage(dataset, second.fingerprint).load([0, 1]).targets.vertices_valid.all()
     assert seen.hand == first.fingerprint and len(seen) == len(dataset)
     assert (batch.targets.hand == first.fingerprint).all() and batch.keys == dataset.load([0, 1]).keys
 

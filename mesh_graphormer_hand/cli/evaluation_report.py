@@ -191,6 +191,8 @@ def _breakdown(evaluation: Evaluation) -> list[str]:
     for who, accumulator in evaluation.scores.items():
         for name, bins in accumulator.breakdown().items():
             metrics = [m for m in BROKEN_DOWN if any(m in row for row in bins.values())]
+            if not metrics:
+                continue
             rows = [
                 [label, str(int(row["samples"])), *(_cell(row.get(m)) for m in metrics)] for label, row in bins.items()
             ]

@@ -1,4 +1,4 @@
-"""A data set whose labels are of another hand than the model's, seen through the registered map between the two."""
+"""Data sets whose labels are of another hand than the model's: seen through the registered map, or without their 3D."""
 
 from __future__ import annotations
 
@@ -31,3 +31,27 @@ class Registered(HandDataset):
         """The samples with these indices."""
         batch = self.dataset.load(indices, device)
         return replace(batch, targets=self.to_model.to(device).targets(batch.targets))
+
+
+class OnlyImage(HandDataset):
+    """`dataset` with the 3D labels of other hands than `hand` masked: nothing can be compared with them."""
+
+    def __init__(self, dataset: HandDataset, hand: int) -> None:
+        self.dataset, self.hand = dataset, hand
+        self.block, self.repeat, self.spacing = dataset.block, dataset.repeat, dataset.spacing
+
+    __getattr__ = Registered.__getattr__
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
+        """The samples with these indices."""
+        batch = self.dataset.load(indices, device)
+        targets = batch.targets
+        if targets.hand is None:
+            return batch
+        own = (targets.hand == 0) | (targets.hand == self.hand)
+        masks = {n: getattr(targets, n) for n in ("joints_valid", "vertices_valid", "mano_valid")}
+        seen = {n: m & (own[:, None] if m.dim() > 1 else own) for n, m in masks.items() if m is not None}
+        return replace(batch, targets=replace(targets, **seen))
