@@ -98,7 +98,8 @@ def hull(hand: Truth, width: int, height: int) -> np.ndarray:
 
 def save(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 97])
+    options = [cv2.IMWRITE_JPEG_QUALITY, 97] if path.suffix == ".jpg" else []
+    assert cv2.imwrite(str(path), image, options)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -215,9 +215,13 @@ def check_config(config: ReaderConfig, split: str, name: str, known_parts: tuple
         )
     if not Path(config.root).is_dir():
         raise DataError(f"data set {name}: there is no folder {config.root}")
-    official = known_parts if config.split_by == "official" else PARTS
     choose(name, "split_by", config.split_by, SPLIT_BY)
-    choose(name, "split", config.split or split, official)
+    part = choose(name, "split", config.split or split, PARTS)
+    if config.split_by == "official" and part not in known_parts:
+        has = " and ".join(known_parts)
+        raise DataError(
+            f"data set {name} has no official split {part!r}, only {has}; split_by=sample makes one of train"
+        )
     choose(name, "on_broken", config.on_broken, ON_BROKEN)
     if len(config.shares) != 3 or min(config.shares) < 0 or sum(config.shares) <= 0:
         raise DataError(f"data set {name}: shares {config.shares} should be three numbers, none negative, not all 0")
