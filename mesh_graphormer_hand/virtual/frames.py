@@ -200,7 +200,9 @@ class VirtualFrames:
         options, bodies = self.options, []
         for k in range(placed.count):
             mirror = np.array([-1.0 if placed.is_left[k] else 1.0, 1, 1])
-            elbow = mirror * (placed.root[k] + placed.rotation[k] @ [ELBOW, 0, 0])
+            end = p.forearm.bare[k, -1].mean(0)  # of the forearm, which bends at the wrist; the wrist if there is none
+            end = end if np.linalg.norm(end) > ELBOW / 2 else np.array([ELBOW, 0, 0])
+            elbow = mirror * (placed.root[k] + placed.rotation[k] @ end)
             tone = p.skin.tone[0 if placed.alike else k]
             body = rng.random() < options.bodies
             bodies.append(people.at_elbow(rng, elbow, mirror * placed.root[k], tone, body))
