@@ -104,7 +104,7 @@ def test_there_are_64_at_least():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_bad_file_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, capfd, name):
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: HandPredictor(TwoDots(32)))
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots(32)))
     path, out = make(tmp_path, name), tmp_path / "out"
     if name.startswith("unreadable") and os.access(path, os.R_OK):
         pytest.skip("this user may read everything")

@@ -32,7 +32,7 @@ def baseline(name: str, options: dict) -> HandPredictor:
 @pytest.fixture
 def with_stub(monkeypatch):
     """The demo with a model that finds two dots."""
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: HandPredictor(TwoDots()))
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots()))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_mesh_is_drawn_where_the_hand_is(with_stub, image, tmp_path):
     ],
 )
 def test_models_without_a_mesh(monkeypatch, image, tmp_path, name, options, field):
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: baseline(name, options))
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: baseline(name, options))
     assert demo.main([str(image), "--out", str(tmp_path / "out")]) == 0
     assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".png", ".json"}
     numbers = json.loads((tmp_path / "out" / "cup_hand.json").read_text())
@@ -125,7 +125,7 @@ def test_bad_boxes_are_told_in_one_line(with_stub, image, tmp_path, capsys, box)
 )  # fmt: skip
 def test_odd_images_work(monkeypatch, tmp_path, array):
     options = {"convolutions": [1, 1], "channels": [4, 4], "head": [4, 4, 4]}
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: baseline("hand_seg_net", options))
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: baseline("hand_seg_net", options))
     cv2.imwrite(str(tmp_path / "odd.png"), array)
     assert demo.main([str(tmp_path / "odd.png"), "--out", str(tmp_path / "out")]) == 0
     picture = cv2.imread(str(tmp_path / "out" / "odd_hand.png"))
@@ -151,7 +151,7 @@ def test_unknown_weights(image, tmp_path, capsys):
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "replace", lambda *a: (_ for _ in ()).throw(PermissionError("no")))
+    monkeypatch.setattr(Path, "replace", lambda *a, **k: (_ for _ in ()).throw(PermissionError("no")))
     with pytest.raises(PermissionError):
         demo.write_all(tmp_path / "out", "a", {".png": b"1", ".json": b"2"})
     assert list((tmp_path / "out").iterdir()) == []
@@ -188,7 +188,9 @@ BOX = np.float32([110, 70, 240, 170])
 
 
 def with_detector(monkeypatch, *found):
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a: HandPredictor(TwoDots(), detector=Finder(*found)))
+    monkeypatch.setattr(
+        HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots(), detector=Finder(*found))
+    )
 
 
 def test_every_kind_of_file_of_two_hands(monkeypatch, image, tmp_path):

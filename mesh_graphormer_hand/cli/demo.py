@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--serve", action="store_true", help="instead, a page for your browser: see --serve --help")
     made.add_argument("--again", action="store_true", help="also photos of a folder that are done already")
     finding = made.add_argument_group("finding hands")
-    finding.add_argument("--detector", choices=DETECTORS, help="who looks for hands (default: ours; boxes with --box)")
+    finding.add_argument("--detector", choices=DETECTORS, help="who looks for hands (default: whole; boxes with --box)")
     finding.add_argument("--box", metavar="x0,y0,x1,y1", action="append", help="around a hand, px; may be repeated")
     finding.add_argument("--side", choices=("left", "right"), help="the person's own hand (default: as detected)")
     finding.add_argument("--threshold", type=float, metavar="P", help="of ours: score from which on it is a hand")
@@ -134,10 +134,12 @@ class Run:
             a = self.arguments
             self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend)
             name = a.detector or ("boxes" if self.boxes is not None else None)
-            if name is not None or a.threshold is not None or a.detector_model is not None:
+            if a.threshold is not None or a.detector_model is not None:
+                name = name or "ours"
+            if name is not None:
                 sides = None if self.sides is None else self.sides * len(self.boxes or [])
                 self._predictor.detector = choose(
-                    name or "ours",
+                    name,
                     boxes=self.boxes,
                     sides=sides,
                     model=a.detector_model,

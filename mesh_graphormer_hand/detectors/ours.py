@@ -19,10 +19,11 @@ from ..config import ConfigError
 from ..contracts import HandInputs
 from ..data.images import to_tensor
 from ..geometry.boxes import suppress
-from .base import Detection
+from .base import Detection, Side
 
 WEIGHTS = "hand_detector"
 THRESHOLD = 0.35  # of scores
+SURE = 0.6  # likelihood of a side from which it is told
 OVERLAP = 0.45  # of two boxes, above which the worse one goes
 MULTIPLE = 32  # px, of the network's sides
 GREY = 0.5  # of what is added to make a multiple
@@ -64,15 +65,14 @@ class Ours:
         boxes = torch.minimum((boxes / scale).clamp_min(0), limit)
         whole = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)  # of at least a pixel of the photo
         boxes, scores, left = boxes[whole], scores[whole], left[whole]
-        return [
-            Detection(
-                boxes[i].numpy(),
-                float(scores[i]),
-                "left" if left[i] > 0.5 else "right",
-                float(torch.maximum(left[i], 1 - left[i])),
-            )
-            for i in suppress(boxes, scores, OVERLAP)
-        ]
+        kept = suppress(boxes, scores, OVERLAP)
+        return [Detection(boxes[i].numpy(), float(scores[i]), *_side(float(left[i]))) for i in kept]
+
+
+def _side(left: float) -> tuple[Side | None, float | None]:
+    """The side and how sure it is; None for a coin's flip."""
+    sure = max(left, 1 - left)
+    return ("left" if left > 0.5 else "right", sure) if sure >= SURE else (None, None)
 
 
 def fit_in(photo: UInt8[np.ndarray, "h w 3"], size: int) -> tuple[Float[Tensor, "3 rows columns"], Float[Tensor, "4"]]:

@@ -26,7 +26,7 @@ from ..mano.layer import ManoLayer
 from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult
 
 EVERY = 15  # frames between detections while all hands are followed
-SOON = 3  # frames between detections while there is none, or one was just lost
+SOON = 3  # frames between detections while there is none, or one was missed
 SAME = 0.25  # overlap of a detection and a track from which they are one hand
 JUMP = 2.0  # change of a hand's size in one frame that is no hand's
 PATIENCE = 2  # detections in a row that may miss a hand
@@ -44,6 +44,7 @@ class Track:
     left: float = 0.0  # sum of what detections say of the side: above 0 left, below right
     missed: int = 0  # detections in a row
     size: float | None = None  # px, of the joints' box
+    unit: float | None = None  # px: its first size, in which speeds in the picture are measured
     shapes: list[np.ndarray] = field(default_factory=list)
     filters: dict[str, object] = field(default_factory=dict)
     seconds: float | None = None  # time of the last result
@@ -91,7 +92,7 @@ class HandTracker:
         shape, kept, hands = frame.shape[:2], [], []
         for track, result in zip(self.tracks, results, strict=True):
             if not _follow(track, result, shape):
-                self._wait = min(self._wait, SOON)
+                self._wait = 0  # look for it in the next frame
                 continue
             kept.append(track)
             result = replace(result, track=track.number, detector=self.predictor.detector.name)
@@ -187,12 +188,12 @@ def _smoothed(track: Track, result: HandResult, seconds: float) -> HandResult:
     from .one_euro import OneEuro
 
     elapsed = 0.0 if track.seconds is None else seconds - track.seconds
-    size = track.size or 1.0
-    units = {"vertices": 1.0, "joints": 1.0, "translation": 1.0, "joints_2d": size, "camera": None}
+    track.unit = track.unit or track.size or 1.0  # kept: a unit that changes would itself be jitter
+    units = {"vertices": 1.0, "joints": 1.0, "translation": 1.0, "joints_2d": track.unit}
     changed = {}
     for name, unit in units.items():
         value = getattr(result, name)
-        if value is None or unit is None:
+        if value is None:
             continue
         kind = {"translation": PLACE_FILTER, "joints_2d": PIXEL_FILTER}.get(name, SHAPE_FILTER)
         steady = track.filters.setdefault(name, OneEuro(*kind))
