@@ -8,6 +8,7 @@ import torch
 
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.virtual import background, detail, grasp, parameters, scenery, second_hand, sensor, surface
+from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws, generator
@@ -171,3 +172,9 @@ def test_mirrored_faces_are_drawn_from_outside(hand):
     made = hands.shoot(dataclasses.replace(p, camera=mirrored), torch.zeros(2, 64, 64, 3), False, mirrored=True)[1]
     seen = made.part == surface.HAND
     assert seen.any() and (made.normal[..., 2][seen] < 0.3).float().mean() > 0.98
+
+
+def test_the_shipped_look_of_photographs_is_valid():
+    """Every key of configs/virtual_like_real.yaml is an option, and it trains: the test split is not its business."""
+    config = configs.read("virtual_like_real.yaml")
+    assert config.split == "train" and config != VirtualConfig()
