@@ -86,13 +86,13 @@ def make_trainer(folder: Path, scaler=None, **changes) -> train.Trainer:
     return trainer
 
 
-def toy_command(tmp_path: Path, *arguments: str, launch: list[str] | None = None) -> list[str]:
+def toy_command(tmp_path: Path, *arguments: str) -> list[str]:
     """The command line that trains the toy as a program of its own, into `tmp_path`."""
     config = copy.deepcopy(CONFIG)
     config["train"] |= {"output": str(tmp_path), "steps": 150, "checkpoint_every": 20}
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     program = str(Path(__file__).with_name("toy_train.py"))
-    return [sys.executable, *(launch or []), program, str(tmp_path / "toy.yaml"), *arguments]
+    return [sys.executable, program, str(tmp_path / "toy.yaml"), *arguments]
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -202,27 +202,6 @@ def test_a_signal_to_the_whole_group_stops_cleanly(tmp_path, number):
     assert "Traceback" not in text and "the same command goes on from there" in text
     step = int(text.partition("stopped at step ")[2].split()[0])
     assert checkpoint.latest(tmp_path / "cut").step == step
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_with_two_parts(tmp_path):
-    """DDP on the CPU (gloo): the same data, the same weights, one set of files."""
-    options = ["train.steps=4", "train.batch_size=8", "model.norm=false", "model.dropout=0"]
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command = toy_command(tmp_path, *options, "train.name=two", launch=launch)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert two.returncode == 0, two.stderr
-    one = subprocess.run(
-        toy_command(tmp_path, *options, "train.name=one", "train.accumulate=2"), capture_output=True, text=True
-    )
-    assert one.returncode == 0, one.stderr
-    assert two.stdout.splitlines() == [str(tmp_path / "two")], "only one of the processes prints"
-    first, second = (checkpoint.latest(tmp_path / name).tensors["model"] for name in ("one", "two"))
-    for name, value in first.items():
-        torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-7)
-    scores = [json.loads((tmp_path / name / "metrics.json").read_text())["test"]["toy"] for name in ("one", "two")]
-    assert scores[0]["model"] == pytest.approx(scores[1]["model"], rel=1e-4)
 
 
 def test_finished_run_says_so_and_more_steps_go_on(tmp_path, caplog):

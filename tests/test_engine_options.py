@@ -149,7 +149,7 @@ def test_other_errors_are_not_taken_for_memory():
 
 
 def test_compile_is_passed_on_and_its_failure_told(tmp_path, monkeypatch):
-    """tests/test_survival.py compiles; the shape checks of this process are nothing for a compiler."""
+    """Without compiling: the shape checks of the tests are nothing for a compiler."""
     asked = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append(options))
     trainer = make_trainer(tmp_path, train__compile=True)

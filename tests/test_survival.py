@@ -87,16 +87,16 @@ def test_disk_with_room_for_one_and_a_half_checkpoints(tmp_path, small_disk, mon
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    """The same global batch, cut in two, or taken in two parts; 50 steps, no dropout, no batch statistics."""
+    """The same global batch, cut in two (DDP, gloo); 50 steps, no dropout, no batch statistics; the same scores."""
     survival.prepare(tmp_path, 50, log_every=1, batch_size=8, checkpoint_every=50)
-    launch(tmp_path, "one", 1, *PLAIN)
-    launch(tmp_path, "two", 2, *PLAIN)
-    launch(tmp_path, "parts", 1, *PLAIN, "train.accumulate=2")
-    runs = [survival.log(tmp_path / name) for name in ("one", "two", "parts")]
-    assert [len(run) for run in runs] == [50, 50, 50]
-    for one, two, parts in zip(*runs, strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
-        assert parts["loss"] == pytest.approx(one["loss"], abs=1e-5)
+    for name, processes in (("one", 1), ("two", 2)):
+        launch(tmp_path, name, processes, *PLAIN, "data.test={toy: {samples: 34}}")
+    one, two = (survival.log(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 51
+    for a, b in zip(one[:50], two[:50], strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], abs=1e-5)
+    scores = [{name: value for name, value in run[50].items() if name != "of"} for run in (one, two)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -118,17 +118,6 @@ def test_sharded_run_saves_what_one_process_loads(tmp_path):
     assert "going on from" in said and "step_000008" in said
     said = launch(tmp_path, "one", 2, *PLAIN, "train.steps=12", "train.shard=true")
     assert "step_000008" in said and checkpoint.latest(tmp_path / "one").step == 12
-
-
-@pytest.mark.slow
-def test_compiled_run_learns_the_same(tmp_path):
-    survival.prepare(tmp_path, 3, log_every=1)
-    launch(tmp_path, "plain", 1, *PLAIN)
-    launch(tmp_path, "compiled", 1, *PLAIN, "train.compile=true")
-    plain, compiled = (checkpoint.latest(tmp_path / name).tensors["model"] for name in ("plain", "compiled"))
-    assert plain.keys() == compiled.keys()
-    for name, value in plain.items():
-        torch.testing.assert_close(compiled[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_one_trainer_a_folder(tmp_path):
