@@ -31,6 +31,7 @@ SIDES = ("as seen", "right", "left")
 KINDS = ("json", "obj", "glb", "picture")
 TITLE = "A hand in 3D from one photo"
 SAYS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
+BUTTONS = ["download", "fullscreen"]  # the library's own "share" would send the picture away
 FONTS = ["system-ui", "sans-serif"]  # the library's own would be fetched from a server
 
 
@@ -182,7 +183,9 @@ def build(page: Page) -> Any:
                 button = gradio.Button("Look", variant="primary", elem_id="look")
                 text = gradio.Markdown(SAYS, elem_id="said")
             mesh = gradio.Model3D(label="turn it", elem_id="mesh", clear_color=(0.93, 0.94, 0.96, 1.0), height=460)
-        picture = gradio.Image(label="on the photo", interactive=False, format="png", elem_id="picture")
+        picture = gradio.Image(
+            label="on the photo", interactive=False, format="png", elem_id="picture", buttons=BUTTONS
+        )
         files = gradio.File(label="files", file_count="multiple", interactive=False, elem_id="files")
         outputs = [picture, mesh, files, text]
         for event in (button.click, photo.upload):
