@@ -18,7 +18,7 @@ from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import portable, train
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models.fast import DenseGraphConv, FusedAttention, optimise
+from mesh_graphormer_hand.models._fast import DenseGraphConv, FusedAttention, optimise
 from mesh_graphormer_hand.predictor import HandPredictor
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import timing
 from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models.fast import optimise
-from mesh_graphormer_hand.models.slow import PlainAttention, SparseGraphConv, published
+from mesh_graphormer_hand.models._fast import optimise
+from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
 
 TINY = {
     "name": "mesh_graphormer",

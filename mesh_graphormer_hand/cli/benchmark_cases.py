@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..models.base import HandModel
 
 Table = tuple[str, list[Timing], str]  # title, rows, what an item is
-BASELINE = "published way"  # models.slow: the same numbers, computed as the published program does
+BASELINE = "published way"  # models._slow: the same numbers, computed as the published program does
 TRAINED_ON = {"graphormer": 4}  # images a training step here; the rest take MANY
 MANY = 16
 RENDERED = (1, 8, 32)  # images
@@ -84,8 +84,8 @@ def forward(options: Options) -> Iterator[Table]:
 
 
 def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs], HandPrediction]]:
-    from ..models.fast import optimise
-    from ..models.slow import published
+    from ..models._fast import optimise
+    from ..models._slow import published
 
     fast = optimise(model)
     kind = torch.device(options.device).type
@@ -260,7 +260,7 @@ def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
     import numpy as np
 
-    from ..models.fast import optimise
+    from ..models._fast import optimise
     from ..predictor import HandPredictor
 
     predictor = HandPredictor.from_pretrained(device=options.device)

@@ -18,8 +18,8 @@ from .. import assembly
 from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
 from ..mano.hand import fingerprint_from_hex
+from ..models._fast import optimise
 from ..models.base import HandModel, HandModelConfig
-from ..models.fast import optimise
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
