@@ -22,7 +22,7 @@ from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "96f5deb11ab8698f"
+TEST_SPLIT_HASH = "d1046ad8c62d8426"
 
 
 @pytest.fixture(scope="module")

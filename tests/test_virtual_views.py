@@ -1,4 +1,4 @@
-"""Views of one moment are calibrated, moments of a sequence follow each other smoothly, both are what their index says."""
+"""Views of one moment are calibrated, moments of a sequence follow smoothly, both are what their index says."""
 
 import numpy as np
 import pytest

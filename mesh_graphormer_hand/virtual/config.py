@@ -24,7 +24,6 @@ class VirtualConfig:
     pose_weights: dict[str, float] = field(
         default_factory=lambda: {"free": 0.22, "grasp": 0.16, "named": 0.18, "flat": 0.08, "digits": 0.36}
     )
-    poses: str = "v1"  # v2: gestures of `gestures`, uniform joints, nothing through anything
     pose_candidates: int = 4  # poses tried for one without fingers inside each other
     penetration: float = 0.003  # m of overlap between fingers that a pose may have
     # view and framing
@@ -63,8 +62,6 @@ class VirtualConfig:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ConfigError(f"split {self.split!r} is none of {', '.join(SPLITS)}{nearest(self.split, SPLITS)}")
-        if self.poses not in ("v1", "v2"):
-            raise ConfigError(f"poses {self.poses!r} should be v1 or v2")
         if unknown := set(self.pose_weights) - set(FAMILIES):
             name = min(unknown)
             known = ", ".join(FAMILIES)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from . import gestures, poses_v1
+from . import gestures
 from .anatomy import Anatomy
 from .config import FAMILIES, VirtualConfig
 from .draws import Draws
@@ -63,10 +63,8 @@ def named(name: str, anatomy: Anatomy) -> Float[np.ndarray, "16 3 3"]:
 
 def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy) -> Float[np.ndarray, "b 16 3 3"]:
     """Relative joint rotations of a block; the wrist's is the identity."""
-    if config.poses == "v1":
-        return poses_v1.sample(draws, config, anatomy)
     fingers, thumb = angles(draws, config)  # b candidates ...
-    overlap = deepest(anatomy.pose(anatomy.rotations(fingers, thumb)))
+    overlap = penetration(anatomy.pose(anatomy.rotations(fingers, thumb)))
     free = overlap <= config.penetration
     best = np.where(free.any(1), free.argmax(1), overlap.argmin(1))
     row = np.arange(len(best))
@@ -78,7 +76,7 @@ def _opened(fingers: Fingers, thumb: Thumb, limit: float, anatomy: Anatomy) -> t
     share = np.array(OPENING)[:, None, None]
     fingers = OPEN + share[..., None] * (fingers - OPEN)
     thumb = OPEN_THUMB + share * (thumb - OPEN_THUMB)
-    free = deepest(anatomy.pose(anatomy.rotations(fingers, thumb))) <= limit
+    free = penetration(anatomy.pose(anatomy.rotations(fingers, thumb))) <= limit
     free[-1] = True
     first, row = free.argmax(0), np.arange(fingers.shape[1])
     return fingers[first, row], thumb[first, row]
@@ -86,8 +84,6 @@ def _opened(fingers: Fingers, thumb: Thumb, limit: float, anatomy: Anatomy) -> t
 
 def angles(draws: Draws, config: VirtualConfig) -> tuple[Fingers, Thumb]:
     """Angles of `config.pose_candidates` poses a sample, within the limits."""
-    if config.poses == "v1":
-        return poses_v1.angles(draws, config)
     n = config.pose_candidates
     weights = [config.pose_weights.get(name, 0.0) for name in FAMILIES]
     family = draws.choice(weights)[:, None].repeat(n, 1)
@@ -225,7 +221,7 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _FIRST, _SECOND, _REACH = _pairs()
 
 
-def deepest(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
+def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
     """Deepest overlap (m, 0 if none) of balls along the bones of different digits, and of fingertips with the palm."""
 
     def balls(bones: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
@@ -238,6 +234,3 @@ def deepest(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
     square = np.einsum("...ii->...i", gram)
     distance = square[..., _FIRST] + square[..., _SECOND] - 2 * gram[..., _FIRST, _SECOND]
     return (_REACH - np.sqrt(distance.clip(0))).max(-1).clip(0)
-
-
-penetration = poses_v1.penetration  # at the switch to v2: penetration = deepest

@@ -56,7 +56,7 @@ def solve(anatomy: Anatomy, name: str) -> Float[np.ndarray, "5"]:
         rotations = anatomy.rotations(fingers, thumb)
         joints = 1e3 * anatomy.pose(rotations)
         gaps = [joints[touch[0]] - _target(anatomy, rotations, joints, touch) for touch in TOUCHES[name]]
-        inside = max(1e3 * float(poses.deepest(joints[None] * 1e-3)[0]) - INSIDE, 0)
+        inside = max(1e3 * float(poses.penetration(joints[None] * 1e-3)[0]) - INSIDE, 0)
         return np.concatenate([*gaps, [3 * inside], STIFF * 10 * (thumb - start) / 10])
 
     return least_squares(residual, start.clip(low + 0.1, high - 0.1), bounds=(low, high), diff_step=1e-3).x
@@ -78,7 +78,7 @@ def main() -> None:
     anatomy = Anatomy.of(load("open"))
     for name in TOUCHES:
         thumb = solve(anatomy, name)
-        overlap = 1e3 * poses.deepest(
+        overlap = 1e3 * poses.penetration(
             anatomy.pose(anatomy.rotations(np.array(gestures.GESTURES[name][:4], float), thumb))[None]
         )
         print(f"{name:22s} {tuple(int(round(a)) for a in thumb)}   overlap {overlap[0]:.1f} mm")

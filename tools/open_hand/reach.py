@@ -1,6 +1,6 @@
 """What the pose sampler reaches, and how deep digits lie in each other: measured on the skin itself.
 
-python -m tools.open_hand.reach [--count 2000] [--poses v2] [--hand FILE] [--plot docs/open_hand_coverage.png]
+python -m tools.open_hand.reach [--count 2000] [--hand FILE] [--plot docs/open_hand_coverage.png]
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ def main() -> None:
     """Print percentiles of the deepest penetration; draw the coverage."""
     parser = argparse.ArgumentParser(prog="python -m tools.open_hand.reach", description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--poses", default="v2")
-    parser.add_argument("--hand", type=Path, default=paths.MANO_ASSETS / "open_hand_v2.npz")
+    parser.add_argument("--hand", type=Path, default=paths.MANO_ASSETS / "open_hand.npz")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     with np.load(args.hand) as file:
         arrays = dict(file)
-    anatomy, config = Anatomy.of(read_npz(args.hand)), VirtualConfig(poses=args.poses)
+    anatomy, config = Anatomy.of(read_npz(args.hand)), VirtualConfig()
     depth, rotations = [], []
     for start in range(0, args.count, BLOCK):
         rows = range(start, min(start + BLOCK, args.count))
         rotations.append(poses.sample(Draws(config, rows, "pose"), config, anatomy))
         depth.append(depths(arrays, rotations[-1]))
     depth = np.concatenate(depth)
-    print(f"{len(depth)} poses {args.poses}: deepest penetration of the skin, mm")
+    print(f"{len(depth)} poses: deepest penetration of the skin, mm")
     print(*(f"p{p} {np.percentile(depth, p):.1f}" for p in (50, 90, 95, 99, 100)), sep="   ")
     print(f"under 3 mm: {100 * (depth < 3).mean():.1f} %")
     if args.plot:
