@@ -3,7 +3,7 @@
 import torch
 from torch.testing import assert_close
 
-from mesh_graphormer_hand.geometry.bones import bind, pose, smallest_rotation, turns
+from mesh_graphormer_hand.geometry.bones import bind, pose, smallest_rotation, turns, with_lengths
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
@@ -55,3 +55,16 @@ def test_posed_hands_come_out_close_to_the_layers_own():
     posed = pose(bind(template.vertices, template.joints), joints)
     error, still = ((v - vertices).norm(dim=-1).mean() for v in (posed, template.vertices))
     assert still > 0.012 and error < 0.003
+
+
+def test_bones_get_their_lengths_back_and_keep_their_directions():
+    template = hand_template(load("open"))
+    rest = template.joints
+    bones = bind(template.vertices, rest).bones
+    short = rest.clone()
+    for tip in (4, 8, 12, 16, 20):  # each finger shrunk towards its first joint, whose place is known
+        short[tip - 2 : tip + 1] = rest[tip - 3] + 0.7 * (rest[tip - 2 : tip + 1] - rest[tip - 3])
+    assert_close(with_lengths(short[None], bones)[0], rest, atol=1e-6, rtol=0)
+    together = with_lengths(torch.zeros(1, 21, 3, requires_grad=True), bones)
+    together.sum().backward()
+    assert together.isfinite().all()

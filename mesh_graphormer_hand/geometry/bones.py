@@ -49,6 +49,16 @@ def pose(binding: Binding, joints: Float[Tensor, "b 21 3"]) -> Float[Tensor, "b 
     return binding.start @ start + binding.along @ bones + turned.transpose(1, 2)
 
 
+def with_lengths(joints: Float[Tensor, "b 21 3"], bones: Float[Tensor, "20 3"]) -> Float[Tensor, "b 21 3"]:
+    """`joints` with the fingers' bones as long as `bones`, pointing as before; the palm stays. A joint that was put in the
+    mean of the places that it may have is too close to its parent."""
+    seen = (joints[:, _CHILDREN] - joints[:, _OWNERS]).unflatten(1, (len(FINGERS), _CHAIN))
+    lengths = bones.norm(dim=-1).unflatten(0, (len(FINGERS), _CHAIN))
+    steps = torch.nn.functional.normalize(seen[:, :, 1:], dim=-1, eps=1e-4) * lengths[:, 1:, None]
+    base = (joints[:, :1] + seen[:, :, 0])[:, :, None]
+    return torch.cat([joints[:, :1], torch.cat([base, base + steps.cumsum(2)], 2).flatten(1, 2)], 1)
+
+
 def turns(rest: Float[Tensor, "20 3"], bones: Float[Tensor, "b 20 3"]) -> Float[Tensor, "b 20 3 3"]:
     """The rotation of every bone from rest, the palm's none."""
     fingers = bones.unflatten(1, (len(FINGERS), _CHAIN))

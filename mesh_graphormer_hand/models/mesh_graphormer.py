@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ..backbones.hrnet import VARIANTS, Head, HRNet
 from ..config import ConfigError, nearest, parse
 from ..contracts import HandInputs, HandPrediction
-from ..geometry.bones import Binding, bind, pose
+from ..geometry.bones import Binding, bind, pose, with_lengths
 from ..geometry.cameras import LearnedCamera
 from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
@@ -226,6 +226,7 @@ class MeshGraphormer(HandModel):
             seen = (uvz - shift[:, None]) @ rotation / scale[:, None, None]
             seen = joints + (seen - joints).clamp(-FARTHEST, FARTHEST)
             binding = Binding(self.bind_start, self.bind_along, self.bind_offset, self.bind_bones)
+            seen = with_lengths(seen, self.bind_bones)
             return torch.cat([seen, pose(binding, seen)], 1)
 
     def interpret(
