@@ -50,8 +50,8 @@ def pose(binding: Binding, joints: Float[Tensor, "b 21 3"]) -> Float[Tensor, "b 
 
 
 def with_lengths(joints: Float[Tensor, "b 21 3"], bones: Float[Tensor, "20 3"]) -> Float[Tensor, "b 21 3"]:
-    """`joints` with the fingers' bones as long as `bones`, pointing as before; the palm stays. A joint that was put in the
-    mean of the places that it may have is too close to its parent."""
+    """`joints` with the fingers' bones as long as `bones`, pointing as before; the palm stays. A joint that was put in
+    the mean of the places that it may have is too close to its parent."""
     seen = (joints[:, _CHILDREN] - joints[:, _OWNERS]).unflatten(1, (len(FINGERS), _CHAIN))
     lengths = bones.norm(dim=-1).unflatten(0, (len(FINGERS), _CHAIN))
     steps = torch.nn.functional.normalize(seen[:, :, 1:], dim=-1, eps=1e-4) * lengths[:, 1:, None]
