@@ -67,7 +67,7 @@ def check_sample(batch, row: int, truth: Truth) -> None:
     points = targets.joints_2d[row][truth.known]
     grid = (points / batch.inputs.image.shape[-1] * 2 - 1)[None, None]
     seen = torch.nn.functional.grid_sample(batch.inputs.image[row, None, :1], grid, align_corners=False)[0, 0, 0]
-    assert seen.min() > 0.2 and seen.mean() > 0.3  # a dot lies under every label
+    assert seen.min() > 0.2 and seen.mean() > 0.25  # a dot lies under every label
     if not truth.has_3d:
         assert not targets.joints_valid[row].any() and not batch.inputs.intrinsics_valid[row]
         return

@@ -1,6 +1,7 @@
 """The stopwatch and the benchmark command: what is timed, compared, written, refused; fast, slow and plain agree."""
 
 import json
+import mmap
 import time
 
 import pytest
@@ -57,11 +58,11 @@ def test_memory_is_the_peak_of_the_call():
         pytest.skip("this system does not tell")
 
     def touch() -> None:
-        block = torch.ones(64 * 2**18)
-        time.sleep(0.05)
-        del block
+        with mmap.mmap(-1, 64 * 2**20) as block:  # not the allocator's: it may have kept what other tests freed
+            block.write(b"1" * len(block))
+            time.sleep(0.05)
 
-    assert held < 16 and 48 < timing.peak_memory(touch) < 96
+    assert held < 16 and 48 < timing.peak_memory(touch) < 160
 
 
 @pytest.mark.parametrize(("rounds", "warmup", "baseline"), [(0, 1, None), (1, 0, None), (1, 1, "other")])
