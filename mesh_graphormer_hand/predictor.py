@@ -280,6 +280,8 @@ def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, 
     are sharp enough to tell, else the 2D joints."""
     if prediction.heatmaps is not None:
         _, uv, spread = expectation(prediction.heatmaps)
+        if prediction.joints_25d is not None:
+            uv = prediction.joints_25d[:, :2]  # the model's own reading of the same maps
         if float(spread.median()) < BLURRED:
             return (uv + 1) / 2 * size, 1 / (spread[:, 0].square() + LEAST_SPREAD**2)
     if prediction.joints_2d is not None:
