@@ -174,11 +174,21 @@ def test_other_data_sets_get_a_table_by_sample(hand, tmp_path):
 def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
     photos = Photos(hand)
     collector, _ = watched(photos, photos.know_all)
-    path = evaluation_files.export(tmp_path, "ho3d", collector.answers["model"], COUNT, None)
+    answers = collector.answers["model"]
+    stems = [key.removeprefix("evaluation/") for key in answers.keys]
+    (tmp_path / "evaluation.txt").write_text("\n".join(stems))
+    path = evaluation_files.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
     xyz, vertices = (np.array(part) for part in json.loads(path.read_text()))
     assert (vertices[..., 2] < 0).all()
     middle_mcp = photos.photo_joints[:, 9].numpy() * [1, -1, -1]
     assert np.abs(xyz[:, 4] - middle_mcp).max() < 1e-5
+
+
+def test_ho3d_answers_keep_their_places_when_some_are_left_out(tmp_path):
+    (tmp_path / "evaluation.txt").write_text("SM1/0000\nSM1/0001\nSM1/0002\n")
+    keys = ["evaluation/SM1/0002", "evaluation/SM1/0000"]
+    assert evaluation_files.official_order("ho3d", keys, tmp_path) == [2, 0]
+    assert evaluation_files.official_order("ho3d", [*keys, "evaluation/AP1/0000"], tmp_path) is None
 
 
 def test_without_intrinsics_hands_stand_at_the_origin_and_it_is_told(hand):

@@ -129,7 +129,7 @@ def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | 
         suffix: of the file's name, for a second predictor.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = official_order(data, answers.keys) if data in OFFICIAL and answers.joints else None
+    places = official_order(data, answers.keys, truth) if data in OFFICIAL and answers.joints else None
     if not places:
         path = folder / f"predictions{suffix}.json"
         _write(path, _table(answers))
@@ -151,12 +151,18 @@ def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | 
     return path
 
 
-def official_order(data: str, keys: list[str]) -> list[int] | None:
-    """Each sample's place in the official test list; None where these samples are not of it."""
+def official_order(data: str, keys: list[str], truth: Path | None = None) -> list[int] | None:
+    """Each sample's place in the official test list (HO-3D's is `truth`/evaluation.txt); None where these samples are
+    not of it."""
     if data == "freihand":
         stems = [key.removeprefix("evaluation/") for key in keys]
         return [int(stem) for stem in stems] if all(s.isdigit() for s in stems) else None
-    return list(range(len(keys)))
+    listed = truth / "evaluation.txt" if truth is not None else None
+    if listed is None or not listed.is_file():
+        return None
+    order = {name: place for place, name in enumerate(listed.read_text(encoding="utf-8").split())}
+    stems = [key.removeprefix("evaluation/") for key in keys]
+    return [order[stem] for stem in stems] if all(stem in order for stem in stems) else None
 
 
 def score(
