@@ -17,7 +17,7 @@ from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.models.base import HandModelConfig
 from mesh_graphormer_hand.predictor import HandPredictor
-from two_dots import TwoDots, photo
+from two_dots import Finder, TwoDots, photo
 
 ROOT = Path(__file__).parents[1]
 RED, GREEN = (130.0, 90.0), (210.0, 150.0)
@@ -170,18 +170,6 @@ def test_help_is_instant_and_loads_no_torch():
 
 def test_default_weights_are_the_shipped_ones():
     assert predictor.DEFAULT_WEIGHTS == "graphormer_lite"
-
-
-class Finder:
-    """Finds what it was told to find."""
-
-    name = "finder"
-
-    def __init__(self, *found):
-        self.found = list(found)
-
-    def detect(self, photo):
-        return self.found
 
 
 BOX = np.float32([110, 70, 240, 170])

@@ -16,7 +16,7 @@ from mesh_graphormer_hand.geometry import metric
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.models.base import HandModelConfig
 from mesh_graphormer_hand.predictor import HandPredictor
-from two_dots import METRES, MIDDLE, TwoDots, photo
+from two_dots import METRES, MIDDLE, Finder, TwoDots, photo
 
 RED, GREEN = (130.0, 90.0), (210.0, 150.0)
 K = np.array([[400.0, 0, 150], [0, 400, 100], [0, 0, 1]], np.float32)
@@ -151,18 +151,6 @@ def test_arrays_of_other_kinds_are_photos_too(stub, image, kind):
     (hand,) = stub.predict(arrays[kind], boxes=[[110, 70, 240, 170]])
     if kind in ("alpha", "16 bit"):
         np.testing.assert_allclose(hand.joints_2d[0], RED, atol=0.7)
-
-
-class Finder:
-    """Finds what it was told to find."""
-
-    name = "finder"
-
-    def __init__(self, *found):
-        self.found = list(found)
-
-    def detect(self, photo):
-        return self.found
 
 
 def test_no_hand_is_an_empty_list(image):

@@ -65,3 +65,15 @@ def centroid(image: Tensor) -> Tensor:
     weight = image.clamp_min(0.1) - 0.1
     total = weight.sum((1, 2)).clamp_min(1e-6)
     return torch.stack([(weight.sum(1) * places).sum(1) / total, (weight.sum(2) * places).sum(1) / total], 1)
+
+
+class Finder:
+    """Finds what it was told to find."""
+
+    name = "finder"
+
+    def __init__(self, *found):
+        self.found = list(found)
+
+    def detect(self, photo):
+        return self.found
