@@ -16,7 +16,7 @@ from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.cli.export import main
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.engine import portable, train
+from mesh_graphormer_hand.engine import portable, state
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models._fast import DenseGraphConv, FusedAttention, optimise
 from mesh_graphormer_hand.predictor import HandPredictor
@@ -82,7 +82,7 @@ def exported(tmp_path_factory) -> tuple[Path, Path, str]:
     pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(3)
-    train.write_model(build("lite"), folder / "model")
+    state.write_model(build("lite"), folder / "model")
     command = [sys.executable, str(ROOT / "tools" / "export.py"), str(folder / "model"), str(folder / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=folder)
     assert done.returncode == 0, done.stderr

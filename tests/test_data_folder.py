@@ -199,7 +199,7 @@ def test_broken_image_names_its_hand(tmp_path):
     write(tmp_path, {"a.jpg": [GOOD]}, name="a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match="a.jpg is a JPEG that was cut short.*hand 0 of 'a.jpg'"):
+    with pytest.raises(DataError, match="a.jpg is an image that was cut short.*hand 0 of 'a.jpg'"):
         load(tmp_path)
 
 

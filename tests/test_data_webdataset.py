@@ -124,8 +124,9 @@ def test_without_a_manifest_every_tar_is_counted(tars, tmp_path):
         (lambda c: b"no tar" * 200, "is no tar"),
         (lambda c: b"", "holds no samples"),
         (lambda c: c.replace(b".npz", b".npy"), "lacks its npz"),
-        (lambda c: c.replace(b"\x89PNG", b"\x89PNX"), "is no picture"),
-        (lambda c: c[:3000], "cannot be read|is no picture|lacks its"),
+        (lambda c: c.replace(b"\x89PNG", b"\x89PNX"), "is not an image"),
+        (lambda c: c[:3000], "cannot be read|is not an image|was cut short|lacks its"),
+        (lambda c: negative_size(c), "damaged tar: a file of -512 bytes"),
     ],
 )
 def test_damaged_tars_are_told(tars, tmp_path, damage, message):
@@ -136,6 +137,15 @@ def test_damaged_tars_are_told(tars, tmp_path, damage, message):
     with pytest.raises(DataError, match=message) as error:
         read(tmp_path).load([0])
     assert "train-000000.tar" in str(error.value)
+
+
+def negative_size(content: bytes) -> bytes:
+    """The tar with a first header that sends a reader back to itself."""
+    header = bytearray(content[: tarfile.BLOCKSIZE])
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"  # base 256, two's complement
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + content[tarfile.BLOCKSIZE :]
 
 
 def rewritten(path, keep) -> bytes:

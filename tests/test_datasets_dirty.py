@@ -74,7 +74,7 @@ SAMPLES = {
     "jpeg cut": (
         "freihand",
         lambda r: halve(r / "evaluation/rgb/00000001.jpg"),
-        "sample 1: .*00000001.jpg is a JPEG that was cut short .*evaluation label 1",
+        "sample 1: .*00000001.jpg is an image that was cut short .*evaluation label 1",
     ),
     "nan": ("freihand", setting("evaluation_xyz.json", 1, 3, 0, value=float("nan")), "label 1: joint 3 .* is NaN"),
     "behind": ("freihand", setting("evaluation_xyz.json", 1, 5, 2, value=-0.4), "label 1: joint 5 lies behind .*-0.4"),

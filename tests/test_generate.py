@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mesh_graphormer_hand import files
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.cli.generate import shard_of, worker_count
 from mesh_graphormer_hand.config import ConfigError
@@ -199,7 +200,7 @@ def test_launchers_set_the_shard(whole, tmp_path, monkeypatch):
 def test_one_shard_has_one_writer(tmp_path, capsys):
     out = tmp_path / "out" / ".generate" / "0-of-1"
     out.mkdir(parents=True)
-    lock = job._lock(out / "lock")
+    lock = files.lock(out / "lock")
     assert run(tmp_path / "out") == 2
     assert "another process is writing shard 0/1" in capsys.readouterr().err
     lock.close()

@@ -58,6 +58,14 @@ def test_no_json_is_named(tmp_path, text):
         list(json_items(path, 2))
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" + "9" * 5000 + "]"])
+def test_what_exhausts_the_parser_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"a\.json "):
+        list(json_items(path, 0))
+
+
 def test_other_files(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         list(json_items(tmp_path / "none.json", 1))
@@ -121,3 +129,22 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(DataError, match="no index can be written to .*cache=DIR"):
         cached_index(root, "", "set", [root / "labels.json"], fill)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta["arrays"]["xyz"].update(dtype="|O"),  # as addresses in memory, these bytes could do anything
+        lambda meta: meta["arrays"]["xyz"].update(shape=[10**9, 2, 3]),
+        lambda meta: meta["arrays"]["xyz"].pop("shape"),
+    ],
+)
+def test_a_damaged_index_is_told(tmp_path, change):
+    source = tmp_path / "labels.json"
+    source.write_text("[]")
+    index = cached_index(tmp_path, "", "set", [source], fill)
+    meta = json.loads((index.folder / "index.json").read_text())
+    change(meta)
+    (index.folder / "index.json").write_text(json.dumps(meta))
+    with pytest.raises(DataError, match=r"xyz\.bin is a damaged index .*delete its folder"):
+        cached_index(tmp_path, "", "set", [source], fill)["xyz"]

@@ -12,7 +12,7 @@ import torch
 
 import survival
 from mesh_graphormer_hand.engine import checkpoint
-from mesh_graphormer_hand.engine.files import LockedError, RunLock
+from mesh_graphormer_hand.engine.lock import LockedError, RunLock
 
 PROGRAM = Path(__file__).with_name("toy_train.py")
 CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

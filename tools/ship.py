@@ -33,7 +33,8 @@ def ship(run: Path, name: str) -> int:
     Raises:
         ConfigError: `run` is no run with a model and a checkpoint, or its weights are too large for the box.
     """
-    from mesh_graphormer_hand.engine import train
+    from mesh_graphormer_hand.engine.state import write_model
+    from mesh_graphormer_hand.files import write_json
 
     model = assembly.load_model(assembly.find_model(run))
     pieces = training(run)
@@ -45,8 +46,8 @@ def ship(run: Path, name: str) -> int:
     if size > LIMIT_MIB:
         raise config.ConfigError(f"{run}: {size:.1f} MiB of weights, the box takes {LIMIT_MIB}")
     folder = paths.WEIGHTS / name
-    train.write_model(model, folder, weights)
-    train.write_json(folder / "training.json", {"images": sum(p["images"] for p in pieces), "pieces": pieces})
+    write_model(model, folder, weights)
+    write_json(folder / "training.json", {"images": sum(p["images"] for p in pieces), "pieces": pieces})
     print(f"{size:.1f} MiB, {len(pieces)} pieces of training\n{folder}")
     return 0
 

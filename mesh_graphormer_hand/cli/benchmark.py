@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from . import console
 
 PARTS = ("forward", "train", "generate", "render", "pipeline", "startup")
@@ -103,11 +104,5 @@ def write(path: Path | None, text: str) -> None:
     """A report, in one move; nothing for None."""
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text)
     print(path)

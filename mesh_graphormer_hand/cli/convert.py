@@ -51,7 +51,7 @@ def convert(arguments: argparse.Namespace) -> int:
     import torch
 
     from .. import assembly
-    from ..engine import train
+    from ..engine.state import write_model
 
     whole = any(name.startswith("trans_encoder.") for name in state)
     hand = choose_hand(arguments.hand, whole)
@@ -59,7 +59,7 @@ def convert(arguments: argparse.Namespace) -> int:
         model = assembly.build_model(experiment, hand)
     taken, dropped = (fill_network if whole else fill_trunk)(model, state, arguments.file)
     model.restore_constants(hand)
-    train.write_model(model, arguments.out)
+    write_model(model, arguments.out)
     kind = "published Mesh Graphormer" if whole else "HRNet trunk"
     print(f"{kind}: {taken} tensors taken, {dropped} that no forward pass reads dropped, hand {hand.fingerprint_hex}")
     print(arguments.out)

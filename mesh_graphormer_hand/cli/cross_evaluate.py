@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as configs
+from ..files import write_json, write_text
 from . import console
 from .evaluate import TTA_COLUMN, evaluate_one, model_config, skipping_broken
 
@@ -44,7 +45,6 @@ def main(argv: list[str] | None = None) -> int:
 def cross_evaluate(arguments: argparse.Namespace) -> int:
     """Fill the table as the command line says; see the module's docstring."""
     from .. import assembly
-    from ..engine.files import write_json
 
     tests = dict(parse_data(text) for text in arguments.data or ["virtual"])
     for name, raw in tests.values():
@@ -72,7 +72,7 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
             rows.setdefault("(mean pose)", {})[column] = known[key].get("mean_pose", {})
     rows = {**{r: v for r, v in rows.items() if r != "(mean pose)"}, "(mean pose)": rows["(mean pose)"]}
     text = markdown(rows, list(tests))
-    (arguments.out / "table.md").write_text(text, encoding="utf-8")
+    write_text(arguments.out / "table.md", text)
     draw(arguments.out / "table.png", rows, list(tests))
     print(text)
     print(arguments.out / "table.md")

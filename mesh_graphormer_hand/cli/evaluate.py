@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
+from ..files import write_json
 from . import console
 
 if TYPE_CHECKING:
@@ -66,9 +67,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for name, raw in sections.items():
         part = out if len(sections) == 1 else out / name
         results[name] = evaluate_one(folder, name, raw, part, arguments)
-    from ..engine.files import write_json
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"model": str(folder), "samples": arguments.samples, "data": sections}
     content["test"] = {name: result.pop("metrics") for name, result in results.items()}
     write_json(path, content | {"more": results})

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..contracts import HandBatch, HandPrediction
+from ..files import replacing
 from ..geometry.crops import apply_affine
 from ..metrics import fingertips
 from ..metrics.protocols import keypoints_2d
@@ -146,7 +147,7 @@ def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | 
     _write(path, _submission(joints, vertices, [rows.get(n) for n in range(total)]))
     if len(rows) == total:
         archive = path.with_suffix(".zip")
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
             zipped.write(path, "pred.json")
     return path
 
@@ -220,7 +221,5 @@ def _table(answers: Answers) -> Iterator[str]:
 
 
 def _write(path: Path, parts: Iterator[str]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as stream:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(parts)
-    temporary.replace(path)

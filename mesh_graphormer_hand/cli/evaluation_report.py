@@ -17,6 +17,7 @@ import torch
 from jaxtyping import UInt8
 
 from ..contracts import HandBatch, HandPrediction
+from ..files import write_text
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 from ..metrics.protocols.base import Curve, Scores
@@ -62,9 +63,7 @@ def write(folder: Path, evaluation: Evaluation) -> Path:
 
         (folder / "worst.jpg").write_bytes(jpeg(sheet([picture for _, picture in evaluation.gallery])))
     page = folder / "report.html"
-    temporary = page.with_name(f".{page.name}.part")
-    temporary.write_text(_page(evaluation, curves.read_bytes() if drawn else None), encoding="utf-8")
-    temporary.replace(page)
+    write_text(page, _page(evaluation, curves.read_bytes() if drawn else None))
     return page
 
 

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_text
 from . import console
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
 
 def write_hub(model: HandModel, folder: Path, out: Path) -> None:
     """config.json, model.safetensors and the card."""
-    from ..engine import train
+    from ..engine.state import write_model
 
-    train.write_model(model, out)
-    (out / "README.md").write_text(card(model, folder), encoding="utf-8")
+    write_model(model, out)
+    write_text(out / "README.md", card(model, folder))
     print(f"{out / 'model.safetensors'}\n{out / 'README.md'}")
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
 from ..config import ConfigError
+from ..files import write_bytes
 from . import console
 
 if TYPE_CHECKING:
@@ -255,8 +253,9 @@ def worker_count(asked: int, environment: dict[str, str] | os._Environ) -> int:
     """How many processes: as asked, or the cores, divided among the processes that a launcher started here."""
     if asked >= 0:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(environment.get("LOCAL_WORLD_SIZE", 1)))
+    from ..engine.loader import cores
+
+    return max(1, cores() // int(environment.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def read_config(path: str, overrides: list[str], count: int | None, needs_count: bool) -> VirtualConfig:
@@ -347,15 +346,12 @@ def _here(renderer: Renderer, job: Job, pending: list[int]) -> Iterator[int]:
 
 def _in_processes(renderer: Renderer, job: Job, pending: list[int], workers: int) -> Iterator[int]:
     """Numbers of blocks as they are done; a few for each process are under way."""
-    from ..engine.loader import WorkerError
+    from ..engine.loader import WorkerError, process_context
 
     workers = min(workers, len(pending))
     if not workers:
         return
-    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-    if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload(PRELOAD)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (renderer.plan, renderer.store))
+    pool = ProcessPoolExecutor(workers, process_context(PRELOAD), _start_worker, (renderer.plan, renderer.store))
     queue, running = iter(pending), set[Future[int]]()
     try:
         while True:
@@ -378,18 +374,11 @@ _worker: Renderer  # of a worker process
 
 def _start_worker(plan: Plan, store: Store) -> None:
     """A worker leaves Ctrl-C to the process that started it, and ends with it."""
-    from ..engine.memory import keep_freed_memory
+    from ..engine.loader import prepare_process
 
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    keep_freed_memory()
+    prepare_process((signal.SIGINT,))
     _worker = Renderer.of(plan, store)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 def _work(number: int, indices: list[int]) -> int:
@@ -446,11 +435,5 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     """Save an RGB picture, at once or not at all."""
     from ..data.writers.base import Encoding
 
-    content = Encoding(quality=90, lossless=path.suffix.lower() == ".png").encode(picture[..., ::-1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    encoding = Encoding(quality=90, lossless=path.suffix.lower() == ".png")
+    write_bytes(path, encoding.encode(picture[..., ::-1]))

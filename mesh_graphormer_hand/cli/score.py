@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import config as configs
+from ..files import write_json
 from . import console
 
 if TYPE_CHECKING:
@@ -97,13 +98,3 @@ def list_protocols() -> int:
         for option in dataclasses.fields(module.Config):
             print(f"    {option.name}={option.default}")
     return 0
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file under a temporary name and rename it."""
-    import json
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -48,11 +48,11 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
     import torch  # after the config, so that its mistakes are told at once
 
     from .. import assembly
-    from ..engine import dryrun, evaluate, train
+    from ..engine import dryrun, evaluate, launch, train
     from ..mano.template import hand_template
 
     assembly.check(experiment)
-    accelerator = train.make_accelerator(experiment)
+    accelerator = launch.make_accelerator(experiment)
     if not accelerator.is_main_process:
         console.only_warnings()
     elif not dry:
@@ -159,7 +159,7 @@ def _duration(seconds: float) -> str:
 
 def prepare_folder(folder: Path, fresh: bool) -> None:
     """Make the run's folder; `fresh` renames one that is there, unless somebody trains in it."""
-    from ..engine.files import RunLock
+    from ..engine.lock import RunLock
 
     if fresh and folder.exists():
         with RunLock(folder):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 JPEG_SIZE = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frames
 JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
+ENTROPY_CODED = {0x00, *range(0xD0, 0xD8)}  # what follows 0xFF inside a JPEG scan: a stuffed byte, restart markers
 FILM_DIAGONAL = math.hypot(36, 24)  # mm, of the 35 mm film that lenses are compared on
 EXIF_POINTER, FOCAL_35MM = 0x8769, 0xA405
 SHORT, LONG = 3, 4  # EXIF's types of numbers
@@ -46,7 +47,9 @@ def may_hold_several(data: bytes) -> bool:
 
 
 def is_cut_short(data: bytes) -> bool:
-    """Whether a PNG, WebP, GIF or BMP ends before it says that it does (decoders fill what is missing with grey)."""
+    """Whether a JPEG, PNG, WebP, GIF or BMP ends before it says so (decoders fill what is missing with grey)."""
+    if data[:2] == b"\xff\xd8":
+        return not _jpeg_is_complete(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" not in data[-4096:] and b"IEND" not in data
     if data[:4] == b"RIFF":
@@ -105,6 +108,31 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield marker, data[at + 4 : at + 2 + length]
         at += 2 + length
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    """Whether the JPEG at the start of `data` has its end marker.
+
+    Walks the markers: a thumbnail inside, or a film behind the image as phones write it, has markers of its own.
+    """
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return True  # not a marker: odd, but for the decoder to judge
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return True
+        if marker == 0xFF or marker in JPEG_ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            at = data.find(b"\xff", at)
+            while 0 <= at < len(data) - 1 and data[at + 1] in ENTROPY_CODED:
+                at = data.find(b"\xff", at + 2)
+            if at < 0:
+                return False
+    return data[at : at + 2] == b"\xff\xd9"
 
 
 def _focal_35mm(tiff: bytes) -> int | None:

@@ -15,7 +15,6 @@ from . import headers
 
 MAX_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200 million
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
-ENTROPY_CODED = {0x00, *range(0xD0, 0xD8)}  # what follows 0xFF inside a JPEG scan: a stuffed byte, restart markers
 
 
 class DataError(ConfigError):
@@ -37,13 +36,7 @@ def read_raw(path: str | Path) -> np.ndarray:
     Raises:
         DataError: as `read_image`.
     """
-    data = read_bytes(path)
-    if headers.is_cut_short(data):
-        raise DataError(f"{path} is an image that was cut short ({len(data)} bytes); copy it again")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DataError(f"{path} is not an image that can be read, or is damaged")
-    return image
+    return decode_raw(read_bytes(path), path)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -70,25 +63,33 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode_image(data: bytes, path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """`read_image` of a file's content; `path` is the name in messages. Raises the same."""
+    image = _decode(data, path, cv2.IMREAD_COLOR)
+    if headers.may_hold_several(data) and (count := _count(data)) > 1:
+        raise DataError(f"{path} holds {count} pictures; give one of them, or make a video file of them")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def decode_raw(data: bytes, path: str | Path) -> np.ndarray:
+    """`read_raw` of a file's content; `path` is the name in messages. Raises the same."""
+    return _decode(data, path, cv2.IMREAD_UNCHANGED)
+
+
+def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
     claimed = headers.image_size(data)
     if claimed and claimed[0] * claimed[1] > MAX_PIXELS:
         raise DataError(
             f"{path} says that it is {claimed[0]} x {claimed[1]} pixels, more than {MAX_PIXELS // 10**6} million; "
             "make it smaller"
         )
-    jpeg = data[:2] == b"\xff\xd8"
-    if headers.is_cut_short(data) or (jpeg and not _jpeg_is_complete(data)):
-        kind = "a JPEG" if jpeg else "an image"
-        raise DataError(f"{path} is {kind} that was cut short ({len(data)} bytes); copy it again")
+    if headers.is_cut_short(data):
+        raise DataError(f"{path} is an image that was cut short ({len(data)} bytes); copy it again")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
     except cv2.error as error:
         raise DataError(f"{path} cannot be decoded: {error.err or error}") from None
     if image is None:
         raise DataError(f"{path} is not an image that can be read, or is damaged; give a {FORMATS}")
-    if headers.may_hold_several(data) and (count := _count(data)) > 1:
-        raise DataError(f"{path} holds {count} pictures; give one of them, or make a video file of them")
-    return np.ascontiguousarray(image[..., ::-1])
+    return image
 
 
 def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
@@ -151,28 +152,3 @@ def cut_crop(
 def to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
     """RGB in [0, 1], channels first."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether the JPEG at the start of `data` has its end marker (decoders fill what is missing with grey).
-
-    Walks the markers: a thumbnail inside, or a film behind the image as phones write it, has markers of its own.
-    """
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return True  # not a marker: odd, but for the decoder to judge
-        marker = data[at + 1]
-        if marker == 0xD9:
-            return True
-        if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:
-            at += 1 if marker == 0xFF else 2
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:
-            at = data.find(b"\xff", at)
-            while 0 <= at < len(data) - 1 and data[at + 1] in ENTROPY_CODED:
-                at = data.find(b"\xff", at + 2)
-            if at < 0:
-                return False
-    return data[at : at + 2] == b"\xff\xd9"

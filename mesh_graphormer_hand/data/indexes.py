@@ -113,6 +113,8 @@ class _JsonStream:
                 if not whole:
                     self.at = len(self.text)
                 raise self.broken(error.msg) from None
+            except (RecursionError, ValueError) as error:  # lists in lists without end, numbers of thousands of digits
+                raise self.broken(str(error)) from None
             if end < len(self.text) or not self.more():  # a number may go on behind the window
                 self.at = end
                 return value
@@ -242,10 +244,18 @@ class Index:
 
 
 def _map(folder: Path, name: str, meta: dict[str, Any]) -> np.ndarray:
-    shape = tuple(meta["shape"])
-    if not np.prod(shape):
-        return np.zeros(shape, meta["dtype"])
-    return np.memmap(folder / f"{name}.bin", mode="r", dtype=meta["dtype"], shape=shape)
+    """
+    Raises:
+        DataError: the index is damaged, or asks for anything but numbers (objects would be addresses in memory).
+    """
+    path = folder / f"{name}.bin"
+    try:
+        shape, dtype = tuple(meta["shape"]), np.dtype(meta["dtype"])
+        if dtype.kind not in "biuf":
+            raise ValueError(f"numbers of type {dtype}")
+        return np.memmap(path, mode="r", dtype=dtype, shape=shape) if np.prod(shape) else np.zeros(shape, dtype)
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is a damaged index ({error}); delete its folder, it is made anew") from None
 
 
 def cached_index(

@@ -28,6 +28,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import files
+
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -68,10 +70,11 @@ def save(
         temporary.mkdir()
         for group, named in tensors.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in named.items()}, temporary / f"{group}.safetensors")
-        _write_json(temporary / "state.json", {"step": step, **state})
-        _write_json(temporary / "manifest.json", {"format": FORMAT, "files": _checksums(temporary)})
-        _flush(temporary)
+        files.write_json(temporary / "state.json", {"step": step, **state})
+        files.write_json(temporary / "manifest.json", {"format": FORMAT, "files": _checksums(temporary)})
+        _flush(*temporary.iterdir(), temporary)
         _rename(temporary, target)
+        _flush(root)  # the new one has its name on the disk before an old one goes
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
@@ -129,10 +132,10 @@ def verify(path: Path) -> None:
     Raises:
         CheckpointError: naming the first file that is missing, torn or changed.
     """
-    files = _manifest(path)
-    if not {"state.json", "model.safetensors"} <= set(files):
+    listed = _manifest(path)
+    if not {"state.json", "model.safetensors"} <= set(listed):
         raise CheckpointError(f"{path / 'manifest.json'} lists no state.json or no model.safetensors")
-    for name, entry in files.items():
+    for name, entry in listed.items():
         _check_file(path, name, entry)
 
 
@@ -140,10 +143,10 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
     manifest = _read_json(path / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {manifest.get('format')!r}; this program reads format {FORMAT}")
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not set(files) <= {"state.json", *(f"{group}.safetensors" for group in GROUPS)}:
+    listed, known = manifest.get("files"), {"state.json", *(f"{group}.safetensors" for group in GROUPS)}
+    if not isinstance(listed, dict) or not set(listed) <= known:
         raise CheckpointError(f"{path / 'manifest.json'} lists files that no checkpoint has")
-    return files
+    return listed
 
 
 def _check_file(path: Path, name: str, entry: dict[str, Any]) -> None:
@@ -157,8 +160,7 @@ def _check_file(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 
 def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(folder.iterdir())
-    return {f.name: {"sha256": _sha256(f), "bytes": f.stat().st_size} for f in files}
+    return {f.name: {"sha256": _sha256(f), "bytes": f.stat().st_size} for f in sorted(folder.iterdir())}
 
 
 def _sha256(file: Path) -> str:
@@ -176,19 +178,16 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
 def _need_space(root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
     if free < size + SPARE:
         raise OSError(f"the disk is full: it takes {size / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free")
 
 
-def _flush(folder: Path) -> None:
-    for file in (*folder.iterdir(), folder):
-        handle = os.open(file, os.O_RDONLY)
+def _flush(*paths: Path) -> None:
+    """Wait until files and folders are on the disk, where a system can tell (Windows opens no folders)."""
+    for path in paths if os.name == "posix" else ():
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

@@ -20,8 +20,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .. import files
 from ..contracts import HandBatch, Record
-from . import files
 from .parallel import batch_norms
 
 logger = logging.getLogger(__name__)

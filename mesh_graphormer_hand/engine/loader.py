@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.context
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -22,8 +23,6 @@ from .memory import keep_freed_memory
 
 PREFETCH = 2  # batches that every worker keeps ready
 PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
-
-
 REMEDY = "If memory is short: fewer data.workers (0: none), or more shared memory (docker run --shm-size=8g)."
 
 
@@ -73,8 +72,7 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
     options: dict[str, Any] = {}
     workers = min(workers, len(indices))
     if workers > 0:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context = process_context(PRELOAD)
         options = {"multiprocessing_context": context, "worker_init_fn": _start_worker, "prefetch_factor": PREFETCH}
     pin = device.type == "cuda"
     loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=pin, **options)
@@ -89,23 +87,37 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
 
 def worker_count(asked: int) -> int:
     """`data.workers`, where -1 becomes half of the cores, as a divisor of 8 (see `data.stream` for why)."""
-    return asked if asked >= 0 else max(n for n in (1, 2, 4, 8) if n == 1 or n <= _cores() // 2)
+    return asked if asked >= 0 else max(n for n in (1, 2, 4, 8) if n == 1 or n <= cores() // 2)
 
 
 def spare_threads(workers: int) -> int:
     """The cores that `workers` single-threaded processes leave over, at least one."""
-    return max(1, _cores() - workers)
+    return max(1, cores() - workers)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker(worker: int) -> None:
+def process_context(preload: list[str]) -> multiprocessing.context.BaseContext:
+    """How to start processes: from a fork server that has imported `preload`, or anew where a system has no fork."""
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload(preload)
+    return context
+
+
+def prepare_process(ignored: Iterable[signal.Signals]) -> None:
+    """Say in a process of ours that it ends with the one that started it, and leaves `ignored` to that one."""
     keep_freed_memory()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start_worker(worker: int) -> None:
+    prepare_process((signal.SIGINT, signal.SIGTERM))
 
 
 def _end_with_parent() -> None:

@@ -21,8 +21,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import paths
-from . import files
+from .. import files, paths
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import assembly
+from .. import assembly, files
 from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
 from ..mano.hand import fingerprint_from_hex
@@ -92,7 +92,9 @@ def trace(model: HandModel) -> tuple[ExportedProgram, list[str]]:
 
 def write_program(program: ExportedProgram, folder: Path) -> Path:
     """Write model.pt2, which torch.export.load reads."""
-    return _write(folder, PROGRAM, lambda path: torch.export.save(program, path))
+    with files.replacing(folder / PROGRAM) as temporary:
+        torch.export.save(program, temporary)
+    return folder / PROGRAM
 
 
 def write_onnx(program: ExportedProgram, names: list[str], folder: Path) -> Path:
@@ -102,18 +104,15 @@ def write_onnx(program: ExportedProgram, names: list[str], folder: Path) -> Path
         ConfigError: the exporter is not installed.
     """
     _import("onnxscript")
-
-    def write(path: Path) -> None:
-        options: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False, "external_data": False}
-        torch.onnx.export(program, (), path, input_names=["image"], output_names=names, **options)
-
-    return _write(folder, ONNX, write)
+    options: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False, "external_data": False}
+    with files.replacing(folder / ONNX) as temporary:
+        torch.onnx.export(program, (), temporary, input_names=["image"], output_names=names, **options)
+    return folder / ONNX
 
 
 def write_config(model: HandModel, folder: Path) -> None:
     """Write config.json, as save_pretrained does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, "config.json", lambda path: path.write_text(model.config.to_json_string(), encoding="utf-8"))
+    files.write_text(folder / "config.json", model.config.to_json_string())
 
 
 def load_program(folder: Path) -> nn.Module:
@@ -162,18 +161,6 @@ def _example(model: HandModel, batch: int) -> Tensor:
     size, like = model.config.image_size, next(model.parameters())
     draw = torch.Generator().manual_seed(batch)
     return torch.rand(batch, 3, size, size, generator=draw).to(like.device)
-
-
-def _write(folder: Path, name: str, write: Any) -> Path:
-    """A file under a temporary name (same ending: writers look at it), then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, temporary = folder / name, folder / f".writing_{name}"
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _import(name: str) -> Any:

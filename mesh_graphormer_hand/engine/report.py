@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .. import files
 from ..contracts import HandBatch, HandPrediction
 from ..mano.template import HandTemplate
 from ..metrics import HIGHER_IS_BETTER, Accumulator
-from . import checkpoint, files
+from . import checkpoint
 from .evaluate import Predictor, as_float, evaluated_order
 from .loader import Samples
 from .log import provenance, read_history
@@ -230,6 +231,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-__all__ = ["curve", "extremes", "keep_pictures", "write"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..config import ConfigError
+from .loader import cores
 
 MIB = 2**20
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: all threads' time, whatever else the machine does
@@ -154,9 +155,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     if info.is_file():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    told = {"processor": model, "cores": cores, "threads": torch.get_num_threads(), "load": load}
+    told = {"processor": model, "cores": cores(), "threads": torch.get_num_threads(), "load": load}
     told |= {"python": platform.python_version(), "torch": torch.__version__, "device": device}
     if device.startswith("cuda"):
         told["gpu"] = torch.cuda.get_device_name(device)

@@ -22,6 +22,7 @@ from accelerate.utils import gather_object
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from .. import files
 from ..config import ConfigError, Experiment, to_mapping
 from ..contracts import HandBatch, HandPrediction
 from ..losses import check_terms, supervised_losses
@@ -30,17 +31,15 @@ from ..metrics import Accumulator
 from ..models.base import HandModel
 from . import guard, report, state
 from .evaluate import Predictor, as_float, evaluate
-from .files import RunLock, write_json, write_text
 from .guard import Guard, Incidents, TrainingError
 from .launch import Interrupt, make_accelerator, seed_all
 from .loader import Batches, Samples, load, worker_count
+from .lock import RunLock
 from .log import Board, History, Progress, Window
 from .optim import Ema, build_optimizer, learning_rate, set_learning_rate
 from .parallel import Sharded, full, recompute, train_mode
 from .pictures import picture_sheet
-from .state import write_model
 
-__all__ = ["Trainer", "TrainingError", "fit", "make_accelerator", "write_json", "write_model"]
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +82,7 @@ def fit(
         trainer.tests, trainer.references, trainer.shown = dict(tests or {}), dict(references or {}), shown
         trainer.template = template.to(accelerator.device) if template is not None else None
         if accelerator.is_main_process:
-            write_text(folder / "config.yaml", OmegaConf.to_yaml(to_mapping(experiment)))
+            files.write_text(folder / "config.yaml", OmegaConf.to_yaml(to_mapping(experiment)))
         return trainer.run()
 
 
@@ -348,7 +347,7 @@ class Trainer:
                 samples[name] = self._extremes(dataset, scores["model"])
             sheet = picture_sheet(self.shown, self._predict, self.template, self.accelerator.device)
             if self.accelerator.is_main_process and self.tests:
-                write_json(self.folder / "metrics.json", {"step": self.step, "test": results})
+                files.write_json(self.folder / "metrics.json", {"step": self.step, "test": results})
             if self.accelerator.is_main_process:
                 if sheet is not None:
                     board.picture(self.step, "predictions", sheet)

@@ -133,10 +133,10 @@ def _matrices(path: Path, key: str) -> list[np.ndarray]:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         dtype = read_header(stream)[2]
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise HandFileError(f"{path}: not a readable .npz ({error})") from None
     except KeyError:
         raise HandFileError(f"{path}: key `{key}` is missing; this is not MeshGraphormer's file") from None
+    except Exception as error:  # of zip, zlib and numpy
+        raise HandFileError(f"{path}: not a readable .npz ({error})") from None
     what = f"{path}: `{key}`"
     matrices = pickles.to_array(pickles.load(stream.read(), what), what) if dtype.hasobject else []
     if not matrices or any(not isinstance(m, np.ndarray) or m.ndim != 2 for m in matrices):

@@ -1,22 +1,18 @@
-"""Hands on disk: MANO's pickles (read and written) and our .npz. The layouts are listed in mano_assets/README.md.
-
-Files are written under a temporary name and renamed, so that an interrupted write leaves no half file.
-"""
+"""Hands on disk: MANO's pickles (read and written) and our .npz. The layouts are listed in mano_assets/README.md."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from ..files import ArchiveError, read_arrays, replacing, write_bytes
 from ..skeleton import FINGERTIPS, MODEL_PARENTS, NUM_MODEL_JOINTS
 from . import pickles
 from .hand import ARRAYS, NUM_COMPONENTS, Hand, HandFileError, RenderMesh, Side, boundary_loop
@@ -92,7 +88,7 @@ def write_mano(hand: Hand, path: str | Path) -> None:
         "name": hand.name,
         "side": hand.side,
     }
-    _write(Path(path), lambda stream: pickle.dump(content, stream, protocol=2))
+    write_bytes(path, pickle.dumps(content, protocol=2))
 
 
 def read_npz(path: str | Path) -> Hand:
@@ -103,9 +99,8 @@ def read_npz(path: str | Path) -> Hand:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        content = read_arrays(path)
+    except (ArchiveError, FileNotFoundError) as error:
         raise HandFileError(f"{path}: not a readable .npz of numbers ({error}); copy or build it again") from None
     hand = _assemble(path, content, _NPZ_KEYS, lambda value, key: value)
     render = None
@@ -139,7 +134,8 @@ def write_npz(hand: Hand, path: str | Path) -> None:
         content |= {key: getattr(hand.render, name) for name, key in _RENDER_KEYS.items()}
         content |= {key: content[key].astype(np.float16) for key in _HALF}
         content["hi_faces"] = hand.render.faces.astype(np.int32)
-    _write(Path(path), lambda stream: np.savez_compressed(stream, **content))
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **content)
 
 
 def _assemble(path: Path, content: Mapping[str, Any], keys: dict[str, str], read: Callable[[Any, str], Any]) -> Hand:
@@ -201,13 +197,3 @@ def _mend_left(hand: Hand, path: Path, right: Hand | None) -> Hand:
     if np.abs(hand.shapedirs[:, 0] - right.shapedirs[:, 0]).sum() >= 1:  # mirror images differ: nothing to mend
         return hand
     return replace(hand, shapedirs=hand.shapedirs * np.array([-1, 1, 1], np.float32)[:, None])
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            write(stream)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

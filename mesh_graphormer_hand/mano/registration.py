@@ -11,8 +11,6 @@ is applied to the mapped ones instead.
 
 from __future__ import annotations
 
-import os
-import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .. import paths
+from .. import files, paths
 from ..contracts import HandPrediction, HandTargets, Record
 from ..skeleton import WRIST
 from .hand import REGISTRATION, HandFileError, fingerprint_to_hex
@@ -127,19 +125,13 @@ def save(registration: Registration, folder: str | Path | None = None) -> Path:
     It is made from a licensed hand, and so it is the user's own: git ignores it and no wheel carries it.
     """
     path = Path(folder or paths.MANO_ASSETS) / registration.file_name
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {f"quality_{name}": np.float64(value) for name, value in registration.quality.items()}
     for way in ("forward", "backward"):
         for f in fields(HandMap):
             value = getattr(getattr(registration, way), f.name)
             content[f"{way}_{f.name}"] = value.numpy() if isinstance(value, Tensor) else np.int64(value)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, **content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **content)
     return path
 
 
@@ -151,14 +143,13 @@ def read(path: str | Path) -> Registration:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
+        content = files.read_arrays(path)
         ways = []
         for way in ("forward", "backward"):
             arrays = {f.name: content[f"{way}_{f.name}"] for f in fields(HandMap)}
             numbers = {n: int(a) for n, a in arrays.items() if a.ndim == 0}
             ways.append(HandMap(**numbers, **{n: torch.from_numpy(a) for n, a in arrays.items() if n not in numbers}))
-    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise HandFileError(f"{path}: no readable registration ({error}); run tools/register_hand.py again") from None
     quality = {key.removeprefix("quality_"): float(v) for key, v in content.items() if key.startswith("quality_")}
     return Registration(*ways, quality)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from ...files import ArchiveError, read_arrays
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..fits import UNKNOWN_MANO, Fitter, mano
@@ -189,12 +190,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         DataError: missing, cut short, or not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
+        return read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except Exception as error:  # zip and numpy share no base class
-        raise DataError(f"{path} is damaged or cut short ({type(error).__name__}: {error}); copy it again") from None
+    except ArchiveError as error:
+        raise DataError(f"{path} is damaged or cut short ({error}); copy it again") from None
 
 
 @lru_cache(maxsize=64)

@@ -177,8 +177,8 @@ def read_labels(path: Path, order: str = "canonical", min_score: float = 0.0) ->
         raise DataError(f"{path}: no such file; {hint}, `labels` the name of its JSON file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except (RecursionError, ValueError) as error:  # most name line and column
+        raise DataError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f'{path} should hold {{"image.jpg": [hand, ...], ...}}, not a {type(content).__name__}')
     entries = []

@@ -24,10 +24,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ...contracts import HandBatch, HandInputs, HandTargets
+from ...files import read_arrays
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, NUM_VERTICES
 from ..base import HandDataset
-from ..images import DataError
+from ..images import DataError, decode_image, decode_raw
 from ..writers.base import DEPTH_UNIT
 
 PICTURES = ("jpg", "jpeg", "png")
@@ -149,6 +150,8 @@ def _members(file: Any, path: Path) -> Iterator[tuple[str, tuple[int, int], int,
             info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise DataError(f"{path} is no tar, or a damaged one ({error}); make or copy it again") from None
+        if info.size < 0:
+            raise DataError(f"{path} is a damaged tar: a file of {info.size} bytes; make or copy it again")
         data = begin + tarfile.BLOCKSIZE
         begin, before = data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, begin
         if info.isreg():
@@ -165,7 +168,7 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
     if suffix is None or "npz" not in files:
         raise DataError(f"{where} lacks its {'npz' if suffix else 'picture (' + ', '.join(PICTURES) + ')'}")
     rows = _arrays(files["npz"], where)
-    picture = _image(files[suffix], cv2.IMREAD_COLOR, f"{where}.{suffix}")
+    picture = decode_image(files[suffix], f"{where}.{suffix}")
     scale = image_size / picture.shape[1]
     if picture.shape[0] != picture.shape[1]:
         raise DataError(f"{where}.{suffix} is {picture.shape[1]} x {picture.shape[0]} px, should be square")
@@ -176,10 +179,10 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
         image = image if scale == 1 else cv2.resize(image, (image_size, image_size), interpolation=how)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
-    image = torch.from_numpy(fit(picture, smooth)[..., ::-1].copy()).permute(2, 0, 1).float() / 255
+    image = torch.from_numpy(fit(picture, smooth)).permute(2, 0, 1).float() / 255
     for name in IMAGES:
         if f"{name}.png" in files:
-            raw = _image(files[f"{name}.png"], cv2.IMREAD_UNCHANGED, f"{where}.{name}.png")
+            raw = decode_raw(files[f"{name}.png"], f"{where}.{name}.png")
             if raw.shape[:2] != picture.shape[:2]:
                 raise DataError(f"{where}.{name}.png has another size than the picture")
             rows[name] = _label(name, fit(raw, cv2.INTER_NEAREST), mirrored)
@@ -215,10 +218,10 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
     names = {f.name for f in fields(HandTargets)} - set(IMAGES) | {"intrinsics"}
     rows: dict[str, Tensor] = {}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for name in names & set(arrays.files):
-                rows[name] = torch.from_numpy(np.array(arrays[name]))
-    except (ValueError, OSError, KeyError, EOFError) as error:
+        for name, array in read_arrays(io.BytesIO(content)).items():
+            if name in names:
+                rows[name] = torch.from_numpy(np.array(array))
+    except (TypeError, ValueError) as error:
         raise DataError(f"{where}.npz cannot be read ({error}); make or copy its tar again") from None
     for name, value in rows.items():
         if value.shape != (wanted := SHAPES.get(name, ())):
@@ -227,13 +230,6 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
             rows[name] = value.float()
     rows.setdefault("hand", torch.tensor(0))
     return rows
-
-
-def _image(content: bytes, how: int, where: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), how) if content else None
-    if image is None:
-        raise DataError(f"{where} is no picture that OpenCV reads")
-    return image
 
 
 def build(config: Config, split: str, hand: Hand, image_size: int) -> WebDataset:

@@ -19,17 +19,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
+from ... import files
 from ...config import ConfigError
 from ...mano.hand import Hand
 from . import folder, freihand, webdataset
 from .base import Block, Encoding, Layout, WriteError
-
-try:
-    import fcntl
-except ImportError:  # no Unix: nobody keeps two processes off one shard
-    fcntl = None
 
 MANIFEST, CARD, STATE = "manifest.json", "README.md", ".generate"
 LAYOUTS = {"webdataset": webdataset, "freihand": freihand, "folder": folder}
@@ -217,12 +213,12 @@ class Job:
         self._open.discard(group)
         self.store.drop(members)
 
-    def _enter(self, manifest: dict[str, Any]) -> BinaryIO | None:
+    def _enter(self, manifest: dict[str, Any]) -> TextIO | None:
         """Make the folder, keep other processes off this shard, remove what a killed one has left."""
         store = self.store
         try:
             store.scratch.mkdir(parents=True, exist_ok=True)
-            lock = _lock(store.scratch / "lock")
+            lock = files.lock(store.scratch / "lock")
             if lock is None:
                 raise WriteError(f"{store.root}: another process is writing shard {store.shard} of this job")
             for path in store.scratch.iterdir():
@@ -240,7 +236,7 @@ class Job:
         shutil.rmtree(self.store.parts, ignore_errors=True)
         for folder_ in (self.store.root / STATE).glob("*-of-*"):
             with suppress(OSError):
-                if (lock := _lock(folder_ / "lock")) is not None:
+                if (lock := files.lock(folder_ / "lock")) is not None:
                     shutil.rmtree(folder_, ignore_errors=True)
                     lock.close()
 
@@ -296,20 +292,6 @@ def _difference(there: Any, here: Any, where: str = "") -> str:
             if there.get(key) != here.get(key):
                 return _difference(there.get(key), here.get(key), f"{where}.{key}" if where else key)
     return f"{where or 'its manifest'} is {there!r} there, {here!r} here"
-
-
-def _lock(path: Path) -> BinaryIO | None:
-    """The locked file, which a process loses only by ending; None: another process has it."""
-    handle = path.open("ab")
-    if fcntl is not None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            return None
-        except OSError:
-            pass  # a file system without locks
-    return handle
 
 
 def _move(source: Path, path: Path) -> None:

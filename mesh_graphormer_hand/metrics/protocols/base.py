@@ -181,6 +181,8 @@ def read_json(path: Path, what: str, remedy: str = "") -> Any:
     except json.JSONDecodeError as error:
         cut = "is cut short" if error.pos >= path.stat().st_size - 2 else "is not valid JSON"
         raise ScoreError(f"{path} {cut} ({what}): {error.msg} in line {error.lineno}; copy it again") from None
+    except (RecursionError, ValueError) as error:  # lists in lists without end, numbers of thousands of digits
+        raise ScoreError(f"{path} is not valid JSON ({what}): {error}") from None
 
 
 def numbers(value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:

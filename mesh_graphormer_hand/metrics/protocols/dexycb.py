@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...config import ConfigError, nearest
+from ...files import read_arrays
 from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, first, procrustes
 
 SETUPS, SPLITS = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
@@ -157,7 +158,6 @@ def read_results(path: Path) -> dict[int, Float[np.ndarray, "21 3"]]:
 def _label(path: Path) -> Float[np.ndarray, "21 3"]:
     """The joints of a frame, m, in single precision."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive["joint_3d"], np.float32).reshape(21, 3)
-    except (OSError, KeyError, ValueError, EOFError) as error:
+        return np.asarray(read_arrays(path)["joint_3d"], np.float32).reshape(21, 3)
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise ScoreError(f"{path}: no readable `joint_3d` (1 x 21 x 3): {error}") from None

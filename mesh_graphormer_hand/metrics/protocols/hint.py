@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ...files import read_arrays
 from .base import Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
 
 THRESHOLDS = (0.05, 0.1, 0.15)
@@ -108,12 +109,12 @@ def read_list(path: Path, confident: float) -> dict[str, Sample]:
         ScoreError: a missing or damaged file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names, scale = archive["imgname"], np.asarray(archive["scale"], np.float64)
-            points = np.asarray(archive["hand_keypoints_2d"], np.float64)
+        archive = read_arrays(path)
+        names, scale = archive["imgname"], np.asarray(archive["scale"], np.float64)
+        points = np.asarray(archive["hand_keypoints_2d"], np.float64)
     except FileNotFoundError:
         raise ScoreError(f"{path}: no such file (truth)") from None
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ScoreError(f"{path}: imgname (text), scale and hand_keypoints_2d expected: {error}") from None
     side = scale.reshape(len(names), -1).max(1)
     return {

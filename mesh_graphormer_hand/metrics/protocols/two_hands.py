@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ...config import ConfigError, nearest
+from ...files import ArchiveError, read_arrays
 from ...skeleton import WRIST
 from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
@@ -174,11 +175,10 @@ def _mean(values: np.ndarray) -> float:
 
 def _load(path: Path, what: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
+        content = read_arrays(path)
     except FileNotFoundError:
         raise ScoreError(f"{path}: no such file ({what})") from None
-    except (OSError, ValueError, EOFError) as error:
+    except ArchiveError as error:
         raise ScoreError(f"{path} is not a readable .npz of numbers ({what}): {error}") from None
     for key in NEEDED[what]:
         if key not in content:

@@ -1,12 +1,13 @@
-"""Files of a run's folder: replaced in one move, and written by one training process at a time."""
+"""One training process at a time in a run's folder."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Self, TextIO
+
+from .. import files
 
 LOCK = ".lock"
 
@@ -28,13 +29,11 @@ class RunLock:
         self.path = folder / LOCK
         self.file: TextIO | None = None
 
-    def __enter__(self) -> RunLock:
+    def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("a+", encoding="utf-8")
-        if not _lock(self.file):
-            self.file.seek(0)
-            holder = self.file.read().strip() or "another process"
-            self.file.close()
+        self.file = files.lock(self.path)
+        if self.file is None:
+            holder = self.path.read_text(encoding="utf-8").strip() or "another process"
             raise LockedError(
                 f"{self.path.parent} is being trained in by {holder}. Wait for it, end it, or give this run a folder "
                 f"of its own with train.name=..."
@@ -46,30 +45,3 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()  # and with it the lock; the file stays, since to remove it would race with the next holder
-
-
-def _lock(file: TextIO) -> bool:
-    """Take the lock without waiting; systems without fcntl have no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system that knows no locks
-        return True
-    return True
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, then rename."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename."""
-    temporary = path.with_name(f".writing_{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
