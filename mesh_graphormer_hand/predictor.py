@@ -50,6 +50,8 @@ DEFAULT_DETECTOR = "whole"
 BOX_SCALE = 1.2  # side of the crop: longer side of a given box times this
 JOINTS_SCALE = 1.35  # the same for the box around 21 predicted joints, which has no flesh around it
 SANE_SIDE = (0.12, 1.6)  # of the first crop's side, for a second look
+FOCAL = (1e-1, 1e7)  # px: beyond, nothing of a photo can be said in float32
+BONE_LENGTH = (1e-3, 1.0)  # m: from a doll's to a statue's
 TOGETHER = 32  # crops that the model sees at once
 LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
 BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
@@ -160,7 +162,7 @@ class HandPredictor:
             ConfigError: a model whose answer is not finite.
         """
         photo, K, source = self._camera(image, K, focal)
-        _check_positive("bone_length", bone_length)
+        _check_positive("bone_length", bone_length, BONE_LENGTH)
         if boxes is None:
             name = self.detector.name
             detections = _with_sides(self.detector.detect(photo), sides, "hands")
@@ -205,7 +207,7 @@ class HandPredictor:
         self, image: np.ndarray | str | Path, K: np.ndarray | None, focal: float | None
     ) -> tuple[np.ndarray, np.ndarray, str]:
         """The photo, its intrinsics, and who said so."""
-        _check_positive("focal", focal)
+        _check_positive("focal", focal, FOCAL)
         exif = None
         if isinstance(image, str | Path):
             data = read_bytes(image)
@@ -372,11 +374,11 @@ def _check_boxes(
     height, width = shape
     checked = []
     for box in boxes:
-        edges = np.asarray(box, np.float32)
+        edges = _numbers(box)
         if edges.shape != (4,) or not np.isfinite(edges).all() or not (edges[2:] > edges[:2]).all():
-            raise DataError(f"box {list(box)} should be x0, y0, x1, y1 in pixels with x0 < x1 and y0 < y1")
+            raise DataError(f"box {_plain(box)} should be x0, y0, x1, y1 in pixels with x0 < x1 and y0 < y1")
         if edges[0] >= width or edges[1] >= height or edges[2] <= 0 or edges[3] <= 0:
-            raise DataError(f"box {list(box)} lies outside the photo, which is {width} x {height} pixels")
+            raise DataError(f"box {_plain(box)} lies outside the photo, which is {width} x {height} pixels")
         checked.append(edges)
     return checked
 
@@ -403,19 +405,32 @@ def _mask_in_photo(
     return cv2.warpAffine(logits, map_from_image, shape[::-1], flags=flags, borderValue=-50.0) > 0
 
 
-def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not (np.isfinite(value) and value > 0):
-        raise DataError(f"{name} should be a positive number, not {value}")
+def _check_positive(name: str, value: float | None, limits: tuple[float, float]) -> None:
+    low, high = limits
+    if value is not None and not (np.isfinite(value) and low <= value <= high):
+        raise DataError(f"{name} should be a positive number from {low:g} to {high:g}, not {value}")
 
 
 def _check_intrinsics(K: np.ndarray) -> np.ndarray:
-    K = np.asarray(K, np.float32)
+    matrix = _numbers(K)
     if (
-        K.shape != (3, 3)
-        or not np.isfinite(K).all()
-        or K[0, 0] <= 0
-        or K[1, 1] <= 0
-        or not np.allclose(K[2], [0, 0, 1])
+        matrix.shape != (3, 3)
+        or not np.isfinite(matrix).all()
+        or not all(FOCAL[0] <= f <= FOCAL[1] for f in (matrix[0, 0], matrix[1, 1]))
+        or np.abs(matrix[:2, 2]).max() > FOCAL[1]
+        or not np.allclose(matrix[2], [0, 0, 1])
     ):
-        raise DataError(f"K should be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, not {K.tolist()}")
-    return K
+        raise DataError(f"K should be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, not {_plain(K)}")
+    return matrix
+
+
+def _plain(values: object) -> object:
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+def _numbers(values: object) -> np.ndarray:
+    """Anything as float32; no numbers at all where it holds none, or rows of several lengths."""
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        return np.zeros(0, np.float32)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+from ..config import ConfigError
 
 T = TypeVar("T")
 PACKAGE = __package__.partition(".")[0]
@@ -16,24 +20,53 @@ FAILED, INTERRUPTED = 2, 130  # exit codes
 
 def run(command: Callable[[], int | None]) -> int:
     """Run a command; errors that the package or the file system raise on purpose become one line on stderr, exit 2."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
-        return command() or 0
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who read our answers has gone, as in `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         if not expected(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return FAILED
 
 
 def expected(error: BaseException) -> bool:
     """Whether the error's own message is what a user needs: our own classes, and the file system's."""
     ours = type(error).__module__.partition(".")[0] == PACKAGE
-    if isinstance(error, OSError) and error.errno in FULL:
-        return True
-    return ours or isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+    files = isinstance(error, OSError) and (error.errno in FULL or error.filename is not None)
+    return ours or files or isinstance(error, FileNotFoundError | NotADirectoryError)
+
+
+def said(error: BaseException) -> str:
+    """An error's message on one line; what a file's name could do to a terminal is shown, not done."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    text = re.sub(r"\n\s+", " ", text.strip())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ConfigError: with what torch says of it.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
 class BarHandler(logging.Handler):

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +87,12 @@ def demo(arguments: argparse.Namespace) -> int:
         raise ConfigError("--every and --limit are 1 or more")
     if boxes is not None and arguments.detector not in (None, "boxes"):
         raise ConfigError(f"--box goes with --detector boxes, not with {arguments.detector}")
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise ConfigError(f"--threshold {arguments.threshold} should be from 0 to 1")
+    if arguments.device != "cpu":
+        console.check_device(arguments.device)
     out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file, not a folder")
+    check_out(out)
     sources = find_sources(arguments.input)
     console.log_to_terminal()
     run = Run(arguments, out, kinds, boxes, K, len(sources) > 1)
@@ -100,7 +105,7 @@ def demo(arguments: argparse.Namespace) -> int:
             if len(sources) == 1 or not console.expected(error):
                 raise
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {console.said(error)}", file=sys.stderr)
     if failed:
         print(f"{failed} of {len(sources)} could not be used", file=sys.stderr)
     return console.FAILED if failed else 0
@@ -229,19 +234,39 @@ class Run:
         return photo, headers.focal_length(data, photo.shape[1], photo.shape[0])
 
 
-def find_sources(inputs: list[str]) -> list[Source]:
-    """Photos, videos and cameras, as the command line names them: files, folders, patterns, numbers.
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before anything slow.
 
     Raises:
-        ConfigError: a folder or pattern without a photo or video, or a camera beside other inputs.
+        NotADirectoryError: it, or what it should lie in, is a file.
+        PermissionError: no right to write there.
+    """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"--out {out}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {out}: {there} cannot be written to: permission denied")
+
+
+def find_sources(inputs: list[str]) -> list[Source]:
+    """Photos, videos and cameras, as the command line names them: files, folders, patterns, numbers. Of a folder all
+    photos and videos but those that this command wrote.
+
+    Raises:
+        ConfigError: a folder or pattern without a photo or video, a camera beside other inputs, an address.
     """
     found: list[Source] = []
     for text in inputs:
         path = Path(text)
+        if not text:
+            raise ConfigError("an input has no name: give a photo, a folder, a pattern, a video or a camera's number")
+        if "://" in text and not path.exists():
+            raise ConfigError(f"{text}: addresses are not fetched; save the file and give its name")
         if text.isdecimal() and not path.exists():
             found.append(int(text))
         elif path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOS + VIDEOS and p.is_file())
+            inside = [p for p in inside if not _is_ours(p)]
             if not inside:
                 raise ConfigError(f"{path} is a folder without a photo or video ({', '.join(PHOTOS + VIDEOS)})")
             found += inside
@@ -255,6 +280,12 @@ def find_sources(inputs: list[str]) -> list[Source]:
     if len(found) > 1 and any(isinstance(s, int) for s in found):
         raise ConfigError("a camera's number stands alone: it is read until Ctrl-C")
     return list(dict.fromkeys(found))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is an answer of this command, as they lie beside the photos where --out is their own folder."""
+    answer = re.fullmatch(r"(.+_hand)(_depth|_depth_colour|_normals|_mask)?", path.stem)
+    return answer is not None and path.with_name(f"{answer[1]}.json").is_file()
 
 
 def stems(sources: list[Source]) -> list[str]:

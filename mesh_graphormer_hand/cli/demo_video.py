@@ -22,7 +22,12 @@ AHEAD = 4  # frames that may wait to be drawn
 
 
 def film(run: Run, source: Path | int, stem: str) -> None:
-    """Write NAME_hand.mp4, NAME_hand.json and the frames' own files; print their paths and how fast it went."""
+    """Write NAME_hand.mp4, NAME_hand.json and the frames' own files; print their paths and how fast it went.
+
+    Raises:
+        DataError: no video, or one that ends too early; of the latter the files are written all the same.
+    """
+    from ..data.images import DataError
     from ..video.files import Film, Footage
     from ..video.tracker import HandTracker
 
@@ -76,6 +81,8 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     print(run.out / f"{stem}_hand.json")
     if run.kinds:
         print(frames)
+    if a.limit is None and footage.broken_off:
+        raise DataError(footage.broken_off)
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:

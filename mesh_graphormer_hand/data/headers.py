@@ -7,6 +7,7 @@ fails on a damaged file: what cannot be read is None, and the decoder has the la
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 
@@ -15,11 +16,13 @@ JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 ENTROPY_CODED = {0x00, *range(0xD0, 0xD8)}  # what follows 0xFF inside a JPEG scan: a stuffed byte, restart markers
 FILM_DIAGONAL = math.hypot(36, 24)  # mm, of the 35 mm film that lenses are compared on
 EXIF_POINTER, FOCAL_35MM = 0x8769, 0xA405
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+PNM = re.compile(rb"P[1-7f]?(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)", re.IGNORECASE)
 SHORT, LONG = 3, 4  # EXIF's types of numbers
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that the file claims; None for kinds that are not known here (TIFF and rarer ones)."""
+    """Width and height that the file claims; None for kinds that are not known here."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             return struct.unpack(">II", data[16:24])
@@ -32,6 +35,12 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             return _webp_size(data)
         if data[:2] == b"\xff\xd8":
             return _jpeg_size(data)
+        if data[:4] in (b"II*\x00", b"MM\x00*"):
+            return _tiff_size(data)
+        if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
+            return _jpeg_2000_size(data)
+        if pnm := PNM.match(data[:1024]):
+            return int(pnm[1]), int(pnm[2])
     except struct.error:  # cut short
         return None
     return None
@@ -85,6 +94,22 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack("<HH", data[26:30])
     return width & 0x3FFF, height & 0x3FFF
+
+
+def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    """Of its first page."""
+    order = "<" if data[:2] == b"II" else ">"
+    (first,) = struct.unpack(order + "I", data[4:8])
+    width, height = (_entry(data, order, first, tag) for tag in (TIFF_WIDTH, TIFF_HEIGHT))
+    return None if width is None or height is None else (width, height)
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int] | None:
+    at = data[:4096].find(b"\xff\x4f\xff\x51")  # where its code stream begins
+    if at < 0:
+        return None
+    x1, y1, x0, y0 = struct.unpack(">IIII", data[at + 8 : at + 24])
+    return x1 - x0, y1 - y0
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

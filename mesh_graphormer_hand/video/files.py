@@ -16,6 +16,7 @@ from ..data.images import MAX_PIXELS, DataError
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 FALLBACK_FPS = 30.0  # where a file or camera does not say
+WHOLE = 0.9  # of the time that a file claims: one that ends earlier was cut short
 SANE_FPS = (1.0, 1000.0)
 
 
@@ -50,20 +51,31 @@ class Footage:
         self.fps = float(fps) if fps == fps and SANE_FPS[0] <= fps <= SANE_FPS[1] else FALLBACK_FPS
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not isinstance(source, int) and 0 < count < 10**9 else None  # as the file claims
+        self.read, self._last = 0, 0.0
 
     def __iter__(self) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
         """Frames and their times in s from the first one."""
-        number = 0
         while True:
             there, frame = self._capture.read()
             if not there or frame is None:
                 break
             if frame.shape[0] * frame.shape[1] > MAX_PIXELS // 4:
                 raise DataError(f"{self.source}: frames of {frame.shape[1]} x {frame.shape[0]} px are too large")
-            yield np.ascontiguousarray(frame[..., ::-1]), number / self.fps
-            number += 1
-        if number == 0:
+            seconds, self.read = self.read / self.fps, self.read + 1
+            self._last = max(seconds, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            yield np.ascontiguousarray(frame[..., ::-1]), seconds
+        if self.read == 0:
             raise DataError(f"{self.source} has no frames that can be read; copy it again")
+
+    @property
+    def broken_off(self) -> str:
+        """What to say of a file whose frames ended long before the time that it claims; "" for a whole one."""
+        if self.count is None or (self._last + 2 / self.fps) >= WHOLE * self.count / self.fps:
+            return ""
+        return (
+            f"{self.source}: {self.read} of about {self.count} frames can be read: it was cut short, or is damaged; "
+            "copy it again"
+        )
 
     def close(self) -> None:
         """Let go of the file or camera."""
@@ -80,7 +92,7 @@ class Film:
     """An MP4 file (MPEG-4 part 2, which every OpenCV writes) under a temporary name until it is whole."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
+        self.path, self.fps, self.added = path, fps, 0  # frames
         self._temporary = path.with_name(f".{os.getpid()}.{path.name}")
         self._writer: cv2.VideoWriter | None = None
         self._size: tuple[int, int] = (0, 0)
@@ -102,12 +114,29 @@ class Film:
             if frame.shape[1::-1] != self._size:
                 frame = cv2.resize(frame, self._size)
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        self.added += 1
 
     def close(self, keep: bool = True) -> None:
-        """Finish the file and give it its name, or drop it."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            if keep:
-                self._temporary.replace(self.path)
-        self._temporary.unlink(missing_ok=True)
+        """Finish the file and give it its name, or drop it.
+
+        Raises:
+            DataError: what lies on the disk is not what was added: OpenCV says nothing of a full disk.
+        """
+        written, self._writer = self._writer, None
+        try:
+            if written is not None:
+                written.release()
+                if keep and _count(self._temporary) < self.added:
+                    raise DataError(f"{self.path} could not be written whole; is the disk full?")
+                if keep:
+                    self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _count(path: Path) -> int:
+    """Frames of a video file by its own index; 0 where it has none."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return count
