@@ -41,11 +41,12 @@ class DataConfig:
 
 @dataclass
 class OptimizerConfig:
-    name: str = "adam"  # adam | adamw
+    name: str = "adam"  # adam | adamw | muon (hidden layers; AdamW for the rest)
     lr: float = 1e-4
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     schedule: str = "step"  # step (x0.1 at half, as published) | cosine | constant
+    rest: float = 0.1  # muon: AdamW's learning rate, as a share of lr
     warmup: int = 0  # steps
     clip_grad: float = 0.0  # largest gradient norm, 0: no clipping
 

@@ -136,17 +136,19 @@ def test_learns_writes_everything_and_reads_it_back(tmp_path):
     assert again == experiment(train__steps=100, train__checkpoint_every=100)
 
 
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, caplog):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, caplog, optimizer):
     """Pins weights, averages, optimiser, dropout, data order and schedule across an interruption."""
     caplog.set_level(logging.INFO)
-    assert fit(tmp_path / "whole", train__steps=12)
+    changes = {"train__steps": 12, "train__optimizer__name": optimizer}
+    assert fit(tmp_path / "whole", **changes)
     stop = lambda stream: Hooked(stream, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))  # noqa: E731
-    assert not fit(tmp_path / "cut", stop, train__steps=12)
+    assert not fit(tmp_path / "cut", stop, **changes)
     assert checkpoint.latest(tmp_path / "cut").step == 8
     assert "stopped at step 8 of 12; the same command goes on" in caplog.text
-    assert fit(tmp_path / "cut", train__steps=12)
+    assert fit(tmp_path / "cut", **changes)
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
-    assert not fit(tmp_path / "other", stop, train__steps=12, train__seed=1)
+    assert not fit(tmp_path / "other", stop, **changes, train__seed=1)
     assert not torch.equal(
         checkpoint.latest(tmp_path / "other").tensors["model"]["head.weight"],
         checkpoint.latest(tmp_path / "whole").tensors["model"]["head.weight"],
@@ -246,9 +248,10 @@ def test_a_loss_that_is_no_number_costs_a_step_and_is_kept_to_be_looked_into(tmp
     assert all(math.isfinite(line["loss"]) for line in lines)
 
 
-def test_a_bad_step_is_as_if_it_had_not_been(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_bad_step_is_as_if_it_had_not_been(tmp_path, optimizer):
     """Bit for bit, in everything that a step changes; the average alone goes on towards the weights."""
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer(tmp_path, train__optimizer__name=optimizer)
     good = trainer.stream[0]
     bad = replace(good, inputs=replace(good.inputs, image=good.inputs.image * torch.nan))
     trainer._train_step(iter([good]))

@@ -10,29 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ConfigError, OptimizerConfig, nearest
+from .muon import Muon, hidden
 from .parallel import like, local
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 FINAL = 0.01  # of the cosine schedule, as a share of the peak
-SLOTS = ("step", "exp_avg", "exp_avg_sq")  # Adam's state of one parameter
+SLOTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # Adam's state of one parameter, Muon's
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW over every trainable parameter; biases and norms (vectors) are not decayed.
+    """Adam, AdamW or Muon over every trainable parameter; biases and norms (vectors) are not decayed.
 
     Raises:
         ConfigError: an unknown optimiser, or numbers that it cannot use.
     """
     if config.name not in OPTIMIZERS:
         hint = nearest(config.name, list(OPTIMIZERS))
-        raise ConfigError(f"train.optimizer.name: no optimiser {config.name!r}{hint} (adam, adamw)")
+        raise ConfigError(f"train.optimizer.name: no optimiser {config.name!r}{hint} ({', '.join(OPTIMIZERS)})")
     if len(config.betas) != 2 or not config.lr > 0:
         raise ConfigError("train.optimizer: lr should be above 0 and betas should be two numbers")
     trainable = [p for p in model.parameters() if p.requires_grad]
+    taken = {id(p) for p in hidden(model)} if config.name == "muon" else set()
+    matrices = [p for p in trainable if p.ndim > 1 and id(p) not in taken]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": matrices, "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if config.name == "muon":
+        groups = [group | {"share": config.rest} for group in groups]
+        hidden_group = {"params": [p for p in trainable if id(p) in taken], "hidden": True}
+        groups.append(hidden_group | {"weight_decay": config.weight_decay})
     fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
     groups = [group for group in groups if group["params"]]
     return OPTIMIZERS[config.name](groups, lr=config.lr, betas=tuple(config.betas), fused=fused)
@@ -61,9 +68,9 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group its share of the learning rate, by default all of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -86,7 +93,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         if parameter is None or slot not in SLOTS:
             raise ValueError(f"the optimiser's state holds {key!r}, which this model does not have")
         if slot == "step":
-            moved = value.to(parameter.device if optimizer.defaults.get("fused") else "cpu", copy=True)
+            fused = getattr(optimizer, "adamw", optimizer).defaults.get("fused")
+            moved = value.to(parameter.device if fused else "cpu", copy=True)
         else:
             if value.shape != parameter.shape:
                 raise ValueError(f"optimiser state {key!r}: {tuple(value.shape)} instead of {tuple(parameter.shape)}")

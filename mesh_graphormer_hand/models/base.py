@@ -69,6 +69,7 @@ class HandModel(PreTrainedModel):
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
+    output_layers: tuple[str, ...] = ()  # that give outputs of eight numbers or more: no hidden layers (`engine.muon`)
     coarse: int = 195  # vertices of the coarse mesh that `vertices_coarse` is on
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:

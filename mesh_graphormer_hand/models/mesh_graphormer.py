@@ -37,7 +37,6 @@ from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
-from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
 from ..layers.masking import hide_tokens
 from ..mano import hand as hands
@@ -89,6 +88,7 @@ class MeshGraphormer(HandModel):
     """The network; see the module."""
 
     supports_gradient_checkpointing = True
+    output_layers = ("upsample", "keypoint_head.maps")
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
         """
@@ -140,15 +140,13 @@ class MeshGraphormer(HandModel):
     def constants(self, hand: Hand) -> dict[str, Tensor]:
         """Template queries, joint regressor, graph and joint neighbourhoods of the hand."""
         template = hand_template(hand, self.options.coarse)
-        edges, weights = adjacency_edges(template.adjacency)
         binding = bind(template.coarse_vertices, template.joints)
         queries = torch.cat([template.joints, template.coarse_vertices])
         near = torch.softmax(-0.5 * (torch.cdist(template.coarse_vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
         return {
             "queries": queries,
             "joint_regressor": template.joint_regressor,
-            "graph_edges": edges,
-            "graph_weights": weights,
+            "graph": template.adjacency,
             "near_joints": torch.cat([torch.eye(NUM_JOINTS, device=near.device), near]),
             **{f"bind_{name}": value for name, value in vars(binding).items()},
             "fingerprint": torch.tensor(hand.fingerprint),
@@ -172,8 +170,8 @@ class MeshGraphormer(HandModel):
         keypoints = None
         if self.options.keypoints:
             keypoints = read(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]), NUM_JOINTS)
-        tokens = self.tokenize(features.pooled, features.grid, keypoints)
-        graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
+        tokens = self.tokenize(*self.token_parts(features.pooled, features.grid, keypoints))
+        graph = Graph(NUM_JOINTS, len(self.queries), self.graph)
         raw = []
         for index, encoder in enumerate(self.encoders, start=1):
             if index == len(self.encoders) and self.options.camera.rotation == "learned":
@@ -187,23 +185,33 @@ class MeshGraphormer(HandModel):
         raw = torch.cat(raw, -1) if raw else xyz.new_zeros(xyz.shape[0], 0)
         return {"joints": joints, "coarse": coarse, "vertices": vertices}, raw, keypoints
 
-    def tokenize(
+    def token_parts(
         self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
-    ) -> Float[Tensor, "b n t"]:
-        """Joint and vertex queries, then the cells of the grid, row by row."""
-        size = pooled.shape[0], len(self.queries)
-        queries = self.queries.expand(*size, XYZ) if not self.fitted else self._posed(keypoints)
-        parts = [queries, pooled[:, None].expand(*size, pooled.shape[-1])]
+    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b f"], Float[Tensor, "b 21 l"] | None, Tensor | None]:
+        """What tokens are made of: queries, pooled feature, joints' features, and the grid's cells row by row."""
+        queries = self._posed(keypoints) if self.fitted else self.queries.expand(len(pooled), -1, -1)
+        local = None
         if keypoints is not None:
-            local = [keypoints.features, keypoints.uv, keypoints.spread]
-            local += [keypoints.depth] if self.fitted else []
-            parts.append(self.near_joints @ torch.cat(local, -1))
+            known = [keypoints.features, keypoints.uv, keypoints.spread]
+            local = torch.cat(known + [keypoints.depth] * self.fitted, -1)
+        cells = rearrange(grid, "b g h w -> b (h w) g") if self.options.grid_tokens else None
+        return queries, pooled, local, cells
+
+    def tokenize(
+        self,
+        queries: Float[Tensor, "b n 3"],
+        pooled: Float[Tensor, "b f"],
+        local: Float[Tensor, "b 21 l"] | None,
+        cells: Float[Tensor, "b c g"] | None,
+    ) -> Float[Tensor, "b m t"]:
+        """Joint and vertex queries, each with the pooled feature and its joints' features; then the cells."""
+        parts = [queries, pooled[:, None].expand(*queries.shape[:2], -1)]
+        if local is not None:
+            parts.append(self.near_joints @ local)
         tokens = torch.cat([p.to(pooled.dtype) for p in parts], -1)
         if self.training and self.options.masked:
             tokens = hide_tokens(tokens, self.options.masked)
-        if self.options.grid_tokens:
-            tokens = torch.cat([tokens, self.grid_embed(rearrange(grid, "b g h w -> b (h w) g"))], 1)
-        return tokens
+        return tokens if cells is None else torch.cat([tokens, self.grid_embed(cells)], 1)
 
     def _rotation(
         self, points: dict[str, Tensor], raw: Float[Tensor, "b c"], keypoints: Keypoints | None

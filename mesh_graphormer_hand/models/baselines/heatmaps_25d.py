@@ -38,6 +38,7 @@ class Config:
 class Heatmaps25D(HandModel):
     """Image -> heat maps and depth maps, and the joints read from them."""
 
+    output_layers = ("keypoint_head.maps",)
     produces = ("heatmaps", "joints_25d", "surface", "joints", "joints_2d", "camera")
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None):

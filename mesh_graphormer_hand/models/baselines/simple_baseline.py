@@ -37,6 +37,7 @@ class Config:
 class SimpleBaseline(HandModel):
     """Image -> heat maps, and the 2D joints decoded from them."""
 
+    output_layers = ("head",)
     produces = ("heatmaps", "joints_2d", "confidence")
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None):
