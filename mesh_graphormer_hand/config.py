@@ -59,7 +59,7 @@ class TrainConfig:
     batch_size: int = 32  # samples per step, all devices and micro-batches together
     accumulate: int = 1  # micro-batches per step, for batches that do not fit into memory
     seed: int = 0
-    init: str = ""  # a model (run, folder or shipped name) whose weights a new run starts from, where they fit
+    init: str = ""  # models (run, folder, shipped name; "a, b") whose weights a new run starts from, where they fit
     init_parts: list[str] = field(default_factory=list)  # only parameters that begin so, such as backbone; empty: all
     precision: str = "fp32"  # fp32 | bf16 | fp16
     freeze_norms: bool = False  # batch norms use and keep the statistics that they start with
@@ -171,6 +171,11 @@ def find(path: str | Path) -> Path:
             return candidate
     known = sorted(str(p.relative_to(paths.CONFIGS)) for p in paths.CONFIGS.rglob("*.yaml"))
     raise ConfigError(f"no config file {path}{nearest(str(path), known)}; shipped: {', '.join(known)}")
+
+
+def sources(init: str) -> list[str]:
+    """The models that `train.init` names, in the order in which their weights are taken: of two that fit, the last."""
+    return [name.strip() for name in init.split(",") if name.strip()]
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -51,10 +51,10 @@ def test_every_piece_of_training_is_named(ship, tmp_path):
     write_run(tmp_path / "first")
     write_run(tmp_path / "second", init=str(tmp_path / "first"))
     assert ship.main([str(tmp_path / "second"), "small"]) == 0
-    write_run(tmp_path / "third", init="small")
+    write_run(tmp_path / "third", init=f"small, {tmp_path / 'first'}")  # which is behind both, and counts once
     assert ship.main([str(tmp_path / "third"), "small"]) == 0
     found = json.loads((tmp_path / "weights" / "small" / "training.json").read_text())
-    assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first", "small"]
+    assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first", "small, first"]
     assert found["images"] == 3 * 56
 
 

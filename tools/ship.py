@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand import assembly, config, paths  # noqa: E402
-from mesh_graphormer_hand.cli import console  # noqa: E402
+from mesh_graphormer_hand import assembly, config, paths
+from mesh_graphormer_hand.cli import console
 
 LIMIT_MIB = 16  # of the file with the weights
 
@@ -64,16 +64,19 @@ def training(source: Path) -> list[dict]:
     options = state.get("experiment", {}).get("train", {})
     images = state["step"] * options.get("batch_size", 0) * options.get("accumulate", 1)
     earlier = before(options.get("init", ""))
-    options.update(init=Path(options.get("init", "")).name, output="runs")  # no folders of this machine
+    names = [Path(source).name for source in config.sources(options.get("init", ""))]
+    options.update(init=", ".join(names), output="runs")  # no folders of this machine
     return [*earlier, {**state, "images": images, "metrics": read(metrics) if metrics.is_file() else None}]
 
 
 def before(init: str) -> list[dict]:
-    """The pieces behind the weights that a run started from."""
-    if not init:
-        return []
-    folder = assembly.find_model(init)
-    return training(folder.parent if folder.name == "model" else folder)
+    """The pieces behind the weights that a run started from, each once."""
+    pieces: list[dict] = []
+    for source in config.sources(init):
+        folder = assembly.find_model(source)
+        found = training(folder.parent if folder.name == "model" else folder)
+        pieces += [piece for piece in found if piece not in pieces]
+    return pieces
 
 
 def read(path: Path) -> dict:

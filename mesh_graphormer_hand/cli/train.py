@@ -65,9 +65,9 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
     tests = assembly.build_tests(experiment, hand)
     torch.manual_seed(experiment.train.seed)
     model = assembly.build_model(experiment, hand)
-    if experiment.train.init:
-        taken = assembly.warm_start(model, experiment.train.init, experiment.train.init_parts)
-        logger.info("starts from %s: %d tensors of %d", experiment.train.init, taken, len(model.state_dict()))
+    for source in configs.sources(experiment.train.init):
+        taken = assembly.warm_start(model, source, experiment.train.init_parts)
+        logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
     template = hand_template(hand, model.coarse)
     if dry:
         figures = dryrun.estimate(model, stream, experiment, template, accelerator)
