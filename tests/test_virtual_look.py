@@ -178,3 +178,29 @@ def test_the_shipped_look_of_photographs_is_valid():
     """Every key of configs/virtual_like_real.yaml is an option, and it trains: the test split is not its business."""
     config = configs.read("virtual_like_real.yaml")
     assert config.split == "train" and config != VirtualConfig()
+
+
+def test_ingredients_can_be_taken_away(hand):
+    """Nothing behind the hand, one light: the hands, cameras and skins of the samples stay what they were."""
+    anatomy, rows = Anatomy.of(hand), range(16)
+    full = parameters.draw(VirtualConfig(), anatomy, rows)
+    plain = parameters.draw(VirtualConfig(scenery=0.0, light_variety=0.0), anatomy, rows)
+    assert np.array_equal(full.camera.rotation, plain.camera.rotation) and np.array_equal(full.fingers, plain.fingers)
+    assert np.array_equal(full.skin.tone, plain.skin.tone)
+    assert np.ptp(plain.light.direction, axis=0).max() == 0 and (np.ptp(full.light.direction, axis=0) > 1).all()
+    assert (plain.light.harmonics[:, 1:] == 0).all() and np.ptp(plain.light.share()) < 1e-9
+    exposed = plain.light.harmonics[:, 0].mean(1) * plain.skin.tone.mean(1) ** 0.275
+    np.testing.assert_allclose(exposed, exposed[0])
+
+    half = parameters.draw(VirtualConfig(light_variety=0.5), anatomy, rows).light
+    np.testing.assert_allclose(half.harmonics, (full.light.harmonics + plain.light.harmonics) / 2)
+    np.testing.assert_allclose(np.linalg.norm(half.direction, axis=1), 1)
+
+    skin = np.array([0.8, 0.6, 0.5])
+
+    def flat(scenery: float) -> list[bool]:
+        config = VirtualConfig(scenery=scenery)
+        made = [background.paint(generator(config, k, "background"), config, skin, 32) for k in range(48)]
+        return [bool(np.ptp(m, (0, 1)).max() == 0) for m in made]
+
+    assert all(flat(0.0)) and 8 < sum(flat(0.5)) < 40 and not any(flat(1.0))

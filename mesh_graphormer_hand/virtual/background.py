@@ -23,6 +23,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def paint(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarray, "3"], size: int) -> Picture:
     """A background; `skin`: the hand's own screen colour, which some of what is there shares."""
+    if config.scenery < 1 and rng.random() >= config.scenery:
+        return np.full((size, size, 3), rng.random(3), np.float32)
     if config.backgrounds and rng.random() < config.photograph:
         picture = _photograph(rng, config.backgrounds, size)
         return _lens(rng, picture, 0.3)

@@ -44,7 +44,9 @@ class VirtualConfig:
     nail_polish: float = 0.06
     backgrounds: str = ""  # folder of photographs to stand before; empty: procedural backgrounds only
     photograph: float = 0.6  # share of backgrounds that are photographs, where there is a folder
+    scenery: float = 1.0  # share of backgrounds that show something; the others are one plain colour
     # light and skin
+    light_variety: float = 1.0  # 0: the same white light from above the camera everywhere
     shadow: float = 0.5  # share of blocks rendered with cast shadows
     ground_shadow: float = 0.35  # share of hands that cast one on what is behind them
     skin_contrast: list[float] = field(default_factory=lambda: [0.5, 2.0])  # of creases, nails and blotches

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from .draws import Draws
 
 CONSTANT = 3.5449  # the constant harmonic's coefficient under which white is white (1 / 0.282095)
+PLAIN_DIRECTION = np.array([0.3, -0.6, -0.742])  # of the light that is the same everywhere: above, right of the camera
+PLAIN_SHARE = 0.35  # of it that comes from there
 SLOPE = np.array([0, 0.5, 0.5, 0.5, 0.16, 0.16, 0.16, 0.16, 0.16])  # spread of the coefficients by order
 
 
@@ -25,8 +27,9 @@ class Light:
         return direct / (direct + around)
 
 
-def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
-    """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part."""
+def sample(draws: Draws, tone: Float[np.ndarray, "b 3"], variety: float = 1.0) -> Light:
+    """Lights of a block; `tone`: linear colours of the skins, which cameras expose for in part; `variety` from 0 (one
+    plain light) to 1."""
     exposure = (0.28 / tone.mean(-1)) ** draws.uniform(low=0.05, high=0.5)
     total = exposure * draws.log_uniform(0.85, 1.6)
     hard = draws.uniform() ** 1.15 * 0.8  # share of the light that comes from one direction
@@ -43,4 +46,25 @@ def sample(draws: Draws, tone: Float[np.ndarray, "b 3"]) -> Light:
     direction = draws.normal(3) + [0, -0.5, -0.75]
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     colour = (hard * total * 1.5)[:, None] * sun_tint
-    return Light(harmonics, direction, colour)
+    light = Light(harmonics, direction, colour)
+    return light if variety >= 1 else _towards(light, _plain(tone), variety)
+
+
+def _plain(tone: Float[np.ndarray, "b 3"]) -> Light:
+    """The light that everything stands in where there is no variety, exposed like the others on average."""
+    total = ((0.28 / tone.mean(-1)) ** 0.275)[:, None]
+    harmonics = np.zeros((len(tone), 9, 3))
+    harmonics[:, 0] = CONSTANT * (1 - PLAIN_SHARE) * total
+    direction = np.tile(PLAIN_DIRECTION / np.linalg.norm(PLAIN_DIRECTION), (len(tone), 1))
+    return Light(harmonics, direction, np.tile(PLAIN_SHARE * total * 1.5, 3))
+
+
+def _towards(light: Light, plain: Light, variety: float) -> Light:
+    """Between the two: `plain` at 0."""
+
+    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return variety * a + (1 - variety) * b
+
+    direction = mix(light.direction, plain.direction)
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    return Light(mix(light.harmonics, plain.harmonics), direction, mix(light.colour, plain.colour))

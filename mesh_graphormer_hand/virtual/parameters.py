@@ -49,7 +49,7 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
         fingers=rotations[:, 1:],
         camera=camera.sample(stream("camera"), config, joints),
         skin=complexion,
-        light=light.sample(stream("light"), complexion.tone),
+        light=light.sample(stream("light"), complexion.tone, config.light_variety),
         forearm=arm,
         prop=prop.sample(stream("prop"), config, joints),
         worn=worn.sample(stream("worn"), config, arm.bare),
