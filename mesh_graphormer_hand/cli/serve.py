@@ -55,6 +55,8 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve as the command line says; see the module's docstring."""
     if not 0 <= arguments.port < 2**16:
         raise ConfigError(f"--port {arguments.port} should lie in 0..65535")
+    if arguments.device != "cpu":
+        console.check_device(arguments.device)
     with tempfile.TemporaryDirectory(prefix="hand_page_") as folder:
         # The library reads these when it is imported.
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
