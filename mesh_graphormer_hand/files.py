@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -65,8 +65,9 @@ def lock(path: Path) -> TextIO | None:
     return file
 
 
-def read_arrays(source: str | Path | BufferedIOBase) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; pickled objects are refused, not executed.
+def read_arrays(source: str | Path | BufferedIOBase, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, of `names` those that are there, by default all; pickled objects are refused,
+    not executed.
 
     Raises:
         FileNotFoundError: no such file.
@@ -76,7 +77,7 @@ def read_arrays(source: str | Path | BufferedIOBase) -> dict[str, np.ndarray]:
 
     try:
         with np.load(source, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files if names is None or name in names}
     except FileNotFoundError:
         raise
     except Exception as error:  # of zip, zlib, numpy and the memory that a damaged header asks for

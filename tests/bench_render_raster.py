@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix  # noqa: E402
-from mesh_graphormer_hand.paths import MANO_ASSETS  # noqa: E402
-from mesh_graphormer_hand.render import pytorch3d_backend, raster  # noqa: E402
+from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
+from mesh_graphormer_hand.paths import MANO_ASSETS
+from mesh_graphormer_hand.render import pytorch3d_backend, raster
 
 
 def scene(images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:

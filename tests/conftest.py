@@ -2,12 +2,12 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch, which read it once, when they load
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the suite may look for weights on a hub
 
-import numpy as np  # noqa: E402 (after the thread count: the libraries read it once, when they load)
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import pytest
+import torch
 
 torch.set_num_threads(1)
 

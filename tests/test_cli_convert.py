@@ -9,40 +9,28 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+import tiny
 from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.backbones.hrnet import HRNet
 from mesh_graphormer_hand.cli.convert import main
-from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models._published import our_name
 
 NAMES = json.loads((Path(__file__).parent / "data" / "graphormer_names.json").read_text())
-MODEL = {
-    "name": "mesh_graphormer",
-    "backbone": "w18_small",
-    "head_planes": [2, 4, 4, 8],
-    "feature": 24,
-    "widths": [16, 16, 16],
-    "outputs": [16, 12],
-    "layers": 1,
-    "heads": 2,
-}
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(1)
-    experiment = Experiment(model=MODEL)
-    experiment.data.image_size = 64
-    return assembly.build_model(experiment, load("open")).eval()
+    return tiny.build(tiny.GRAPHORMER).eval()
 
 
 @pytest.fixture
 def settings(tmp_path) -> list[str]:
     """The command's arguments for that small network."""
     path = tmp_path / "small.yaml"
-    OmegaConf.save(OmegaConf.create({"model": MODEL, "data": {"image_size": 64}}), path)
+    OmegaConf.save(OmegaConf.create({"model": tiny.GRAPHORMER, "data": {"image_size": 64}}), path)
     return ["--config", str(path), "--hand", "open"]
 
 

@@ -75,7 +75,7 @@ def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
 
 def test_no_hand_is_said(photo, tmp_path):
     predictor = FlatHands(0)
-    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").look(photo)
+    _, scene, _, text = serve.Page(predictor, tmp_path / "kept").look(photo)
     assert scene is None and "No hand" in text and predictor.sides is None
 
 

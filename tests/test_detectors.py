@@ -7,22 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.config import ConfigError, Experiment
+import tiny
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.detectors.choose import NAMES, choose
 from mesh_graphormer_hand.detectors.ours import Ours, fit_in
 from mesh_graphormer_hand.geometry import boxes as box_maps
-from mesh_graphormer_hand.mano.hand import load
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
 
 
 @pytest.fixture
 def weights(tmp_path):
-    experiment = Experiment(model={"name": "hand_detector", **TINY})
-    experiment.data.image_size = 64
-    assembly.build_model(experiment, load("open")).save_pretrained(tmp_path / "tiny")
+    tiny.build({"name": "hand_detector", **TINY}).save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"
 
 

@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mesh_graphormer_hand import files
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.cli.generate import shard_of, worker_count
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.datasets import folder as folder_data
 from mesh_graphormer_hand.data.writers import base, job, webdataset
+from mesh_graphormer_hand.files import lock as take_lock
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
@@ -200,7 +200,7 @@ def test_launchers_set_the_shard(whole, tmp_path, monkeypatch):
 def test_one_shard_has_one_writer(tmp_path, capsys):
     out = tmp_path / "out" / ".generate" / "0-of-1"
     out.mkdir(parents=True)
-    lock = files.lock(out / "lock")
+    lock = take_lock(out / "lock")
     assert run(tmp_path / "out") == 2
     assert "another process is writing shard 0/1" in capsys.readouterr().err
     lock.close()

@@ -131,6 +131,21 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
         cached_index(root, "", "set", [root / "labels.json"], fill)
 
 
+@pytest.mark.parametrize("content", ["[[1]]", '[{"name": 1}]', "[null]"])
+def test_a_file_laid_out_otherwise_is_told(tmp_path, content):
+    """Whatever a reader stumbles over; nothing half made is left."""
+    source = tmp_path / "labels.json"
+    source.write_text(content)
+
+    def build(writer: IndexWriter) -> None:
+        for _, value in json_items(source, 1):
+            writer.append("id", [value["id"]], "<i8")
+
+    with pytest.raises(DataError, match=r"labels\.json: no label file of set: \w+Error"):
+        cached_index(tmp_path, "", "set", [source], build)
+    assert not list((tmp_path / indexes.FOLDER).glob("set*"))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import tiny
 from mesh_graphormer_hand import assembly, config
-from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandTargets
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from mesh_graphormer_hand.layers.graph import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
@@ -28,16 +28,6 @@ from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer
 
 DATA = Path(__file__).parent / "data"
 NAMES = {name: tuple(shape) for name, shape in json.loads((DATA / "graphormer_names.json").read_text()).items()}
-TINY = {
-    "backbone": "w18_small",
-    "head_planes": [2, 4, 4, 8],
-    "feature": 24,
-    "widths": [16, 16, 16],
-    "outputs": [16, 12],
-    "layers": 1,
-    "heads": 2,
-    "dropout": 0.0,
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +36,7 @@ def hand():
 
 
 def build(hand, size: int = 64, **options) -> MeshGraphormer:
-    experiment = Experiment(model={"name": "mesh_graphormer", **TINY, **options})
-    experiment.data.image_size = size
-    return assembly.build_model(experiment, hand)
+    return tiny.build({**tiny.GRAPHORMER, "dropout": 0.0, **options}, hand, size)
 
 
 def published(hand) -> MeshGraphormer:
@@ -105,8 +93,7 @@ def test_agrees_with_the_published_network(hand):
     state = from_published({name: seeded(name, shape) for name, shape in NAMES.items() if "word_emb" not in name})
     model.load_state_dict(state, assign=True)
     model.restore_constants(hand)
-    model.queries, operator, images = seeded_inputs()
-    model.graph_edges, model.graph_weights = adjacency_edges(operator)
+    model.queries, model.graph, images = seeded_inputs()
     features = []
     model.backbone.register_forward_hook(lambda module, inputs, output: features.append(output))
     with torch.inference_mode():

@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 
+import tiny
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models.base import HandModel, HandModelConfig
@@ -39,9 +40,7 @@ def hand():
 
 
 def build(name: str, options: dict, hand) -> HandModel:
-    experiment = Experiment(model={"name": name, **options})
-    experiment.data.image_size = SIZE
-    return assembly.build_model(experiment, hand).eval()
+    return tiny.build({"name": name, **options}, hand, SIZE).eval()
 
 
 def photos(count: int = 2, size: int = SIZE) -> HandInputs:
@@ -59,7 +58,8 @@ def stir(model: HandModel) -> HandModel:
 def assert_near(found: torch.Tensor, wanted: torch.Tensor, share: float, field: str) -> None:
     """Equal within `share` of the wanted values' own size."""
     if not found.is_floating_point():
-        return assert_close(found, wanted)
+        assert_close(found, wanted)
+        return
     error = (found.double() - wanted.double()).abs().max()
     assert error <= share * wanted.double().abs().max() + 1e-9, f"{field} is off by {error:.3g}"
 

@@ -24,6 +24,7 @@ CONDA_NAMES = {
     "pytorch_geometric": "torch-geometric",
 }
 IMPORT_NAMES = {
+    "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "skimage": "scikit-image",
     "yaml": "pyyaml",
@@ -77,8 +78,9 @@ def test_pins_lie_in_the_ranges():
 
 def test_environment_yml_asks_for_the_same_ranges():
     entries = OmegaConf.to_container(OmegaConf.load(ROOT / "environment.yml"))["dependencies"]
+    assert all(isinstance(e, str) for e in entries), "a `pip:` part is a requirements file, which knows no --no-deps"
     conda = {}
-    for entry in (e for e in entries if isinstance(e, str)):
+    for entry in entries:
         requirement = Requirement(entry)
         conda[canonicalize_name(CONDA_NAMES.get(requirement.name, requirement.name))] = requirement.specifier
     assert set(conda) - CONDA_ONLY == set(EVERYTHING)
@@ -89,7 +91,7 @@ def test_environment_yml_asks_for_the_same_ranges():
 
 
 def test_pre_commit_runs_the_tested_ruff():
-    pin = re.search(r"^ruff==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    pin = re.search(r"^ruff==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 

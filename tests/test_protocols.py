@@ -438,6 +438,22 @@ def test_rhd_takes_the_dominant_hand_and_the_palm(tmp_path):
         hand3d.score(tmp_path, tmp_path / "t.json", hand3d.Config())
 
 
+def test_files_of_another_layout_are_one_line(tmp_path):
+    """Truths that are JSON and pickles, but not these; a table without a whole answer."""
+    rhd_files(tmp_path)
+    table = tmp_path / "t.json"
+    table.write_text(json.dumps({"00000": {"joints_m": [[0]]}}))
+    with pytest.raises(ScoreError, match="no sample is left to score"):
+        cli.run("hand3d", tmp_path, table, skip_broken=True)
+    (tmp_path / "evaluation" / "anno_evaluation.pickle").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ScoreError, match="laid out otherwise than the protocol hand3d reads it"):
+        cli.run("hand3d", tmp_path, table)
+    for name in ("data", "camera", "joint_3d"):
+        (tmp_path / f"InterHand2.6M_test_{name}.json").write_text("{}")
+    with pytest.raises(ScoreError, match=r"interhand26m reads it \(KeyError: 'images'\)"):
+        cli.run("interhand26m", tmp_path, table)
+
+
 def test_rhd_pickles_run_nothing(tmp_path):
     rhd_files(tmp_path)
 
@@ -488,7 +504,7 @@ def coco(n: int = 3) -> tuple[keypoints_2d.Labels, np.ndarray]:
 @pytest.mark.parametrize(("px", "golden"), [(0, 0.95), (15, 0.45), (29, 0.0)])
 def test_golden_mmpose_auc(px, golden):
     """20 thresholds 0, 1.5, ..., 28.5 px, strict: never 1."""
-    labels, points = coco()
+    labels, _ = coco()
     whole = keypoints_2d.Labels(labels.names, np.zeros((3, 21, 2)), labels.box, labels.head)
     assert keypoints_2d.compare(whole, np.zeros((3, 21, 2)) + [px, 0]).official["auc"] == pytest.approx(golden)
 

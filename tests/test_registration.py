@@ -86,7 +86,7 @@ def test_closest_points_are_the_closest(first):
     rng = np.random.default_rng(0)
     vertices, faces = first.v_template.astype(np.float64), first.faces
     points = vertices[rng.integers(0, 778, 5)] + 0.004 * rng.standard_normal((5, 3))
-    distance, triangle, shares = registration_fit.closest_points(points, vertices, faces)
+    distance, _, shares = registration_fit.closest_points(points, vertices, faces)
     grid = np.array([(i, j, 20 - i - j) for i in range(21) for j in range(21 - i)]) / 20
     dense = (grid @ vertices[faces]).reshape(-1, 3)
     slow = np.linalg.norm(points[:, None] - dense, axis=-1).min(1)

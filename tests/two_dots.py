@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.geometry.cameras import crop_to_pixels, pixels_to_crop, weak_perspective
+from mesh_graphormer_hand.geometry.cameras import crop_to_pixels, weak_perspective
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.template import hand_template
 
@@ -40,7 +40,7 @@ class TwoDots(nn.Module):
         image = inputs.image
         size = image.shape[-1]
         dots = torch.stack([centroid(image[:, c]) for c in (0, 1)], 1)  # b, (red, green), px
-        step = pixels_to_crop(dots, float(size))
+        step = dots * (2 / size) - 1
         along = step[:, 1] - step[:, 0]
         length = along.norm(dim=-1, keepdim=True).clamp_min(1e-3)
         camera = torch.cat([length / METRES, step[:, 0] / (length / METRES)], 1)

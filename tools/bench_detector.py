@@ -16,14 +16,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand.cli import console  # noqa: E402
-from mesh_graphormer_hand.data.images import read_image  # noqa: E402
-from mesh_graphormer_hand.detectors.base import Detector  # noqa: E402
-from mesh_graphormer_hand.detectors.choose import NAMES, choose  # noqa: E402
-from mesh_graphormer_hand.geometry.boxes import match  # noqa: E402
-from mesh_graphormer_hand.mano import hand as hands  # noqa: E402
-from mesh_graphormer_hand.virtual.config import VirtualConfig  # noqa: E402
-from mesh_graphormer_hand.virtual.frames import VirtualFrames  # noqa: E402
+from mesh_graphormer_hand.cli import console
+from mesh_graphormer_hand.data.images import read_image
+from mesh_graphormer_hand.detectors.base import Detector
+from mesh_graphormer_hand.detectors.choose import NAMES, choose
+from mesh_graphormer_hand.geometry.boxes import match
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.frames import VirtualFrames
 
 OVERLAP = 0.5
 SIZES = (0.0, 0.1, 0.2, 0.4, 2.0)  # of the frame's longer side, edges of the groups of hands

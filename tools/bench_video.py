@@ -15,13 +15,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand.cli import console, demo  # noqa: E402
-from mesh_graphormer_hand.geometry.alignment import procrustes  # noqa: E402
-from mesh_graphormer_hand.mano import hand as hands  # noqa: E402
-from mesh_graphormer_hand.video.files import Film, Footage  # noqa: E402
-from mesh_graphormer_hand.video.tracker import HandTracker  # noqa: E402
-from mesh_graphormer_hand.virtual.config import VirtualConfig  # noqa: E402
-from mesh_graphormer_hand.virtual.sequences import VirtualSequences  # noqa: E402
+from mesh_graphormer_hand.cli import console, demo
+from mesh_graphormer_hand.geometry.alignment import procrustes
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.video.files import Film, Footage
+from mesh_graphormer_hand.video.tracker import HandTracker
+from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 
 RATE, MM = 30, 1000.0
 

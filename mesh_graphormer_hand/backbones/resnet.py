@@ -64,8 +64,3 @@ class ResNet(nn.Module):
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
-
-
-def resnet50() -> ResNet:
-    """The 50-layer trunk, not trained."""
-    return ResNet(50)

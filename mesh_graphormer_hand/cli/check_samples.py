@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import replacing
 from .generate import PRELOAD, Plan, Renderer
 
 if TYPE_CHECKING:
@@ -55,10 +56,17 @@ def _rendered(plan: Plan, blocks: list[int] | range, workers: int) -> Iterator[t
         _start(plan)
         yield from map(_work, blocks)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    with ProcessPoolExecutor(workers, context, _start, (plan,)) as pool:
+    from ..engine.loader import process_context
+
+    with ProcessPoolExecutor(workers, process_context(PRELOAD), _start_worker, (plan,)) as pool:
         yield from pool.map(_work, blocks, chunksize=1)
+
+
+def _start_worker(plan: Plan) -> None:
+    from ..engine.loader import prepare_process
+
+    prepare_process((signal.SIGINT,))
+    _start(plan)
 
 
 def _start(plan: Plan) -> None:
@@ -90,15 +98,13 @@ def _same_bytes(plan: Plan, blocks: list[int], digests: dict[int, str]) -> objec
 
 def draw(measures: Measures, tones: np.ndarray, path: Path) -> None:
     """Six plots of what the samples cover."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import numpy as np
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
     from ..contracts import PARTS
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(13, 7.2), constrained_layout=True)
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    axes = figure.subplots(2, 3)
     order, lightness = np.argsort(measures.lightness), measures.lightness
     counts, edges = np.histogram(lightness, 24)
     for k, count in enumerate(counts):
@@ -120,6 +126,5 @@ def draw(measures: Measures, tones: np.ndarray, path: Path) -> None:
     names = PARTS[: measures.share.shape[1]]
     axes[1, 2].barh(names, (measures.share > 0.002).mean(0))
     axes[1, 2].set(title="samples that show it", xlim=(0, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
-    pyplot.close(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import UInt8
 
 from ..contracts import HandBatch, HandPrediction
+from ..engine.report import RANKING
 from ..files import write_text
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
@@ -30,7 +31,6 @@ STEPS = 100
 PER_JOINT = ("pa_mpjpe", "mpjpe", "epe_2d", "pck@0.1")
 BROKEN_DOWN = ("pa_mpjpe", "pck@0.1", "pck@0.2")
 WORST = 12  # samples in the gallery
-RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks them
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#1f2937}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d1d5db}
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .9em;text-align:right;border-bottom:1px solid #e5e7eb}

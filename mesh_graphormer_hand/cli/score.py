@@ -64,10 +64,17 @@ def run(
         ScoreError: a missing, damaged or mismatched file, or a broken sample.
     """
     from .. import assembly
+    from ..metrics.protocols.base import ScoreError
 
     module = assembly.plugin("protocols", protocol, where="--protocol")
     config = configs.parse(module.Config, options or {}, where=protocol)
-    return module.score(truth, predictions, config, skip_broken)
+    try:
+        return module.score(truth, predictions, config, skip_broken)
+    except (AttributeError, LookupError, TypeError) as error:  # whatever a file of another layout makes it stumble over
+        raise ScoreError(
+            f"{truth} or {predictions} is laid out otherwise than the protocol {protocol} reads it "
+            f"({type(error).__name__}: {error}); docs/evaluation.md names the files"
+        ) from error
 
 
 def text(scores: Scores) -> list[str]:

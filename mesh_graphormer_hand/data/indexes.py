@@ -268,7 +268,7 @@ def cached_index(
         about: options that change what `build` writes.
 
     Raises:
-        DataError: a source is missing or cannot be read, or no folder can be written to.
+        DataError: a source is missing, cannot be read or is laid out otherwise, or no folder can be written to.
     """
     sources = list(sources)
     for source in sources:
@@ -288,6 +288,9 @@ def cached_index(
     try:
         build(writer)
         writer.close()
+    except (AttributeError, LookupError, TypeError) as error:
+        writer.abandon()
+        raise DataError(f"{_named(sources)}: no label file of {name}: {type(error).__name__}: {error}") from error
     except BaseException:
         writer.abandon()
         raise
@@ -300,6 +303,10 @@ def cached_index(
     except OSError:  # another process was faster
         shutil.rmtree(scratch, ignore_errors=True)
     return Index(final)
+
+
+def _named(sources: list[Path]) -> str:
+    return " or ".join(str(source) for source in sources) or "one of its files"
 
 
 def _places(root: Path, cache: str) -> list[Path]:

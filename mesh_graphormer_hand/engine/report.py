@@ -109,9 +109,7 @@ def write(folder: Path, step: int) -> Path:
     settings = _text(folder / "config.yaml")
     metrics = _json(folder / "metrics.json") or {}
     made = _provenance(folder)
-    facts = {"step": str(step), "commit": made.get("git") or "unknown"} | {
-        k: v for k, v in made.items() if k not in ("git",)
-    }
+    facts = {"step": str(step), "commit": made.pop("git", "") or "unknown", **made}
     parts = [
         f"<h1>{html.escape(folder.name)}</h1>",
         "<p>" + ", ".join(f"{html.escape(k)} {html.escape(str(v))}" for k, v in facts.items()) + "</p>",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,7 +166,7 @@ def write_model(model: HandModel, folder: Path, weights: Mapping[str, Tensor] | 
         folder.mkdir(parents=True, exist_ok=True)
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors makes files that only their owner may read
-            os.replace(file, folder / file.name)
+            file.replace(folder / file.name)
     except (OSError, SafetensorError) as error:
         raise checkpoint.CheckpointError(f"cannot write {folder}: {error}") from None
     finally:

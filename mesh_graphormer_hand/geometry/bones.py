@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..skeleton import FINGERS, PARENTS
+from .rotations import cross_matrix
 
 REACH = 0.006  # m: how fast a bone's hold falls off with the distance from it
 _CHAIN = len(PARENTS) // len(FINGERS)  # bones of a finger, the palm's first
@@ -73,8 +74,6 @@ def turns(rest: Float[Tensor, "20 3"], bones: Float[Tensor, "b 20 3"]) -> Float[
 def smallest_rotation(source: Float[Tensor, "*b 3"], target: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """The rotation by the smallest angle that makes `source` point as `target` does (of lengths above 0)."""
     a, b = (torch.nn.functional.normalize(v, dim=-1, eps=1e-6) for v in (source, target))
-    x, y, z = torch.linalg.cross(a, b).unbind(-1)
-    zero = torch.zeros_like(x)
-    twist = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    twist = cross_matrix(torch.linalg.cross(a, b))
     cosine = (a * b).sum(-1).clamp_min(_LEAST_COSINE)[..., None, None]
     return torch.eye(3, dtype=a.dtype, device=a.device) + twist + twist @ twist / (1 + cosine)

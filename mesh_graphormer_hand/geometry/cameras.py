@@ -39,12 +39,6 @@ def intrinsics(focal: Float[Tensor, "..."], centre: Float[Tensor, "*b 2"]) -> Fl
     return k
 
 
-def pinhole_parameters(intrinsics: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
-    """fx, fy, cx, cy in px, as the rasteriser takes them; skew is ignored."""
-    k = intrinsics
-    return torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), -1)
-
-
 def perspective_project(
     points: Float[Tensor, "*b n 3"], intrinsics: Float[Tensor, "*b 3 3"]
 ) -> Float[Tensor, "*b n 2"]:
@@ -63,38 +57,8 @@ def crop_to_pixels(uv: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] |
     return (uv + 1) * 0.5 * _per_point(crop_size)
 
 
-def pixels_to_crop(pixels: Float[Tensor, "*b n 2"], crop_size: Float[Tensor, "*b"] | Number) -> Float[Tensor, "*b n 2"]:
-    """Px of a square crop of side `crop_size` px -> crop coordinates in [-1, 1]."""
-    return pixels / _per_point(crop_size) * 2 - 1
-
-
 def _per_point(size: Tensor | Number) -> Tensor | Number:
     return size[..., None, None] if isinstance(size, Tensor) and size.dim() else size
-
-
-def weak_perspective_translation(
-    camera: Float[Tensor, "*b 3"],
-    focal: Float[Tensor, "*b"] | Number,
-    crop_size: Float[Tensor, "*b"] | Number,
-    centre: Float[Tensor, "*b 2"] | None = None,
-) -> Float[Tensor, "*b 3"]:
-    """Where (m) to put points before a pinhole of the crop so that it shows what the weak camera (s, tx, ty) shows.
-
-    Exact at the depth of the points' origin. `focal` and `centre` (the principal point, by default the crop's middle)
-    are px of the crop.
-
-    Raises:
-        ValueError: a scale that is not positive: no place in front of a pinhole shows that.
-    """
-    scale, shift = camera[..., 0], camera[..., 1:]
-    if not bool((scale > 0).all()):
-        raise ValueError(f"weak-perspective scales must be positive, the least is {float(scale.min()):g}")
-    depth = 2 * focal / (crop_size * scale)
-    if centre is not None:
-        middle = crop_size / 2 if not isinstance(crop_size, Tensor) else crop_size[..., None] / 2
-        focal_xy = focal[..., None] if isinstance(focal, Tensor) and focal.dim() else focal
-        shift = shift + (middle - centre) * depth[..., None] / focal_xy
-    return torch.cat((shift, depth[..., None]), -1)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def place_hand(
     t = np.array([*(middle * depth - flat[0]), depth - ahead])
     for _ in range(STEPS):
         seen = X + t
-        centre, extent = _moments(seen[:, :2] / seen[:, 2:], w)
+        _, extent = _moments(seen[:, :2] / seen[:, 2:], w)
         depth = float(np.clip((t[2] + ahead) * extent / spread, *limits))
         t[2] = depth - ahead
         seen = X + t

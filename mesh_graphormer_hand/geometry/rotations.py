@@ -86,24 +86,9 @@ def matrix_to_axis_angle(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3
     return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
 
 
-def axis_angle_to_quaternion(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4"]:
-    """Unit quaternions, real part first (negative for angles beyond pi); smooth at 0."""
-    squared = (axis_angle * axis_angle).sum(-1, keepdim=True)
-    small = squared < _SMALL
-    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    real = torch.where(small, 1 - squared / 8 + squared**2 / 384, (angle / 2).cos())
-    factor = torch.where(small, 0.5 - squared / 48 + squared**2 / 3840, (angle / 2).sin() / angle)
-    return torch.cat([real, axis_angle * factor], -1)
-
-
 def rotation_6d_to_matrix(rotation_6d: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
     """Gram-Schmidt of two 3-vectors; they become the first two rows, their cross product the third."""
     first, second = rotation_6d[..., :3], rotation_6d[..., 3:]
     x = F.normalize(first, dim=-1)
     y = F.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -2)
-
-
-def matrix_to_rotation_6d(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 6"]:
-    """The first two rows."""
-    return matrix[..., :2, :].flatten(-2)

@@ -7,6 +7,8 @@ remains: a sample exactly on an edge belongs to no face in PyTorch3D, where ours
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -52,7 +54,7 @@ def rasterize(
     )
 
 
-def _fragments(vertices: Tensor, faces: Tensor, cameras: Tensor, size: tuple[int, int], s: Settings):
+def _fragments(vertices: Tensor, faces: Tensor, cameras: Tensor, size: tuple[int, int], s: Settings) -> Any:
     """What PyTorch3D's MeshRasterizer says, (b, h, w, 1 ...)."""
     renderer = pytorch3d_renderer()
     if renderer is None:

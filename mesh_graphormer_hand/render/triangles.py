@@ -73,7 +73,7 @@ def triangles(
     s: Settings,
 ) -> Triangles:
     """Project, cull, clip and compact: the triangles worth rasterising at `height` x `width` samples."""
-    batch, count = vertices.shape[:2]
+    count = vertices.shape[1]
     px, py, pw = project(vertices, cameras, s.near, s.supersample)
     corner = [faces[:, k].contiguous() for k in range(3)]
     x = tuple(px.index_select(1, c) for c in corner)

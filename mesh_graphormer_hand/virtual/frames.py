@@ -207,8 +207,10 @@ class VirtualFrames:
             body = rng.random() < options.bodies
             bodies.append(people.at_elbow(rng, elbow, mirror * placed.root[k], tone, body))
         weights = np.array(options.bystanders)
-        for _ in range(int(rng.choice(len(weights), p=weights / weights.sum()))):
-            bodies.append(people.bystander(rng, p.skin.tone[int(rng.integers(MOST))], placed.focal))
+        bodies += [
+            people.bystander(rng, p.skin.tone[int(rng.integers(MOST))], placed.focal)
+            for _ in range(int(rng.choice(len(weights), p=weights / weights.sum())))
+        ]
         if not bodies:
             return
         joined, device, size = people.Blobs.cat(bodies), scene.colour.device, len(scene.colour)

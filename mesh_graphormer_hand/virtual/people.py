@@ -123,8 +123,7 @@ def standing(rng: np.random.Generator, skin: np.ndarray, cloth: np.ndarray, with
         blob((0, -0.178, -0.1), (0.024, 0.007, 0.01), face * [0.8, 0.45, 0.45]),
         *(blob((x, -0.25, -0.1), (0.013, 0.008, 0.008), np.full(3, 0.02)) for x in (-0.032, 0.032)),
     ]
-    for x in (-0.09, 0.09):
-        parts.append(limb((x, 0.5, 0), (x * 1.2, 1.3, 0.02), 0.1, 0.06, trousers))
+    parts += [limb((x, 0.5, 0), (x * 1.2, 1.3, 0.02), 0.1, 0.06, trousers) for x in (-0.09, 0.09)]
     bare = rng.random() < 0.4
     for side in (-1.0, 1.0):
         shoulder = SHOULDER * [side, 1, 1]

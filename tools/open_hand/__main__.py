@@ -21,6 +21,8 @@ for library in ("OMP", "OPENBLAS", "MKL"):  # sums in one order, whatever the nu
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from mesh_graphormer_hand import files  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 IDENTITY = ("faces", "v_template", "J_regressor")  # what the fingerprint is made of
 
@@ -82,10 +84,8 @@ def _another_hand(path: Path, arrays: dict[str, np.ndarray]) -> bool:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part.npz")
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 if __name__ == "__main__":

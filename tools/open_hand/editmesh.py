@@ -61,11 +61,12 @@ class EditMesh:
 
     def boundary_loop(self) -> list[int]:
         """The open rim's vertices, one after another, from the lowest number on."""
-        following = {}
-        for f in self.faces.values():
-            for a, b in ((f[0], f[1]), (f[1], f[2]), (f[2], f[0])):
-                if len(self.beside(a, b)) == 1:
-                    following[a] = b
+        following = {
+            a: b
+            for f in self.faces.values()
+            for a, b in ((f[0], f[1]), (f[1], f[2]), (f[2], f[0]))
+            if len(self.beside(a, b)) == 1
+        }
         loop = [min(following)]
         while following[loop[-1]] != loop[0]:
             loop.append(following[loop[-1]])

@@ -18,9 +18,11 @@ on one side, and validation and test show `gs` only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +32,11 @@ from ..fits import Fitter, labelled_hand
 from ..images import DataError, read_image, read_raw
 from ..indexes import Index, IndexWriter, cached_index, json_items
 from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, require, told
+from ..writers.base import DEPTH_UNIT
 
 FOLDERS = {"train": "training", "test": "evaluation"}
 VERSIONS = ("gs", "hom", "sample", "auto")
 TABLES = {"K": (3, 3), "xyz": (21, 3), "verts": (778, 3), "mano": (61,), "visible": (21,)}
-DEPTH_UNIT = 1e-4  # m, of hand-generate's depth images
 
 
 @dataclass
@@ -122,6 +124,12 @@ def _index(root: Path, folder: str, cache: str) -> Index:
     needed = ("K",) if folder == "evaluation" else ("K", "xyz")
     there = [t for t in TABLES if t in needed or (root / f"{folder}_{t}.json").is_file()]
     sources = {t: root / f"{folder}_{t}.json" for t in there}
+    for split, other in FOLDERS.items():
+        if not sources["K"].is_file() and (root / f"{other}_K.json").is_file():
+            raise DataError(
+                f"{root} holds {other}_K.json and no {sources['K'].name}: split={split} reads it"
+                + ("; split_by=sample makes train, val and test of it" if split == "train" else "")
+            )
 
     def build(writer: IndexWriter) -> None:
         rows = {}
@@ -137,7 +145,7 @@ def _index(root: Path, folder: str, cache: str) -> Index:
     return cached_index(root, cache, f"freihand-{folder}", sources.values(), build)
 
 
-def _rows(path: Path):
+def _rows(path: Path) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     for key, value in json_items(path, 1):
         if not key or not isinstance(key[0], int):
             raise DataError(f"{path} should be a list with one entry per picture")

@@ -218,9 +218,8 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
     names = {f.name for f in fields(HandTargets)} - set(IMAGES) | {"intrinsics"}
     rows: dict[str, Tensor] = {}
     try:
-        for name, array in read_arrays(io.BytesIO(content)).items():
-            if name in names:
-                rows[name] = torch.from_numpy(np.array(array))
+        for name, array in read_arrays(io.BytesIO(content), names).items():
+            rows[name] = torch.from_numpy(np.array(array))
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}.npz cannot be read ({error}); make or copy its tar again") from None
     for name, value in rows.items():

@@ -179,7 +179,7 @@ class Job:
             with suppress(OSError):  # not empty: other shards are at work, or parts wait for theirs
                 path.rmdir()
         with suppress(OSError):
-            if set(os.listdir(self.store.root)) <= {MANIFEST, CARD}:
+            if {path.name for path in self.store.root.iterdir()} <= {MANIFEST, CARD}:
                 for name in (MANIFEST, CARD):
                     (self.store.root / name).unlink(missing_ok=True)
 
@@ -196,7 +196,7 @@ class Job:
 
     def _list_parts(self) -> set[int]:
         try:
-            return {int(name) for name in os.listdir(self.store.parts) if name.isdigit()}
+            return {int(path.name) for path in self.store.parts.iterdir() if path.name.isdigit()}
         except FileNotFoundError:
             return set()
 

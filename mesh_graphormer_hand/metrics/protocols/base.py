@@ -202,11 +202,13 @@ def numbers(value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray
     return array
 
 
-def read_table(path: Path, samples: Iterable[str], key: str, shape: tuple[int | None, ...], broken: Broken):
+def read_table(
+    path: Path, samples: Iterable[str], key: str, shape: tuple[int | None, ...], broken: Broken
+) -> dict[str, np.ndarray]:
     """The answers `key` of our table of predictions for `samples`: sample -> array. A sample without one is broken.
 
     Raises:
-        ScoreError: a file that is no such table, or a broken answer.
+        ScoreError: a file that is no such table, a broken answer, or none that is whole.
     """
     table = read_json(path, "predictions")
     if not isinstance(table, Mapping):
@@ -226,6 +228,8 @@ def read_table(path: Path, samples: Iterable[str], key: str, shape: tuple[int | 
             answers[sample] = numbers(answer[key], shape, f"{where}: {key}")
         except ValueError as error:
             broken.add(sample, str(error))
+    if not answers:
+        raise ScoreError(f"{path}: no sample is left to score")
     return answers
 
 

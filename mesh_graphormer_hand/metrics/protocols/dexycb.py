@@ -158,6 +158,6 @@ def read_results(path: Path) -> dict[int, Float[np.ndarray, "21 3"]]:
 def _label(path: Path) -> Float[np.ndarray, "21 3"]:
     """The joints of a frame, m, in single precision."""
     try:
-        return np.asarray(read_arrays(path)["joint_3d"], np.float32).reshape(21, 3)
+        return np.asarray(read_arrays(path, ("joint_3d",))["joint_3d"], np.float32).reshape(21, 3)
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise ScoreError(f"{path}: no readable `joint_3d` (1 x 21 x 3): {error}") from None

@@ -48,8 +48,6 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     samples = read_list(truth, config.confident) if truth.suffix == ".npz" else read_folder(truth, config.folders)
     broken = Broken(skip_broken)
     answers = read_table(predictions, samples, "joints_px", (21, 2), broken)
-    if not answers:
-        raise ScoreError(f"{predictions}: no sample is left to score")
     scores = compare([samples[name] for name in answers], np.stack(list(answers.values())))
     scores.left_out = broken.listed
     return scores
@@ -109,7 +107,7 @@ def read_list(path: Path, confident: float) -> dict[str, Sample]:
         ScoreError: a missing or damaged file.
     """
     try:
-        archive = read_arrays(path)
+        archive = read_arrays(path, ("imgname", "scale", "hand_keypoints_2d"))
         names, scale = archive["imgname"], np.asarray(archive["scale"], np.float64)
         points = np.asarray(archive["hand_keypoints_2d"], np.float64)
     except FileNotFoundError:

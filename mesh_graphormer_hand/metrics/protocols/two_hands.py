@@ -135,7 +135,9 @@ def interwild(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -
     return Scores("two_hands/interwild", official, units, counts=counts)
 
 
-def _rooted_error(target: np.ndarray, target_joints: np.ndarray, predicted: np.ndarray, predicted_joints: np.ndarray):
+def _rooted_error(
+    target: np.ndarray, target_joints: np.ndarray, predicted: np.ndarray, predicted_joints: np.ndarray
+) -> np.ndarray:
     """Distances in mm, each hand minus its own wrist."""
     return MM_PER_M * distance(target - target_joints[:, :, :1], predicted - predicted_joints[:, :, :1])
 
