@@ -13,12 +13,15 @@ import pytest
 import torch
 
 from mesh_graphormer_hand import assembly, config
+from mesh_graphormer_hand.backbones import hrnet
 from mesh_graphormer_hand.cli.export import main
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import portable, state
+from mesh_graphormer_hand.layers.encoder import EncoderLayer
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models._fast import DenseGraphConv, FusedAttention, optimise
+from mesh_graphormer_hand.models._fast import Exchange, FusedLayer, optimise
+from mesh_graphormer_hand.models._packed import PackedConvolution, can_pack
 from mesh_graphormer_hand.predictor import HandPredictor
 
 ROOT = Path(__file__).parents[1]
@@ -48,13 +51,15 @@ def build(setting: str):
     return model.eval()
 
 
+@pytest.mark.parametrize("portable_too", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_fast_copy_is_the_model(setting):
+def test_fast_copy_is_the_model(setting, portable_too):
     """Every tensor that the model gives, and the parts that should be gone are."""
     model = build(setting)
-    fast = optimise(model)
+    fast = optimise(model, portable=portable_too)
     kinds = {type(module) for module in fast.modules()}
-    assert {FusedAttention, DenseGraphConv} <= kinds and torch.nn.Conv2d in kinds
+    assert {Exchange, FusedLayer} <= kinds and not {torch.nn.Conv2d, hrnet.Module, EncoderLayer} & kinds
+    assert (PackedConvolution in kinds) is (can_pack(torch.float32) and not portable_too)
     folded = [m for m in fast.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert not folded, "a batch norm of the trunk was left"
     assert not any(p.requires_grad for p in fast.parameters()) and any(p.requires_grad for p in model.parameters())
@@ -62,6 +67,19 @@ def test_fast_copy_is_the_model(setting):
     assert {"vertices", "camera", "joints_2d"} <= set(names)
     wrapped = portable.Tensors(fast)
     assert portable.largest_error(model, names, wrapped, 3) < 1e-4
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this processor's oneDNN knows no bfloat16")
+def test_fast_copy_in_half_precision_is_the_model_roughly():
+    """Two images of another size than the first one's, too: packed weights serve every size."""
+    model = build("published")
+    half = optimise(model, torch.bfloat16)
+    for size in (64, 96):
+        image = HandInputs(image=torch.rand(2, 3, size, size))
+        with torch.inference_mode():
+            slow, fast = model(image).vertices, half(image).vertices
+        error = float((slow - fast).abs().max() / slow.abs().max())
+        assert 1e-5 < error < 0.1 and fast.dtype == torch.float32
 
 
 def test_fast_copy_of_other_networks():

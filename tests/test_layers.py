@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from mesh_graphormer_hand.layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
-from mesh_graphormer_hand.layers.graph import GraphResidualBlock, adjacency_edges
+from mesh_graphormer_hand.layers.graph import GraphConv, GraphResidualBlock
 from mesh_graphormer_hand.layers.keypoints import KeypointHead
 
 NODES = 6
@@ -20,7 +20,7 @@ def operator() -> torch.Tensor:
 
 
 def graph(start: int = 2) -> Graph:
-    return Graph(start, start + NODES, *adjacency_edges(operator()))
+    return Graph(start, start + NODES, operator())
 
 
 def attention_twin(layer: SelfAttention, x: torch.Tensor) -> torch.Tensor:
@@ -53,13 +53,24 @@ def test_heads_must_divide_the_width():
         SelfAttention(10, heads=4, dropout=0.0)
 
 
-def test_edges_multiply_as_the_matrix_does():
-    a = operator()
-    edges, weights = adjacency_edges(a)
-    x = torch.randn(NODES, 3, dtype=torch.float64)
-    y = torch.zeros_like(x).index_add(0, edges[1], weights[:, None] * x[edges[0]])
-    assert_close(y, a @ x)
-    assert not torch.allclose(y, a.T @ x)
+def test_graph_convolution_is_torch_geometrics():
+    """Names, values and gradients of `GCNConv`, which gathers and scatters along edges (j, i) of weight A[i, j]."""
+    from torch_geometric.nn import GCNConv
+    from torch_geometric.utils import dense_to_sparse
+
+    ours, theirs = GraphConv(5, 3).double(), GCNConv(5, 3, normalize=False, add_self_loops=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    a, x = operator(), torch.randn(2, NODES, 5, dtype=torch.float64)
+    results = []
+    for layer, graph in ((ours, (a,)), (theirs, dense_to_sparse(a.T.contiguous()))):
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf, *graph)
+        (y * torch.arange(3)).sum().backward()
+        results.append((y.detach(), leaf.grad, layer.lin.weight.grad, layer.bias.grad))
+    assert_close(*results)
+    drawn = torch.stack([GraphConv(64, 64).lin.weight.abs().max() for _ in range(20)])
+    wanted = torch.stack([GCNConv(64, 64).lin.weight.abs().max() for _ in range(20)])
+    assert_close(drawn.mean(), wanted.mean(), rtol=0.01, atol=0)
 
 
 def test_graph_block_equals_its_definition_in_value_and_gradient():
@@ -77,7 +88,7 @@ def test_graph_block_equals_its_definition_in_value_and_gradient():
 
     x = torch.randn(2, NODES, 8, dtype=torch.float64)
     results = []
-    for function in (lambda t: block(t, *adjacency_edges(a)), twin):
+    for function in (lambda t: block(t, a), twin):
         leaf = x.clone().requires_grad_()
         y = function(leaf)
         (y * torch.arange(8)).sum().backward()

@@ -16,6 +16,7 @@ from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.models._fast import optimise
 from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
 
+
 def test_ratios_are_per_item_against_the_baseline(monkeypatch):
     """A call that takes as long for four times the items is four times faster; in turns, after the warm-up."""
     calls = []
@@ -67,6 +68,15 @@ def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
     assert {PlainAttention, SparseGraphConv} <= kinds
     assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
     inputs = HandInputs(image=torch.rand(3, 3, 64, 64))
+    gradients = []
+    for network in (slow, model):
+        prediction = network(inputs)
+        (prediction.vertices.square().sum() + prediction.joints_2d.square().mean()).backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+        model.zero_grad()
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None) is (b is None)
+        assert a is None or float((a - b).abs().max()) <= 1e-3 * float(a.abs().max()) + 1e-5
     with torch.inference_mode():
         answers = [m(inputs) for m in (slow, model, fast)]
     for name in ("vertices", "joints_2d", "camera"):

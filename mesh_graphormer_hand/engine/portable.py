@@ -81,7 +81,7 @@ class OnnxModel(nn.Module):
 
 def trace(model: HandModel) -> tuple[ExportedProgram, list[str]]:
     """The forward pass as a torch.export program of any batch size, and the names of its outputs."""
-    wrapped = Tensors(optimise(model))
+    wrapped = Tensors(optimise(model, portable=True))
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         program = torch.export.export(

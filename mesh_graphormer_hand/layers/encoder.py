@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .graph import GraphResidualBlock
+from .graph import GraphConv, GraphResidualBlock
 
 MAX_TOKENS = 512  # rows of the published position tables
 EPS = 1e-12  # BERT's
@@ -20,12 +20,11 @@ INIT_STD = 0.02  # BERT's
 
 @dataclass(frozen=True)
 class Graph:
-    """Which tokens form a graph, and its operator (`layers.graph.adjacency_edges`)."""
+    """Which tokens form a graph, and its operator (`layers.graph.GraphConv`)."""
 
     start: int
     stop: int
-    edges: Int64[Tensor, "2 e"]
-    weights: Float[Tensor, "e"]
+    operator: Float[Tensor, "v v"]
 
 
 class SelfAttention(nn.Module):
@@ -72,7 +71,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"], graph: Graph | None = None) -> Float[Tensor, "b n c"]:
         x = self.attention(x)
         if self.graph is not None:
-            nodes = self.graph(x[:, graph.start : graph.stop], graph.edges, graph.weights)
+            nodes = self.graph(x[:, graph.start : graph.stop], graph.operator)
             x = torch.cat([x[:, : graph.start], nodes.to(x.dtype), x[:, graph.stop :]], 1)
         return self.norm(x + self.dropout(self.feed_forward(x)))
 
@@ -122,3 +121,5 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INIT_STD)
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
+    elif isinstance(module, GraphConv):
+        module.reset_parameters()  # after its linear layer's turn

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import fast_simplification
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int64
 
 from . import pickles
 from .hand import HandFileError
+from .nearest import nearest_shares
 
 _FITS = 0.01  # m, mean distance of a hand from its down- and upsampled self: 1-2 mm where the matrices are its own
 
@@ -79,17 +79,14 @@ def barycentric_map(
 ) -> Float[np.ndarray, "n v"]:
     """The matrix that rebuilds each point's closest point on a surface from the surface's vertices; rows sum to 1."""
     points, vertices = np.asarray(points, np.float64), np.asarray(vertices, np.float64)
-    matrix = np.zeros((len(points), len(vertices)))
+    matrix, corners = np.zeros((len(points), len(vertices))), vertices[faces]
     for start in range(0, len(points), 64):  # all pairs, in pieces that stay small
         chunk = points[start : start + 64]
-        count, triangles = len(chunk), np.tile(vertices[faces], (len(chunk), 1, 1))
-        closest = trimesh.triangles.closest_point(triangles, np.repeat(chunk, len(faces), 0))
-        distance = np.linalg.norm(closest.reshape(count, len(faces), 3) - chunk[:, None], axis=-1)
+        shares = nearest_shares(chunk[:, None], corners[None])
+        distance = np.linalg.norm((shares[..., None] * corners).sum(-2) - chunk[:, None], axis=-1)
         face = np.argmin(np.round(distance, 9), 1)  # rounded: the first of equally close faces, on every machine
-        spot = closest.reshape(count, len(faces), 3)[np.arange(count), face]
-        weights = trimesh.triangles.points_to_barycentric(vertices[faces[face]], spot).clip(0, 1)
-        weights /= weights.sum(1, keepdims=True)
-        np.add.at(matrix, (np.arange(start, start + count)[:, None], faces[face]), weights)
+        rows = np.arange(len(chunk))
+        np.add.at(matrix, (start + rows[:, None], faces[face]), shares[rows, face])
     return matrix
 
 
@@ -146,6 +143,8 @@ def _matrices(path: Path, key: str) -> list[np.ndarray]:
 
 def _triangles(adjacency: Float[np.ndarray, "c c"], points: Float[np.ndarray, "c 3"]) -> Int64[np.ndarray, "g 3"]:
     """All triples of mutual neighbours, turned so that edges shared by two of them run both ways, normals outward."""
+    import trimesh  # takes longer to load than a hand does, and only the published file needs it
+
     linked = (adjacency != 0) | (adjacency.T != 0)
     faces = [
         (a, b, c)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from ..files import ArchiveError, read_arrays, replacing, write_bytes
 from ..skeleton import FINGERTIPS, MODEL_PARENTS, NUM_MODEL_JOINTS
@@ -70,6 +69,8 @@ def write_mano(hand: Hand, path: str | Path) -> None:
 
     The render mesh has no place in that format and is left out; all else is read back equal.
     """
+    from scipy import sparse  # nothing that reads hands needs it
+
     joints = hand.joint_regressor.astype(np.float64) @ hand.v_template
     content = {
         "hands_components": hand.hands_components.astype(np.float64),

@@ -19,6 +19,7 @@ from ..geometry.rotations import axis_angle_to_matrix
 from ..skeleton import PERMUTATIONS
 from .hand import NUM_BETAS, Hand
 from .layer import skin, skin_tensors
+from .nearest import nearest_shares
 from .registration import HandMap, Registration
 from .template import joint_regressor
 
@@ -146,7 +147,7 @@ def closest_points(
     corners = vertices[faces]
     count = min(NEAREST, len(faces))
     candidates = cKDTree(corners.mean(1)).query(points, count)[1].reshape(len(points), count)
-    shares = _barycentric(points[:, None], corners[candidates])  # n k 3
+    shares = nearest_shares(points[:, None], corners[candidates])  # n k 3
     found = (shares[..., None] * corners[candidates]).sum(-2)
     distance = np.linalg.norm(found - points[:, None], axis=-1)
     best = distance.argmin(1)
@@ -238,28 +239,6 @@ def _hand_map(first: Hand, second: Hand, surface: tuple[np.ndarray, np.ndarray],
         joints=torch.from_numpy(joints).float(),
         regressor=joint_regressor(second).float(),
     )
-
-
-def _barycentric(p: np.ndarray, triangle: np.ndarray) -> np.ndarray:
-    """Shares of the corners (.. 3 3) in the triangle's nearest point to `p` (.. 3): inside, or on its nearest edge."""
-    a, b, c = triangle[..., 0, :], triangle[..., 1, :], triangle[..., 2, :]
-    ab, ac, ap = b - a, c - a, p - a
-    d00, d01, d11 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
-    d20, d21 = (ap * ab).sum(-1), (ap * ac).sum(-1)
-    area = np.maximum(d00 * d11 - d01 * d01, 1e-24)
-    v, w = (d11 * d20 - d01 * d21) / area, (d00 * d21 - d01 * d20) / area
-    inside = np.stack([1 - v - w, v, w], -1)
-    best, best_distance = inside, np.where((inside >= 0).all(-1), -1.0, np.inf)
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        start, along = triangle[..., i, :], triangle[..., j, :] - triangle[..., i, :]
-        t = (((p - start) * along).sum(-1) / np.maximum((along * along).sum(-1), 1e-24)).clip(0, 1)
-        share = np.zeros_like(inside)
-        share[..., i], share[..., j] = 1 - t, t
-        distance = np.linalg.norm(start + t[..., None] * along - p, axis=-1)
-        nearer = distance < best_distance
-        best = np.where(nearer[..., None], share, best)
-        best_distance = np.where(nearer, distance, best_distance)
-    return best
 
 
 def _laplacian(faces: Faces, count: int) -> sparse.csr_matrix:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch_geometric.utils import add_remaining_self_loops, to_dense_adj, to_undirected
 
 from .. import paths
 from ..contracts import Record
@@ -108,9 +107,9 @@ def unique_edges(faces: Int64[Tensor, "f 3"]) -> Int64[Tensor, "e 2"]:
 
 def normalised_adjacency(faces: Int64[Tensor, "f 3"], count: int) -> Float[Tensor, "n n"]:
     """D^-1 (A + I) of a mesh's edge graph: each row averages a vertex and its neighbours."""
-    edges = to_undirected(unique_edges(faces).T, num_nodes=count)
-    edges, _ = add_remaining_self_loops(edges, num_nodes=count)
-    dense = to_dense_adj(edges, max_num_nodes=count)[0].float()
+    first, second = unique_edges(faces).T
+    dense = torch.eye(count)
+    dense[first, second] = dense[second, first] = 1
     return dense / dense.sum(1, keepdim=True)
 
 

@@ -1,8 +1,9 @@
 """The same network, sooner: a copy for inference whose outputs equal the model's but for rounding.
 
-Batch norms are folded into the convolutions before them, the three projections of an attention become one, the graph
-convolution becomes a dense product with its fixed operator, and convolutions lie channels-last. Works on every network
-here, as far as it has such parts; the copy is for looking only: it can be neither trained on nor saved.
+Batch norms are folded into the convolutions before them, sums and ReLUs are done as these write (`_packed`), maps of
+several resolutions are added up from coarse to fine, the three projections of an attention become one, and what the
+tokens of an image share goes through the first encoder once, not once a token. Works on every network here, as far as
+it has such parts; the copy is for looking only: it can be neither trained on nor saved.
 """
 
 from __future__ import annotations
@@ -12,81 +13,225 @@ import re
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_geometric.nn import GCNConv
+from torch.nn import functional as F
 
-from ..layers.encoder import SelfAttention, attend
+from ..backbones import hrnet
+from ..layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
+from ._packed import Kit, can_pack
 from .base import HandModel
 
 CONV = re.compile(r"conv(\d*)")  # attributes of which the batch norm bn\1 is the very next step
 
 
+@torch.no_grad()
+def optimise(model: HandModel, dtype: torch.dtype | None = None, portable: bool = False) -> HandModel:
+    """A faster copy for inference, on the model's own device.
+
+    Args:
+        model: any network of ours.
+        dtype: that convolutions and large products compute in, such as torch.bfloat16; None: the model's own.
+        portable: by torch's public operators alone, which exporters know.
+    """
+    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    like = next(model.parameters())
+    dtype = dtype or like.dtype
+    kit = Kit(not portable and like.device.type == "cpu" and can_pack(dtype), dtype)
+    if hasattr(fast, "token_parts") and len(fast.encoders) > 1:
+        fast.encoders[0] = FirstEncoder(fast, kit)
+        fast.tokenize = _as_they_are  # the first encoder takes the parts
+    _replace(fast, kit)
+    return fast
+
+
+def _as_they_are(*parts: Tensor | None) -> tuple[Tensor | None, ...]:
+    return parts
+
+
+def _replace(module: nn.Module, kit: Kit) -> None:
+    """Put the fast twins in their places, at any depth."""
+    children = dict(module.named_children())
+    for name, child in children.items():
+        if getattr(module, name) is not child:
+            continue  # a norm that went into its convolution
+        if isinstance(child, nn.Sequential):
+            child = _sequence(child, kit)
+        elif isinstance(child, nn.Conv2d):
+            match = CONV.fullmatch(name)
+            norm = children.get(f"bn{match[1]}") if match else None
+            child = kit.convolution(child, norm if isinstance(norm, nn.BatchNorm2d) else None)
+            if isinstance(norm, nn.BatchNorm2d):
+                setattr(module, f"bn{match[1]}", nn.Identity())
+        elif type(child) in TWINS:
+            child = TWINS[type(child)](child, kit)
+        setattr(module, name, child)
+        _replace(child, kit)
+
+
+def _sequence(slow: nn.Sequential, kit: Kit) -> nn.Sequential:
+    """A Sequential with each run of convolution, batch norm and ReLU as one step."""
+    steps, rest = [], list(slow)
+    while rest:
+        step = rest.pop(0)
+        if isinstance(step, nn.Conv2d):
+            norm = rest.pop(0) if rest and isinstance(rest[0], nn.BatchNorm2d) else None
+            relu = bool(rest) and isinstance(rest[0], nn.ReLU)
+            rest = rest[relu:]
+            step = kit.convolution(step, norm, relu)
+        elif type(step) in TWINS:
+            step = TWINS[type(step)](step, kit)
+            step.inplace = bool(steps) and isinstance(steps[-1], Block)
+        steps.append(step)
+    return nn.Sequential(*steps)
+
+
+class Block(nn.Module):
+    """HRNet's residual block of two convolutions."""
+
+    inplace = False  # what comes in is nobody else's
+
+    def __init__(self, slow: hrnet.BasicBlock, kit: Kit) -> None:
+        super().__init__()
+        self.first = kit.convolution(slow.conv1, slow.bn1, relu=True)
+        self.second = kit.convolution(slow.conv2, slow.bn2, relu=True)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.second(self.first(x), x, self.inplace)
+
+
+class Bottleneck(nn.Module):
+    """HRNet's residual block of three convolutions."""
+
+    def __init__(self, slow: hrnet.Bottleneck, kit: Kit) -> None:
+        super().__init__()
+        self.first = kit.convolution(slow.conv1, slow.bn1, relu=True)
+        self.second = kit.convolution(slow.conv2, slow.bn2, relu=True)
+        self.third = kit.convolution(slow.conv3, slow.bn3, relu=True)
+        self.skip = nn.Identity() if slow.downsample is None else slow.downsample
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        return self.third(self.second(self.first(x)), self.skip(x))
+
+
+class Exchange(nn.Module):
+    """HRNet's module: blocks on each branch, then each branch adds up all of them. Coarser ones are added up among
+    themselves before they are enlarged, finer ones as their last convolution writes."""
+
+    def __init__(self, slow: hrnet.Module, kit: Kit) -> None:
+        super().__init__()
+        self.branches = slow.branches
+        self.coarser, self.finer, self.last = (nn.ModuleList() for _ in range(3))
+        for target, steps in enumerate(slow.fuse_layers):
+            finer, coarser = list(steps[:target]), list(steps[target + 1 :])
+            self.coarser.append(nn.ModuleList(coarser))
+            self.finer.append(nn.ModuleList(nn.Sequential(*chain[:-1]) for chain in finer))
+            pairs = [chain[-1] for chain in finer]
+            self.last.append(nn.ModuleList(kit.convolution(*pair, relu=pair is pairs[-1]) for pair in pairs))
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        """A map for each branch -> the same shapes."""
+        xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
+        return [self._gather(target, xs) for target in range(len(self.last))]
+
+    def _gather(self, target: int, xs: list[Tensor]) -> Tensor:
+        total, steps = None, self.coarser[target]
+        for step, x in zip(reversed(steps), reversed(xs[target + 1 :]), strict=True):
+            total = step[0](x, None if total is None else F.interpolate(total, scale_factor=2.0))
+        total = xs[target] if total is None else xs[target] + F.interpolate(total, scale_factor=2.0)
+        for chain, last, x in zip(self.finer[target], self.last[target], xs, strict=False):
+            total = last(chain(x), total, inplace=total is not xs[target])
+        return total if target else F.relu(total, inplace=True)
+
+
 class FusedAttention(nn.Module):
     """`SelfAttention` in evaluation mode with query, key and value from one product."""
 
-    def __init__(self, slow: SelfAttention) -> None:
+    def __init__(self, slow: SelfAttention, kit: Kit) -> None:
         super().__init__()
         parts = slow.query, slow.key, slow.value
-        self.heads, self.out, self.norm = slow.heads, slow.out, slow.norm
-        self.project = nn.Linear(slow.query.in_features, 3 * slow.query.out_features, device="meta")
-        self.project.weight = nn.Parameter(torch.cat([p.weight for p in parts]), requires_grad=False)
-        self.project.bias = nn.Parameter(torch.cat([p.bias for p in parts]), requires_grad=False)
+        self.heads, self.norm = slow.heads, slow.norm
+        self.project = kit.linear(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+        self.out = kit.linear(slow.out.weight, slow.out.bias)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         q, k, v = rearrange(self.project(x), "b n (t h d) -> t b h n d", t=3, h=self.heads)
-        return self.norm(x + self.out(rearrange(attend(q, k, v, 0.0), "b h n d -> b n (h d)")))
+        y = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
+        return self.norm(x + self.out(y))
 
 
-class DenseGraphConv(nn.Module):
-    """`GCNConv` over one fixed graph: A x W + b. Few nodes: a dense product beats gathering and scattering."""
+class FusedLayer(nn.Module):
+    """`EncoderLayer` in evaluation mode."""
 
-    def __init__(self, slow: GCNConv, operator: Float[Tensor, "v v"]) -> None:
+    def __init__(self, slow: EncoderLayer, kit: Kit) -> None:
         super().__init__()
-        self.lin, self.bias = slow.lin, slow.bias
-        self.register_buffer("operator", operator, persistent=False)
+        wide, _, narrow = slow.feed_forward
+        self.attention, self.graph, self.norm = FusedAttention(slow.attention, kit), slow.graph, slow.norm
+        self.widen = kit.linear(wide.weight, wide.bias, gelu=True)
+        self.narrow = kit.linear(narrow.weight, narrow.bias)
 
-    def forward(
-        self, x: Float[Tensor, "b v c"], edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]
-    ) -> Float[Tensor, "b v c"]:
-        """`edges` and `weights` are known already."""
-        return self.operator.to(x.dtype) @ self.lin(x) + self.bias
-
-
-@torch.no_grad()
-def optimise(model: HandModel) -> HandModel:
-    """A faster copy for inference, on the model's own device and in its type."""
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
-    _fold_batch_norms(fast)
-    edges = getattr(fast, "graph_edges", None)
-    for parent in list(fast.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, SelfAttention):
-                setattr(parent, name, FusedAttention(child))
-            elif isinstance(child, GCNConv) and edges is not None:
-                setattr(parent, name, DenseGraphConv(child, _operator(edges, fast.graph_weights)))
-    return fast.to(memory_format=torch.channels_last)
+    def forward(self, x: Float[Tensor, "b n c"], graph: Graph | None = None) -> Float[Tensor, "b n c"]:
+        x = self.attention(x)
+        if self.graph is not None:
+            nodes = self.graph(x[:, graph.start : graph.stop], graph.operator)
+            x = torch.cat([x[:, : graph.start], nodes, x[:, graph.stop :]], 1)
+        return self.norm(x + self.narrow(self.widen(x)))
 
 
-def _operator(edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]) -> Float[Tensor, "v v"]:
-    """The matrix A with (A x)[i] = sum over edges (j, i) of weight x[j]."""
-    size = int(edges.max()) + 1
-    operator = weights.new_zeros(size, size)
-    operator.index_put_((edges[1], edges[0]), weights, accumulate=True)
-    return operator
+class FirstEncoder(nn.Module):
+    """The first encoder from the parts of its tokens. Its embedding and its skip are linear in each part, so the pooled
+    feature goes through them once an image, joints' features once a joint; of queries that never change, the result is
+    kept, and cells go through one product instead of two."""
+
+    def __init__(self, model: HandModel, kit: Kit) -> None:
+        super().__init__()
+        slow: Encoder = model.encoders[0]
+        self.layers, self.head = slow.layers, slow.head
+        weight = torch.cat([slow.embed.weight, slow.skip.weight]).double()
+        bias = torch.cat([slow.embed.bias, slow.skip.bias])
+        self.width, count, pooled = len(slow.embed.bias), len(model.queries), model.backbone.pooled_dim
+        xyz = model.queries.shape[1]
+        of_queries, of_pooled, of_local = weight.split([xyz, pooled, weight.shape[1] - xyz - pooled], 1)
+        places = bias + F.pad(slow.positions.weight, (0, len(bias) - self.width))
+        self.moving = kit.linear(of_queries.to(bias), None) if model.fitted else None
+        still = 0 if model.fitted else model.queries.double() @ of_queries.T
+        self.register_buffer("queries", (places[:count] + still).to(bias))
+        self.pooled = kit.linear(of_pooled.to(bias), None)
+        self.near = None
+        if of_local.shape[1]:
+            self.near, self.local = model.near_joints, kit.linear(of_local.to(bias), None)
+        self.cells = None
+        if model.options.grid_tokens:
+            embed = model.grid_embed
+            self.cells = kit.linear((weight @ embed.weight.double()).to(bias), None)
+            self.register_buffer("grid", (places[count:] + weight @ embed.bias.double()).to(bias))
+
+    def forward(self, parts: tuple[Tensor | None, ...], graph: Graph | None = None) -> Float[Tensor, "b n o"]:
+        """`parts`: queries, pooled feature, joints' features and cells, see `MeshGraphormer.token_parts`.
+
+        Raises:
+            ValueError: more cells than positions.
+        """
+        queries, pooled, local, cells = parts
+        tokens = self.queries + self.pooled(pooled)[:, None]
+        if self.moving is not None:
+            tokens = tokens + self.moving(queries)
+        if local is not None:
+            tokens = tokens + self.near @ self.local(local).to(self.near.dtype)
+        if cells is not None:
+            if cells.shape[1] > len(self.grid):
+                raise ValueError(f"{cells.shape[1]} cells, but the encoder knows {len(self.grid)} positions of them")
+            tokens = torch.cat([tokens, self.cells(cells) + self.grid[: cells.shape[1]]], 1)
+        x, skip = tokens.split([self.width, tokens.shape[-1] - self.width], -1)
+        for layer in self.layers:
+            x = layer(x, graph)
+        return self.head(x) + skip
 
 
-def _fold_batch_norms(model: nn.Module) -> None:
-    """Fold them where they follow a convolution: next in a Sequential, or named bn, bn1, ... beside conv, conv1, ..."""
-    for module in list(model.modules()):
-        children = dict(module.named_children())
-        if isinstance(module, nn.Sequential):
-            names = list(children)
-            pairs = list(zip(names[:-1], names[1:], strict=True))
-        else:
-            pairs = [(n, f"bn{m[1]}") for n in children if (m := CONV.fullmatch(n)) and f"bn{m[1]}" in children]
-        for before, after in pairs:
-            if isinstance(children[before], nn.Conv2d) and isinstance(children[after], nn.BatchNorm2d):
-                setattr(module, before, fuse_conv_bn_eval(children[before], children[after]))
-                setattr(module, after, nn.Identity())
+TWINS = {
+    hrnet.BasicBlock: Block,
+    hrnet.Bottleneck: Bottleneck,
+    hrnet.Module: Exchange,
+    SelfAttention: FusedAttention,
+    EncoderLayer: FusedLayer,
+}
