@@ -68,15 +68,6 @@ def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
     assert {PlainAttention, SparseGraphConv} <= kinds
     assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
     inputs = HandInputs(image=torch.rand(3, 3, 64, 64))
-    gradients = []
-    for network in (slow, model):
-        prediction = network(inputs)
-        (prediction.vertices.square().sum() + prediction.joints_2d.square().mean()).backward()
-        gradients.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
-        model.zero_grad()
-    for a, b in zip(*gradients, strict=True):
-        assert (a is None) is (b is None)
-        assert a is None or float((a - b).abs().max()) <= 1e-3 * float(a.abs().max()) + 1e-5
     with torch.inference_mode():
         answers = [m(inputs) for m in (slow, model, fast)]
     for name in ("vertices", "joints_2d", "camera"):
