@@ -56,6 +56,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate as the command line says; see the module's docstring."""
     from .. import assembly  # imports no torch yet
 
+    if arguments.device is not None:
+        console.check_device(arguments.device)
     folder = assembly.find_model(arguments.run)
     sections = test_sections(folder, arguments.data, arguments.root, arguments.options)
     if arguments.skip_broken:

@@ -38,7 +38,7 @@ LAYOUTS = ("webdataset", "freihand", "folder")
 LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
 SIZES = 16, 4096  # px, least and largest side of a picture
 MOST = 10**8  # samples of one job
-FORMAT = 2  # of the folder; rises when equal settings would give other bytes
+FORMAT = 3  # of the folder; rises when equal settings would give other bytes
 SHEET = 24  # samples on a contact sheet
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 

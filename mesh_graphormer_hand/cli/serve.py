@@ -199,7 +199,7 @@ def start(blocks: Any, port: int, browser: bool = False) -> str:
     """Bind to this machine only and return the address.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or the library does not reach its own page within seconds.
     """
     gradio = _gradio()
     theme = gradio.themes.Default(font=FONTS, font_mono=["monospace"])
@@ -217,6 +217,12 @@ def start(blocks: Any, port: int, browser: bool = False) -> str:
         return blocks.launch(**options)[1]
     except OSError as error:
         raise ConfigError(f"cannot serve on port {port}: {error}; name another with --port") from None
+    except ValueError:  # the library's advice, a public link, is not ours
+        blocks.close(verbose=False)
+        raise ConfigError(
+            f"the page on {HOST} does not answer within seconds: this machine is too busy, or a proxy is asked for it "
+            f"(NO_PROXY={HOST} keeps it out)"
+        ) from None
 
 
 def _free_port() -> int:

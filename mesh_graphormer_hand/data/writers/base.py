@@ -174,8 +174,9 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def jpeg(image: np.ndarray, quality: int) -> bytes:
-    """A JPEG file of a BGR or grey image."""
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """A JPEG file of a BGR or grey image. Colours are not halved: that costs a model more than all the rest of JPEG."""
+    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *full])
 
 
 def png(image: np.ndarray) -> bytes:
