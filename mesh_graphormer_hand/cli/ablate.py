@@ -1,0 +1,191 @@
+"""What earns what: rows of settings, each trained alike from one start and scored (python tools/ablate.py):
+
+    hand-ablate ROWS.yaml [--data folder:root=DIR,files=crop_*,crop=box] [--samples N] [key=value ...]
+
+ROWS.yaml (configs/ablations/ has some) names a `config`, the `steps` of every row, `shared` settings, how many `seeds`
+to average over, and `rows`: a heading and its settings. key=value comes on top of all. Every row is scored on the
+frozen virtual split and on each --data. Runs and results are kept in --out: the same command again goes on where it
+was stopped, and computes only what is missing or has other settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import config as configs
+from . import console
+from .cross_evaluate import MISSING, parse_data
+from .train import train
+
+if TYPE_CHECKING:
+    from ..contracts import HandBatch, HandPrediction
+
+COLUMNS = {"pa_mpjpe": "PA-MPJPE, mm", "pa_mpvpe": "PA-MPVPE, mm", "mpjpe": "MPJPE, mm"}
+COLUMNS |= {"pck@0.1": "PCK@0.1", "pck@0.2": "PCK@0.2"}
+TOKENS = "tokens"  # whose joints are those that the joint queries end as, not those regressed from the mesh
+SHOWN = {"model": tuple(COLUMNS), TOKENS: ("pa_mpjpe",)}  # what a table has of each
+VIRTUAL = "virtual"  # every row is scored on it: the frozen split
+QUIET = ["data.test={}", "train.pictures=0", "train.evaluate_every=0"]  # scored here, all alike
+
+
+@dataclass
+class Table:
+    """The content of ROWS.yaml."""
+
+    config: str = "graphormer_lite"
+    steps: int = 1000
+    seeds: int = 1
+    shared: list[str] = field(default_factory=list)
+    rows: dict[str, list[str]] = field(default_factory=dict)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and fill the table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hand-ablate", description=__doc__.splitlines()[0])
+    parser.add_argument("rows", metavar="ROWS.yaml", help="such as ablations/virtual.yaml")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="settings for all rows, such as data.workers=1"
+    )
+    parser.add_argument(
+        "--data", metavar="NAME[:key=value,...]", action="append", default=[], help="also score on this"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="default: runs/ablation_ROWS")
+    parser.add_argument("--steps", type=int, metavar="N", help="of every row, instead of the file's")
+    parser.add_argument("--samples", type=int, default=500, metavar="N", help="of each test set (default: 500), 0: all")
+    parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes that prepare test batches")
+    parser.add_argument("--device", help="to score on: cpu, cuda, ... (default: a GPU if there is one)")
+    arguments = parser.parse_intermixed_args(argv)
+    return console.run(lambda: ablate(arguments))
+
+
+def ablate(arguments: argparse.Namespace) -> int:
+    """Train and score every row, then write table.md; see the module's docstring."""
+    from .. import assembly
+    from ..files import write_json, write_text
+
+    table = read(arguments.rows, arguments.overrides, arguments.steps)
+    out = arguments.out or Path("runs") / f"ablation_{configs.find(arguments.rows).stem}"
+    tests = dict(parse_data(text) for text in [VIRTUAL, *arguments.data])
+    for name, _ in tests.values():
+        assembly.plugin("datasets", name, where="--data")
+    store = out / "table.json"
+    known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {"trained": []}
+    scores: dict[str, list[dict[str, float]]] = {}
+    for row, settings in table.rows.items():
+        for seed in range(table.seeds):
+            name, command = run_of(table, out, row, settings, seed)
+            if name not in known["trained"]:
+                if code := train(table.config, command):
+                    return code
+                known["trained"].append(name)
+                write_json(store, known)
+            found: dict[str, float] = {}
+            for column, (dataset, raw) in tests.items():
+                key = f"{name}|{column}|{arguments.samples}"
+                if key not in known:
+                    known[key] = score(out / name / "model", dataset, raw, arguments)
+                    write_json(store, known)
+                found |= {f"{column}: {metric}": value for metric, value in known[key].items()}
+            scores.setdefault(row, []).append(found)
+            write_text(out / "table.md", markdown(table, scores, out))
+    print(markdown(table, scores, out))
+    print(out / "table.md")
+    return 0
+
+
+def read(path: str, overrides: list[str], steps: int | None) -> Table:
+    """The rows, every one of them checked as far as can be without building its network.
+
+    Raises:
+        ConfigError: a mistake in the file or in the settings of a row, which the message names.
+    """
+    from .. import assembly
+
+    table = configs.parse(Table, configs.read(path), where=str(path))
+    table = replace(table, steps=steps or table.steps, shared=[*table.shared, *overrides])
+    if not table.rows or min(table.steps, table.seeds) < 1:
+        raise configs.ConfigError(f"{path}: give `rows`, and 1 or more `steps` and `seeds`")
+    for row, settings in table.rows.items():
+        try:
+            assembly.check(configs.load(table.config, [*table.shared, *settings, *QUIET]))
+        except configs.ConfigError as error:
+            raise configs.ConfigError(f"{path}, row {row!r}: {error}") from None
+    return table
+
+
+def run_of(table: Table, out: Path, row: str, settings: list[str], seed: int) -> tuple[str, list[str]]:
+    """The name of a row's run, which changes with its settings, and the settings to train it with."""
+    budget = [f"train.steps={table.steps}", *([f"train.seed={seed}"] if table.seeds > 1 else [])]
+    asked = [*budget, *table.shared, *settings]
+    content = json.dumps([configs.to_mapping(configs.load(table.config, [*asked, *QUIET]))], sort_keys=True)
+    slug = "".join(c if c.isalnum() else "_" for c in row).strip("_")
+    name = f"{slug}_{seed}_{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+    return name, [*asked, *QUIET, f"train.output={out}", f"train.name={name}"]
+
+
+def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Namespace) -> dict[str, float]:
+    """Metrics of a saved model on one data set, those of its joint tokens under "tokens METRIC"."""
+    import torch
+
+    from .. import assembly
+    from ..engine.evaluate import evaluate
+    from ..engine.loader import worker_count
+    from ..mano import hand as hands
+    from ..metrics import Accumulator
+    from .evaluate import model_config
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    hand = hands.find(model_config(folder)["hand"])
+    model = assembly.load_model(folder, hand).to(device)
+    dataset = assembly.build_dataset(name, dict(raw), "test", hand, model.config.image_size, where=f"--data {name}")
+    dataset, tokens = assembly.comparable(assembly.said_of(dataset, hand), hand), Accumulator()
+
+    def watch(answers: dict[str, HandPrediction], batch: HandBatch) -> None:
+        p = answers["model"]
+        if p.joints_token is not None:
+            p = replace(p, joints=p.joints_token, joints_2d=p.joints_token_2d, vertices=None)
+            tokens.update(p, batch.targets, batch.keys)
+
+    workers = worker_count(arguments.workers)
+    found = evaluate({"model": model}, dataset, device=device, workers=workers, samples=arguments.samples, watch=watch)
+    summaries = {"model": found["model"].summary(), TOKENS: tokens.summary()}
+    return {
+        metric if who == "model" else f"{who} {metric}": summaries[who][metric]
+        for who, metrics in SHOWN.items()
+        for metric in metrics
+        if metric in summaries[who]
+    }
+
+
+def markdown(table: Table, scores: dict[str, list[dict[str, float]]], out: Path) -> str:
+    """The table, rows so far; the mean over the seeds, and half of what lies between the least and the largest."""
+    columns = list(dict.fromkeys(name for runs in scores.values() for found in runs for name in found))
+    lines = [f"{table.config}, {table.steps} steps a row" + f", {table.seeds} seeds" * (table.seeds > 1), ""]
+    lines += ["| | " + " | ".join([*map(_heading, columns), "command"]) + " |", "|---" * (len(columns) + 2) + "|"]
+    for row, runs in scores.items():
+        cells = [_cell([found[c] for found in runs if c in found], c) for c in columns]
+        command = shlex.join(
+            ["python", "tools/train.py", table.config, *run_of(table, out, row, table.rows[row], 0)[1]]
+        )
+        lines.append(f"| {row} | " + " | ".join([*cells, f"`{command}`"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _heading(column: str) -> str:
+    data, _, metric = column.partition(": ")
+    who, _, metric = metric.rpartition(" ")
+    return ", ".join(filter(None, (data.split()[0], who, COLUMNS[metric])))
+
+
+def _cell(values: list[float], column: str) -> str:
+    if not values:
+        return MISSING
+    form = "{:.1f}" if column.endswith("pe") else "{:.3f}"
+    spread = (max(values) - min(values)) / 2
+    return form.format(sum(values) / len(values)) + (f" ± {form.format(spread)}" if len(values) > 1 else "")
