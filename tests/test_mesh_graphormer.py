@@ -19,6 +19,7 @@ from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandTargets
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from mesh_graphormer_hand.layers.graph import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
@@ -93,7 +94,8 @@ def test_agrees_with_the_published_network(hand):
     state = from_published({name: seeded(name, shape) for name, shape in NAMES.items() if "word_emb" not in name})
     model.load_state_dict(state, assign=True)
     model.restore_constants(hand)
-    model.queries, model.graph, images = seeded_inputs()
+    model.queries, operator, images = seeded_inputs()
+    model.graph_edges, model.graph_weights = adjacency_edges(operator)
     features = []
     model.backbone.register_forward_hook(lambda module, inputs, output: features.append(output))
     with torch.inference_mode():

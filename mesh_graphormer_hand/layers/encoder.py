@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .graph import GraphConv, GraphResidualBlock
+from .graph import GraphResidualBlock
 
 MAX_TOKENS = 512  # rows of the published position tables
 EPS = 1e-12  # BERT's
@@ -20,11 +20,12 @@ INIT_STD = 0.02  # BERT's
 
 @dataclass(frozen=True)
 class Graph:
-    """Which tokens form a graph, and its operator (`layers.graph.GraphConv`)."""
+    """Which tokens form a graph, and its operator (`layers.graph.adjacency_edges`)."""
 
     start: int
     stop: int
-    operator: Float[Tensor, "v v"]
+    edges: Int64[Tensor, "2 e"]
+    weights: Float[Tensor, "e"]
 
 
 class SelfAttention(nn.Module):
@@ -71,7 +72,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"], graph: Graph | None = None) -> Float[Tensor, "b n c"]:
         x = self.attention(x)
         if self.graph is not None:
-            nodes = self.graph(x[:, graph.start : graph.stop], graph.operator)
+            nodes = self.graph(x[:, graph.start : graph.stop], graph.edges, graph.weights)
             x = torch.cat([x[:, : graph.start], nodes.to(x.dtype), x[:, graph.stop :]], 1)
         return self.norm(x + self.dropout(self.feed_forward(x)))
 
@@ -121,5 +122,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INIT_STD)
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, GraphConv):
-        module.reset_parameters()  # after its linear layer's turn

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 
-class GraphConv(nn.Module):
-    """A x W + b over one graph (Kipf and Welling, ICLR 2017), with the parameters of torch_geometric's `GCNConv`.
-
-    A is dense: for the two hundred vertices of a coarse hand one product beats gathering and scattering along the edges
-    on every device, adds up in float32 whatever the type, and gives equal bits in every run on a GPU, too.
-    """
-
-    def __init__(self, dim_in: int, dim_out: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(dim_in, dim_out, bias=False)
-        self.bias = nn.Parameter(torch.zeros(dim_out))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Fresh weights, as `GCNConv` draws them."""
-        nn.init.xavier_uniform_(self.lin.weight)
-        nn.init.zeros_(self.bias)
-
-    def forward(self, x: Float[Tensor, "b v c"], operator: Float[Tensor, "v v"]) -> Float[Tensor, "b v d"]:
-        """`operator`: A, normalised, with self-loops."""
-        y = self.lin(x)
-        return operator.to(y.dtype) @ y + self.bias
+def adjacency_edges(adjacency: Float[Tensor, "v v"]) -> tuple[Int64[Tensor, "2 e"], Float[Tensor, "e"]]:
+    """An operator A as the edges and weights that torch_geometric multiplies by: (A x)[i] = sum over e = (j, i)."""
+    edges = adjacency.T.nonzero().T
+    return edges, adjacency.T[edges[0], edges[1]]
 
 
 class GraphResidualBlock(nn.Module):
@@ -36,17 +18,21 @@ class GraphResidualBlock(nn.Module):
     bottleneck of Kolotouros et al. (CVPR 2019), at half the width."""
 
     def __init__(self, width: int, eps: float) -> None:
+        from torch_geometric.nn import GCNConv  # takes a second: for those networks only that convolve over a mesh
+
         super().__init__()
         half = width // 2
         self.norm_in = nn.LayerNorm(width, eps=eps)
         self.reduce = nn.Linear(width, half)
         self.norm_reduced = nn.LayerNorm(half, eps=eps)
-        self.conv = GraphConv(half, half)
+        self.conv = GCNConv(half, half, normalize=False, add_self_loops=False)  # A comes normalised, with self-loops
         self.norm_mixed = nn.LayerNorm(half, eps=eps)
         self.expand = nn.Linear(half, width)
 
-    def forward(self, x: Float[Tensor, "b v c"], operator: Float[Tensor, "v v"]) -> Float[Tensor, "b v c"]:
-        """`operator`: of a graph over the v nodes."""
+    def forward(
+        self, x: Float[Tensor, "b v c"], edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]
+    ) -> Float[Tensor, "b v c"]:
+        """`edges`, `weights`: from `adjacency_edges`, of a graph over the v nodes."""
         y = self.reduce(torch.relu(self.norm_in(x)))
-        y = self.conv(torch.relu(self.norm_reduced(y)), operator)
+        y = self.conv(torch.relu(self.norm_reduced(y)), edges, weights.to(y.dtype))
         return x + self.expand(torch.relu(self.norm_mixed(y)))

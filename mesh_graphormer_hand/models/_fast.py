@@ -1,9 +1,9 @@
 """The same network, sooner: a copy for inference whose outputs equal the model's but for rounding.
 
 Batch norms are folded into the convolutions before them, sums and ReLUs are done as these write (`_packed`), maps of
-several resolutions are added up from coarse to fine, the three projections of an attention become one, and what the
-tokens of an image share goes through the first encoder once, not once a token. Works on every network here, as far as
-it has such parts; the copy is for looking only: it can be neither trained on nor saved.
+several resolutions are added up from coarse to fine, the three projections of an attention become one, the graph
+convolution a dense product, and what the tokens of an image share goes through the first encoder once an image. Works
+on every network here, as far as it has such parts; the copy is for looking only: it is neither trained on nor saved.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import re
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import hrnet
 from ..layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
+from ..layers.graph import GraphResidualBlock
 from ._packed import Kit, can_pack
 from .base import HandModel
 
@@ -42,6 +43,8 @@ def optimise(model: HandModel, dtype: torch.dtype | None = None, portable: bool 
         fast.encoders[0] = FirstEncoder(fast, kit)
         fast.tokenize = _as_they_are  # the first encoder takes the parts
     _replace(fast, kit)
+    for block in [m for m in fast.modules() if isinstance(m, GraphResidualBlock)]:
+        block.conv = DenseGraphConv(block.conv, _operator(fast.graph_edges, fast.graph_weights))
     return fast
 
 
@@ -173,7 +176,7 @@ class FusedLayer(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"], graph: Graph | None = None) -> Float[Tensor, "b n c"]:
         x = self.attention(x)
         if self.graph is not None:
-            nodes = self.graph(x[:, graph.start : graph.stop], graph.operator)
+            nodes = self.graph(x[:, graph.start : graph.stop], graph.edges, graph.weights)
             x = torch.cat([x[:, : graph.start], nodes, x[:, graph.stop :]], 1)
         return self.norm(x + self.narrow(self.widen(x)))
 
@@ -226,6 +229,29 @@ class FirstEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, graph)
         return self.head(x) + skip
+
+
+class DenseGraphConv(nn.Module):
+    """`GCNConv` over one fixed graph: A x W + b. Few nodes: a dense product beats gathering and scattering."""
+
+    def __init__(self, slow: nn.Module, operator: Float[Tensor, "v v"]) -> None:
+        super().__init__()
+        self.lin, self.bias = slow.lin, slow.bias
+        self.register_buffer("operator", operator, persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "b v c"], edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]
+    ) -> Float[Tensor, "b v c"]:
+        """`edges` and `weights` are known already."""
+        return self.operator.to(x.dtype) @ self.lin(x) + self.bias
+
+
+def _operator(edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]) -> Float[Tensor, "v v"]:
+    """The matrix A with (A x)[i] = sum over edges (j, i) of weight x[j]."""
+    size = int(edges.max()) + 1
+    operator = weights.new_zeros(size, size)
+    operator.index_put_((edges[1], edges[0]), weights, accumulate=True)
+    return operator
 
 
 TWINS = {

@@ -11,11 +11,11 @@ import copy
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..layers.encoder import SelfAttention
-from ..layers.graph import GraphConv
+from ..layers.graph import GraphResidualBlock
 from .base import HandModel
 
 
@@ -40,13 +40,15 @@ class PlainAttention(nn.Module):
 class SparseGraphConv(nn.Module):
     """A (x W) + b for each sample by itself, A a sparse matrix that is built anew each time."""
 
-    def __init__(self, module: GraphConv) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.lin, self.bias = module.lin, module.bias
 
-    def forward(self, x: Float[Tensor, "b v c"], operator: Float[Tensor, "v v"]) -> Float[Tensor, "b v d"]:
-        """`operator`: as `GraphConv` takes it."""
-        operator = operator.to_sparse()
+    def forward(
+        self, x: Float[Tensor, "b v c"], edges: Int64[Tensor, "2 e"], weights: Float[Tensor, "e"]
+    ) -> Float[Tensor, "b v c"]:
+        """`edges` and `weights`: from `layers.graph.adjacency_edges`."""
+        operator = torch.sparse_coo_tensor(edges.flip(0), weights, (x.shape[1], x.shape[1]), check_invariants=False)
         return torch.stack([torch.sparse.mm(operator, self.lin(sample)) for sample in x]) + self.bias
 
 
@@ -58,8 +60,8 @@ def published(model: HandModel) -> HandModel:
         for name, child in list(parent.named_children()):
             if isinstance(child, SelfAttention):
                 setattr(parent, name, PlainAttention(child))
-            elif isinstance(child, GraphConv):
-                setattr(parent, name, SparseGraphConv(child))
+            elif isinstance(child, GraphResidualBlock):
+                child.conv = SparseGraphConv(child.conv)
     if (trunk := getattr(slow, "backbone", None)) is not None:
         trunk.register_forward_pre_hook(lambda module, arguments: (arguments[0].contiguous(),))
     return slow

@@ -37,6 +37,7 @@ from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
+from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
 from ..layers.masking import hide_tokens
 from ..mano import hand as hands
@@ -140,13 +141,15 @@ class MeshGraphormer(HandModel):
     def constants(self, hand: Hand) -> dict[str, Tensor]:
         """Template queries, joint regressor, graph and joint neighbourhoods of the hand."""
         template = hand_template(hand, self.options.coarse)
+        edges, weights = adjacency_edges(template.adjacency)
         binding = bind(template.coarse_vertices, template.joints)
         queries = torch.cat([template.joints, template.coarse_vertices])
         near = torch.softmax(-0.5 * (torch.cdist(template.coarse_vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
         return {
             "queries": queries,
             "joint_regressor": template.joint_regressor,
-            "graph": template.adjacency,
+            "graph_edges": edges,
+            "graph_weights": weights,
             "near_joints": torch.cat([torch.eye(NUM_JOINTS, device=near.device), near]),
             **{f"bind_{name}": value for name, value in vars(binding).items()},
             "fingerprint": torch.tensor(hand.fingerprint),
@@ -171,7 +174,7 @@ class MeshGraphormer(HandModel):
         if self.options.keypoints:
             keypoints = read(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]), NUM_JOINTS)
         tokens = self.tokenize(*self.token_parts(features.pooled, features.grid, keypoints))
-        graph = Graph(NUM_JOINTS, len(self.queries), self.graph)
+        graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
         raw = []
         for index, encoder in enumerate(self.encoders, start=1):
             if index == len(self.encoders) and self.options.camera.rotation == "learned":
@@ -189,7 +192,7 @@ class MeshGraphormer(HandModel):
         self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b f"], Float[Tensor, "b 21 l"] | None, Tensor | None]:
         """What tokens are made of: queries, pooled feature, joints' features, and the grid's cells row by row."""
-        queries = self._posed(keypoints) if self.fitted else self.queries.expand(len(pooled), -1, -1)
+        queries = self._posed(keypoints) if self.fitted else self.queries.expand(pooled.shape[0], -1, -1)
         local = None
         if keypoints is not None:
             known = [keypoints.features, keypoints.uv, keypoints.spread]
