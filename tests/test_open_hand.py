@@ -1,5 +1,7 @@
 """The shipped open hand, the checks that its builder ends with, and the parts of the builder that need no extra."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from tools.open_hand import (
     checks,
     correctives,
     editmesh,
+    first,
     population,
     poses,
     primitives,
@@ -45,6 +48,20 @@ def test_the_shipped_hand_passes_every_check(shipped):
 def test_fingerprint_is_the_one_that_weights_were_trained_on():
     """A rebuilt hand with other bytes is another hand: every shipped checkpoint would refuse it."""
     assert read_npz(paths.MANO_ASSETS / "open_hand.npz").fingerprint_hex == FINGERPRINT
+
+
+def test_the_first_hand_is_told_to_the_bit(shipped):
+    """What the shipped hand was made of; the hashes are of the file that git's history has."""
+    with np.load(first.PLACES) as told:
+        places = dict(told)
+    old = first.restored(shipped, places)
+    hashes = [hashlib.sha256(old[name].tobytes()).hexdigest()[:12] for name in first.MOVED]
+    assert hashes == ["506550c13462", "bb5c531d7319"]
+    again = first.places(old, shipped)
+    assert all(np.array_equal(again[name], places[name]) for name in places)
+    moved = {**shipped, "hi_v": np.nextafter(shipped["hi_v"], 1)}
+    with pytest.raises(first.OtherHandError, match=r"take the shipped open_hand\.npz"):
+        first.restored(moved, places)
 
 
 def test_phalanges_keep_their_volume(shipped):
