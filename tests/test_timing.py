@@ -68,6 +68,15 @@ def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
     assert {PlainAttention, SparseGraphConv} <= kinds
     assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
     inputs = HandInputs(image=torch.rand(3, 3, 64, 64))
+    gradients = []
+    for network in (slow, model):
+        prediction = network(inputs)
+        (prediction.vertices.square().sum() + prediction.joints_2d.square().mean()).backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+        model.zero_grad()
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None) is (b is None)
+        assert a is None or float((a - b).abs().max()) <= 1e-3 * float(a.abs().max()) + 1e-5
     with torch.inference_mode():
         answers = [m(inputs) for m in (slow, model, fast)]
     for name in ("vertices", "joints_2d", "camera"):
@@ -98,6 +107,40 @@ def test_command_writes_tables_and_numbers(tmp_path, capsys, monkeypatch):
 def test_mistakes_are_told(arguments, says, capsys):
     assert benchmark.main(arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_goals_stand_beside_their_figures():
+    """A bound that is met, one that is missed, a row without one, and one whose figure is not there."""
+    from mesh_graphormer_hand.cli import benchmark_goals as goals
+
+    title = "forward, graphormer, batch 8"
+    rows = [
+        timing.Timing("optimised", 0.5, 0.0, 8, 1.6, None, "vertices within 1e-6"),
+        timing.Timing("optimised, bfloat16", 0.5, 0.0, 8, 2.4, None),
+        timing.Timing("as it stands", 0.5, 0.0, 8, 1.0, None),
+        timing.Timing("optimised", 0.5, 0.0, 8, None, None),
+    ]
+    notes = [row.note for row in goals.judge(title, rows)]
+    assert notes[0] == "vertices within 1e-6; at least 1.5 times: met"
+    assert notes[1:] == ["at least 2.5 times: missed", "", ""]
+    slow = timing.Timing("demo", 6.5, 0.0, 1, None, None)
+    assert goals.judge("first prediction", [slow])[0].note == "at most 6 s: missed"
+
+
+def test_growth_with_samples_is_told(monkeypatch):
+    from mesh_graphormer_hand.cli import benchmark_cases, benchmark_growth
+
+    monkeypatch.setattr(benchmark_growth, "SAMPLES", (100, 1000))
+    rows = benchmark_growth._orders(benchmark_cases.Options([], [1], rounds=1))
+    assert [row.name for row in rows] == ["100 samples", "1000 samples"] and rows[0].ratio == 1
+
+
+@pytest.mark.slow
+def test_processes_add_up_gradients():
+    from mesh_graphormer_hand.cli import benchmark_growth
+
+    rows = benchmark_growth.ranks(1)
+    assert [row.name for row in rows] == list(benchmark_growth.EXCHANGED) and all("GB/s" in row.note for row in rows)
 
 
 def test_render_part_runs():

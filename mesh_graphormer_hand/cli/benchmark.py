@@ -1,4 +1,4 @@
-"""How fast is it here:  hand-benchmark [forward|train|generate|render|pipeline|startup ...]   (tools/benchmark.py)
+"""How fast is it here:  hand-benchmark [PART ...], PART as in PARTS below, all by default   (tools/benchmark.py)
 
 What is compared runs in turns in one process after a warm-up; figures are medians, ratios are against the named
 baseline of the same run, memory is a call's peak above what was held. Prints Markdown; --json, --markdown write files.
@@ -15,7 +15,7 @@ from typing import Any
 from ..files import write_text
 from . import console
 
-PARTS = ("forward", "train", "generate", "render", "pipeline", "startup")
+PARTS = ("forward", "train", "generate", "render", "pipeline", "startup", "growth")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +58,8 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     from ..engine import timing
     from . import benchmark_cases as cases
+    from . import benchmark_goals as goals
+    from . import benchmark_growth
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -76,8 +78,10 @@ def benchmark(arguments: argparse.Namespace) -> int:
     print(", ".join(lines) + "\n", flush=True)
     report: dict[str, Any] = {"machine": machine, "rounds": arguments.rounds, "parts": {}}
     tables = [", ".join(lines)]
+    runners = {**cases.RUNNERS, "growth": benchmark_growth.growth}
     for part in parts:
-        for title, timings, unit in cases.RUNNERS[part](options):
+        for title, timings, unit in runners[part](options):
+            timings = goals.judge(title, timings)
             report["parts"].setdefault(part, {})[title] = [timing.as_mapping(t) for t in timings]
             tables.append(timing.table(title, timings, unit))
             print(tables[-1] + "\n", flush=True)

@@ -29,7 +29,18 @@ TRAINED_ON = {"graphormer": 4}  # images a training step here; the rest take MAN
 MANY = 16
 RENDERED = (1, 8, 32)  # images
 HELP = "from {}.cli.{} import main; main(['--help'])"
-COMMANDS = ("train", "evaluate", "demo", "generate", "score", "export", "convert", "benchmark")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "cross_evaluate",
+    "score",
+    "demo",
+    "generate",
+    "export",
+    "convert",
+    "register_hand",
+    "benchmark",
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,11 @@ def forward(options: Options) -> Iterator[Table]:
         model = _model(name, hand, options.device)
         ways = _ways(model, options)
         for batch in options.batches:
-            inputs = _photos(model, batch, options.device)
+            inputs = photos(model, batch, options.device)
             truth = _answer(model, inputs)
             cases = {}
             for way, predict in ways.items():
-                call = partial(_infer, predict, inputs)
+                call = partial(predict_only, predict, inputs)
                 cases[way] = Case(call, batch, note=_distance(truth, call()))
             title = f"forward, {name}, batch {batch}"
             yield title, compare(options, title, cases, BASELINE), "image"
@@ -87,15 +98,9 @@ def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs]
     from ..models._fast import optimise
     from ..models._slow import published
 
-    fast = optimise(model)
-    kind = torch.device(options.device).type
-
-    def half(inputs: HandInputs) -> HandPrediction:
-        with torch.autocast(kind, torch.bfloat16):
-            return fast(inputs)
-
-    ways = {BASELINE: published(model), "as it stands": model, "optimised": fast, "optimised, bfloat16": half}
-    if kind == "cpu" and options.onnx and (onnx := _onnx(model)) is not None:
+    ways = {BASELINE: published(model), "as it stands": model, "optimised": optimise(model)}
+    ways["optimised, bfloat16"] = optimise(model, torch.bfloat16)
+    if torch.device(options.device).type == "cpu" and options.onnx and (onnx := _onnx(model)) is not None:
         ways["ONNX Runtime"] = onnx
     return ways
 
@@ -119,7 +124,7 @@ def _onnx(model: HandModel) -> Callable[[HandInputs], HandPrediction] | None:
 
 
 def _shares(options: Options, model: HandModel) -> list[Timing]:
-    image = model.normalise(_photos(model, 1, options.device).image)
+    image = model.normalise(photos(model, 1, options.device).image)
 
     @torch.inference_mode()
     def trunk() -> Any:
@@ -267,9 +272,9 @@ def pipeline(options: Options) -> Iterator[Table]:
     fast = HandPredictor(optimise(predictor.model), predictor.hand, options.device, predictor.detector)
     photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     box = [[200.0, 100.0, 440.0, 380.0]]
-    inputs = _photos(predictor.model, 1, options.device)
+    inputs = photos(predictor.model, 1, options.device)
     cases = {
-        "network alone": Case(partial(_infer, predictor.model, inputs)),
+        "network alone": Case(partial(predict_only, predictor.model, inputs)),
         "photo and box to hand": Case(partial(predictor.predict, photo, box)),
         "the same, optimised network": Case(partial(fast.predict, photo, box)),
         f"photo to hands, detector {predictor.detector.name}": Case(partial(predictor.predict, photo)),
@@ -327,18 +332,20 @@ def _model(name: str, hand: Hand, device: str) -> HandModel:
     return assembly.build_model(configs.load(name), hand).to(device).eval()
 
 
-def _photos(model: HandModel, batch: int, device: str) -> HandInputs:
+def photos(model: HandModel, batch: int, device: str) -> HandInputs:
+    """Crops of noise of the model's own size."""
     size = model.config.image_size
     return HandInputs(image=torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device))
 
 
 @torch.inference_mode()
-def _infer(predict: Callable[[HandInputs], HandPrediction], inputs: HandInputs) -> HandPrediction:
+def predict_only(predict: Callable[[HandInputs], HandPrediction], inputs: HandInputs) -> HandPrediction:
+    """A prediction that nobody will train on."""
     return predict(inputs)
 
 
 def _answer(model: HandModel, inputs: HandInputs) -> HandPrediction:
-    return _infer(model, inputs)
+    return predict_only(model, inputs)
 
 
 def _distance(truth: HandPrediction, found: HandPrediction) -> str:

@@ -8,6 +8,7 @@ write: what torch.compile makes of a frozen network on a CPU, without its minute
 from __future__ import annotations
 
 import platform
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+PACKING = threading.Lock()  # a page may ask for two first predictions at once
 FEW = 2**16  # weights of a product that stays in float32: to round what goes in takes longer than it saves
 
 
@@ -57,8 +59,10 @@ class PackedConvolution(Convolution):
         x, ops = x.to(self.dtype), torch.ops.mkldnn
         sizes = self.padding, self.stride, self.dilation, self.groups
         if not self.packed:
-            self.weight = ops._reorder_convolution_weight(self.weight, *sizes, list(x.shape))
-            self.packed = True
+            with PACKING:
+                if not self.packed:
+                    self.weight = ops._reorder_convolution_weight(self.weight, *sizes, list(x.shape))
+                    self.packed = True
         if addend is None:
             return ops._convolution_pointwise(
                 x, self.weight, self.bias, *sizes, "relu" if self.relu else "none", [], ""
@@ -91,8 +95,10 @@ class PackedLinear(Linear):
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         x, ops = x.to(self.dtype), torch.ops.mkldnn
         if not self.packed:
-            self.weight = ops._reorder_linear_weight(self.weight, x[..., 0].numel())
-            self.packed = True
+            with PACKING:
+                if not self.packed:
+                    self.weight = ops._reorder_linear_weight(self.weight, x[..., 0].numel())
+                    self.packed = True
         return ops._linear_pointwise(x, self.weight, self.bias, "gelu" if self.gelu else "none", [], "none")
 
 

@@ -1,0 +1,58 @@
+"""What hand-benchmark's figures should be on two cores of a server's processor, and whether they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..engine.timing import Timing
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one figure of the rows that `row` matches in the tables that `table` matches."""
+
+    table: str  # a regular expression of the whole title
+    row: str  # and of the whole name
+    figure: str  # a key of FIGURES
+    bound: float
+
+    def judge(self, row: Timing) -> str | None:
+        """The goal and whether it is met, in words; None where there is no figure."""
+        measure, words, most = FIGURES[self.figure]
+        value = measure(row)
+        if value is None:
+            return None
+        met = value <= self.bound if most else value >= self.bound
+        return f"{'at most' if most else 'at least'} {words.format(self.bound)}: {'met' if met else 'missed'}"
+
+
+# figure -> how it is read off a row, how it is said, whether less is better
+FIGURES: dict[str, tuple[Callable[[Timing], float | None], str, bool]] = {
+    "ratio": (lambda t: t.ratio, "{:g} times", False),
+    "rate": (lambda t: t.rate, "{:g} a second", False),
+    "milliseconds": (lambda t: 1e3 * t.seconds / t.items, "{:g} ms", True),
+    "seconds": (lambda t: t.seconds, "{:g} s", True),
+}
+GOALS = (
+    Goal(r"forward, graphormer, batch \d+", "optimised", "ratio", 1.5),
+    Goal(r"forward, graphormer, batch \d+", "optimised, bfloat16", "ratio", 2.5),
+    Goal(r"forward, graphormer_lite, batch 1", "optimised", "milliseconds", 13),
+    Goal(r"virtual samples, 224 px", "16 samples", "rate", 120),
+    Goal(r"rasterise 778 vertices at 224 px, 1 images", "ours", "ratio", 150),
+    Goal(r"pipeline, .*", "the same, optimised network", "rate", 30),
+    Goal(r"start", r"import \w+", "seconds", 0.1),
+    Goal(r"start", r"\w+ --help", "seconds", 0.5),
+    Goal(r"first prediction", "demo", "seconds", 6),
+)
+
+
+def judge(title: str, rows: Sequence[Timing]) -> list[Timing]:
+    """The rows of a table, each with the goals that are about it in its note."""
+    judged = []
+    for row in rows:
+        goals = [g for g in GOALS if re.fullmatch(g.table, title) and re.fullmatch(g.row, row.name)]
+        said = [s for g in goals if (s := g.judge(row)) is not None]
+        judged.append(replace(row, note="; ".join([row.note] * bool(row.note) + said)))
+    return judged

@@ -1,0 +1,50 @@
+"""What a process loads before it works: nothing at import, no torch for --help, no training for a prediction."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesh_graphormer_hand.cli.benchmark_cases import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+# transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric
+TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxruntime"}
+PREDICT = """
+import numpy as np
+from mesh_graphormer_hand.predictor import HandPredictor
+hands = HandPredictor.from_pretrained().predict(np.zeros((96, 96, 3), np.uint8))
+assert hands[0].vertices.shape == (778, 3)
+"""
+HELP = """
+import contextlib, io
+from mesh_graphormer_hand.cli.{} import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(["--help"])
+"""
+
+
+def loaded(program: str) -> set[str]:
+    """The modules that a process holds after `program`."""
+    command = [sys.executable, "-c", program + "\nimport sys; print(*sys.modules)"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing():
+    before, after = loaded(""), loaded("import mesh_graphormer_hand")
+    assert {name.partition(".")[0] for name in after - before} == {"mesh_graphormer_hand"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_no_torch(command):
+    assert not loaded(HELP.format(command)) & {"torch", "numpy", "cv2", "transformers", "matplotlib"}
+
+
+@pytest.mark.slow
+def test_prediction_loads_no_training():
+    assert not loaded(PREDICT) & TRAINING
