@@ -1,11 +1,16 @@
-"""What hand-generate writes in FreiHAND's layout, read by `freihand`, is what was rendered; mixtures train on both."""
+"""What hand-generate writes in FreiHAND's layout, read by `freihand`, is what was rendered; mixtures train on both.
+
+docs/evaluation.md has the same with 500 samples, and with the published network.
+"""
+
+import json
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mesh_graphormer_hand import assembly, config
-from mesh_graphormer_hand.cli import generate
+from mesh_graphormer_hand.cli import evaluate, generate, train
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.virtual import config as virtual
@@ -63,3 +68,31 @@ def test_a_mixture_trains_on_both(written):
     joints = batch.targets.joints + batch.targets.root[:, None]
     uvw = joints @ batch.inputs.intrinsics.transpose(1, 2)
     assert_close(uvw[..., :2] / uvw[..., 2:], batch.targets.joints_2d, atol=0.05, rtol=0)
+
+
+def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, capsys):
+    """As in docs/evaluation.md: the config's virtual hands and the files train together; a third of a folder scores."""
+    root = str(written[0])
+    settings = ["train.steps=2", "train.batch_size=4", "train.precision=fp32", f"train.output={tmp_path}"]
+    settings += ["data.image_size=64", "data.workers=0", "data.test.virtual.count=2", "train.losses.normal=0"]
+    assert train.main(["graphormer_lite", f"data.train.freihand.root={root}", *settings]) == 0
+    run = str(tmp_path / "graphormer_lite")
+    assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0"]) == 2
+    assert "training_K.json and no evaluation_K.json: split=train reads it" in capsys.readouterr().err
+    options = ["split_by=sample", "shares=[0.4, 0.2, 0.4]", "--workers", "0"]
+    assert evaluate.main([run, "--data", "freihand", "--root", root, *options]) == 0
+    scores = json.loads((tmp_path / "graphormer_lite" / "evaluation_freihand.json").read_text())
+    assert scores["test"]["freihand"]["model"]["pa_mpjpe"] > 0
+
+
+def test_scores_are_those_of_the_samples_on_the_fly(tmp_path, capsys):
+    """But for JPEG, which docs/evaluation.md measures on 500 samples; these are 16, whose mean error moves more."""
+    files, common = tmp_path / "set", ["graphormer_lite", "--workers", "0", "--device", "cpu"]
+    made = ["--count", "16", "--image-size", "128", "--layout", "freihand", "--workers", "0", "--hand", "open"]
+    assert generate.main(["virtual_test", "--out", str(files), *made]) == 0
+    assert evaluate.main([*common, "--data", "freihand", "--root", str(files), "--json", str(tmp_path / "a.json")]) == 0
+    assert evaluate.main([*common, "--data", "virtual", "count=16", "--json", str(tmp_path / "b.json")]) == 0
+    read, rendered = (json.loads((tmp_path / f"{n}.json").read_text())["test"] for n in "ab")
+    for name, wanted in rendered["virtual"]["model"].items():
+        if name in ("pa_mpjpe", "pa_mpvpe"):
+            assert abs(read["freihand"]["model"][name] - wanted) < 0.4, name  # mm

@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes that prepare batches")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     arguments = parser.parse_intermixed_args(argv)
+    if "=" in arguments.run and not Path(arguments.run).exists():  # no RUN, an option of the data set
+        arguments.options.insert(0, arguments.run)
+        arguments.run = DEFAULT
     return console.run(lambda: evaluate(arguments))
 
 
