@@ -44,6 +44,7 @@ from .geometry.heatmaps import expectation
 from .geometry.metric import default_intrinsics, place_hand, reference_length
 from .mano import hand as hands
 from .mano.hand import Hand
+from .models._fast import optimise
 
 DEFAULT_WEIGHTS = "graphormer_lite"
 DEFAULT_DETECTOR = "whole"
@@ -126,7 +127,7 @@ class HandPredictor:
             ConfigError: no model there, or its plug-in or hand is not on this machine; a detector that cannot work.
         """
         if backend == "torch":
-            model = assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS))
+            model = optimise(assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS)).to(device))
         else:
             from .engine import portable  # brings the exporters along
 
