@@ -168,7 +168,7 @@ FILES = {
         lambda r: edit(r / "evaluation_xyz.json", lambda c: c[1].pop()),
         r"evaluation_xyz.json, label 1 has shape \[20, 3\]",
     ),
-    "no file": ("freihand", lambda r: (r / "evaluation_K.json").unlink(), "evaluation_K.json: no such file; is root="),
+    "no file": ("freihand", lambda r: (r / "evaluation_K.json").unlink(), "no evaluation_K.json: split=train"),
     "interhand cut": ("interhand26m", lambda r: halve(r / f"{INTERHAND}data.json"), "test_data.json was cut short"),
     "interhand joints": (
         "interhand26m",

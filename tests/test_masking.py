@@ -26,8 +26,8 @@ def test_the_network_hides_queries_in_training_only():
     }  # fmt: skip
     experiment = parse(Experiment, {"model": small, "data": {"image_size": 64}, "hand": "open"})
     model = assembly.build_model(experiment, assembly.load_hand(experiment))
-    pooled, grid = torch.randn(2, 8), torch.randn(2, 16, 2, 2)
-    hidden = lambda: (model.tokenize(pooled, grid, None) == HIDDEN).all(-1).sum()  # noqa: E731
+    parts = model.token_parts(torch.randn(2, 8), torch.randn(2, 16, 2, 2), None)
+    hidden = lambda: (model.tokenize(*parts) == HIDDEN).all(-1).sum()  # noqa: E731
     assert hidden() > 0
     model.eval()
     assert hidden() == 0

@@ -108,7 +108,7 @@ def unique_edges(faces: Int64[Tensor, "f 3"]) -> Int64[Tensor, "e 2"]:
 def normalised_adjacency(faces: Int64[Tensor, "f 3"], count: int) -> Float[Tensor, "n n"]:
     """D^-1 (A + I) of a mesh's edge graph: each row averages a vertex and its neighbours."""
     first, second = unique_edges(faces).T
-    dense = torch.eye(count)
+    dense = torch.eye(count, dtype=torch.float32)
     dense[first, second] = dense[second, first] = 1
     return dense / dense.sum(1, keepdim=True)
 
