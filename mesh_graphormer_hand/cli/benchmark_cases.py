@@ -265,11 +265,11 @@ def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
     import numpy as np
 
-    from ..models._fast import optimise
-    from ..predictor import HandPredictor
+    from .. import assembly
+    from ..predictor import DEFAULT_WEIGHTS, HandPredictor
 
-    predictor = HandPredictor.from_pretrained(device=options.device)
-    fast = HandPredictor(optimise(predictor.model), predictor.hand, options.device, predictor.detector)
+    fast = HandPredictor.from_pretrained(device=options.device)
+    predictor = HandPredictor(assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)), fast.hand, options.device)
     photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     box = [[200.0, 100.0, 440.0, 380.0]]
     inputs = photos(predictor.model, 1, options.device)
@@ -277,7 +277,7 @@ def pipeline(options: Options) -> Iterator[Table]:
         "network alone": Case(partial(predict_only, predictor.model, inputs)),
         "photo and box to hand": Case(partial(predictor.predict, photo, box)),
         "the same, optimised network": Case(partial(fast.predict, photo, box)),
-        f"photo to hands, detector {predictor.detector.name}": Case(partial(predictor.predict, photo)),
+        f"photo to hands, detector {fast.detector.name}": Case(partial(fast.predict, photo)),
     }
     yield "pipeline, 640 x 480 px", compare(options, "pipeline", cases, "network alone"), "photo"
 

@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
         if any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
             raise ConfigError("train.optimizer.name=muon needs whole matrices: train.shard=false, or adamw")
         self.momentum = momentum
-        rest = [group for group in self.param_groups if not group["hidden"]]
+        rest = self._rest()
         self.adamw = torch.optim.AdamW(rest, lr=lr, betas=betas, fused=fused) if rest else None
 
     @torch.no_grad()
