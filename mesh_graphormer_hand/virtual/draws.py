@@ -52,11 +52,11 @@ class Draws:
 
     def uniform(self, *shape: int, low: float | int = 0, high: float | int = 1) -> Float[np.ndarray, "b *shape"]:
         """Uniform in [low, high)."""
-        return low + (high - low) * np.stack([s.random(shape) for s in self.streams])
+        return low + (high - low) * np.array([s.random(shape) for s in self.streams])
 
     def normal(self, *shape: int) -> Float[np.ndarray, "b *shape"]:
         """Standard normal."""
-        return np.stack([s.standard_normal(shape) for s in self.streams])
+        return np.array([s.standard_normal(shape) for s in self.streams])
 
     def chance(self, probability: float, *shape: int) -> Bool[np.ndarray, "b *shape"]:
         """True with `probability`."""

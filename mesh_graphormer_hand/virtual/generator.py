@@ -248,7 +248,7 @@ class VirtualHands:
                 hidden[k] = mask
             stored[k] = sensor.expose(rng, self.config, picture)
         device = drawn.colour.device
-        images = torch.from_numpy(stored).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+        images = torch.from_numpy(stored).to(device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return images, torch.from_numpy(hidden).to(device)
 
 

@@ -54,8 +54,10 @@ def extra(
     if "parts" in names:
         made |= {"parts": parts(drawn.part, occluded), "parts_valid": known}
     if "normals" in names:
-        normals = drawn.normal.permute(0, 3, 1, 2) * ~occluded[:, None]
-        made |= {"normals": normals.contiguous(), "normals_valid": known}
+        normals = drawn.normal.permute(0, 3, 1, 2).contiguous()
+        rows = occluded.flatten(1).any(1).nonzero()[:, 0]  # few
+        normals[rows] *= ~occluded[rows, None]
+        made |= {"normals": normals, "normals_valid": known}
     if "share" in names:
         made |= {"joints_share": share(hand, labels, pinhole, drawn.depth, occluded), "joints_share_valid": known}
     if "look" in names:
@@ -67,7 +69,7 @@ def parts(drawn: Int64[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]) -> Ten
     """Numbers of the drawn mesh's parts -> positions in contracts.PARTS, bytes."""
     names = ["background", *(NAMES.get(name, name) for name in surface.PARTS)]
     table = torch.tensor([PARTS.index(name) for name in names], dtype=torch.uint8, device=drawn.device)
-    return table[drawn + 1].masked_fill(occluded, PARTS.index("in front"))
+    return table.index_select(0, (drawn + 1).view(-1)).view_as(drawn).masked_fill_(occluded, PARTS.index("in front"))
 
 
 def share(

@@ -102,11 +102,28 @@ def draw_hands(
         casters: vertices and faces of the (coarser) meshes that cast shadows, None for no shadows.
         mirrored: the faces run the other way round.
     """
-    b, height, width = background.shape[:3]
-    out = _empty(background, topology)
+    out, tile = _empty(background), noise.tile(vertices.device)
+    with torch.inference_mode():  # some thousand small operations, each a little cheaper so; `out` is of the usual kind
+        _draw_into(out, vertices, topology, texels, coat, skin_faces, cameras, lights, tile, casters, mirrored)
+    return out
+
+
+def _draw_into(
+    out: Drawn,
+    vertices: Float[Tensor, "b v 3"],
+    topology: Topology,
+    texels: Texels,
+    coat: Coat,
+    skin_faces: int,
+    cameras: Float[Tensor, "b 4"],
+    lights: Lights,
+    tile: Float[Tensor, "texels 4"],
+    casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None,
+    mirrored: bool,
+) -> None:
+    b, height, width = out.depth.shape
     step = CHUNK.get(vertices.device.type, b)
     settings = Settings(cull="front" if mirrored else "back")
-    tile = noise.tile(vertices.device)
     for start in range(0, b, step):
         rows = slice(start, start + step)
         normals = vertex_normals(vertices[rows], topology)
@@ -126,7 +143,6 @@ def draw_hands(
         for part, of, pixels in pieces:
             colour[part] = _light(pixels, texels, tile, coat[of], skin_faces, lights[of])
         _write(out, rows, raster, topology, colour, normal)
-    return out
 
 
 def _by_image(pixels: Pixels, rows: slice) -> list[tuple[slice, slice, Pixels]]:
@@ -157,7 +173,7 @@ def _light(
     facing = dot(normal, direction)
     wrap = skin * colour.new_tensor(WRAP)
     sun = p.of(lights.colour) if p.lit is None else p.of(lights.colour) * p.lit[:, None]
-    spread = ((facing + wrap) / (1 + wrap)).clamp_(min=0)
+    spread = (facing + wrap).div_(wrap.add_(1)).clamp_(min=0)
     around = _ambient(p, normal, lights)
     shine = p.looks[:, 3:4] * p.of(lights.specular[:, None])
     strength = torch.lerp(shine, nail[:, 4:5].expand_as(shine), plate)
@@ -168,9 +184,10 @@ def _light(
     rim = rim * rim
     highlight = torch.exp2(halfway.log2_() * exponent) * strength * (facing > 0) * (1 + 2 * rim)
     sheen = 0.02 + (0.35 * shine + 0.25 * plate) * rim + 0.06 * plate
-    out = colour * torch.addcmul(around, sun, spread) + sun * highlight + around * sheen
+    out = torch.addcmul(around, sun, spread).mul_(colour).add_(sun * highlight).add_(around.mul_(sheen))
     over = (out - SHOULDER).clamp_(min=0)
-    return out - over + (1 - SHOULDER) * (1 - torch.exp(over * (-1 / (1 - SHOULDER))))
+    bent = (over * (-1 / (1 - SHOULDER))).exp_().neg_().add_(1).mul_(1 - SHOULDER)
+    return out.sub_(over).add_(bent)
 
 
 def _skin(
@@ -227,7 +244,7 @@ def draw(
         casters: vertices and faces of the (coarser) meshes that cast shadows, None for no shadows.
     """
     b, height, width = background.shape[:3]
-    out = _empty(background, topology)
+    out = _empty(background)
     step = CHUNK.get(vertices.device.type, b)
     for start in range(0, b, step):
         rows = slice(start, start + step)
@@ -276,6 +293,7 @@ def _write(out: Drawn, rows: slice, raster: Raster, topology: Topology, colour: 
     out.normal[rows].view(-1, 3).index_copy_(0, raster.pixel, normal)
 
 
-def _empty(background: Float[Tensor, "b h w 3"], topology: Topology) -> Drawn:
-    nothing = torch.zeros_like(background)
-    return Drawn(background, nothing[..., 0].clone(), torch.full_like(nothing[..., 0], -1).long(), nothing)
+def _empty(background: Float[Tensor, "b h w 3"]) -> Drawn:
+    shape = background.shape[:3]
+    part = torch.full(shape, -1, dtype=torch.int64, device=background.device)
+    return Drawn(background, background.new_zeros(shape), part, torch.zeros_like(background))
