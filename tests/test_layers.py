@@ -49,6 +49,18 @@ def test_attention_equals_its_definition_in_value_and_gradient():
     assert_close(*results)
 
 
+def test_attention_of_any_sharpness_passes_bounded_gradients_on_in_bfloat16():
+    torch.manual_seed(0)
+    layer = SelfAttention(48, heads=4, dropout=0.0)
+    with torch.no_grad():
+        layer.query.weight *= 1e4  # logits of some 1e8: rounding moves them by more than exp() can take
+        layer.key.weight *= 1e4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(torch.randn(2, 40, 48))
+    (y * torch.linspace(-1, 1, 48)).sum().backward()
+    assert layer.value.weight.grad.abs().max() < 100  # 3e7 where exp() is taken of what roundings leave
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="width 10 does not split into 4 heads"):
         SelfAttention(10, heads=4, dropout=0.0)
