@@ -139,6 +139,23 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
     return len(fits)
 
 
+def virtual_seeds(source: str | Path) -> set[int]:
+    """Seeds of the virtual hands that the saved model `source` learned from, as far as the files beside it tell: of
+    shipped weights training.json has the pieces of training, of a run config.yaml the settings."""
+    folder = find_model(source)
+    pieces, settings = folder / "training.json", folder.parent / "config.yaml"
+    try:
+        if pieces.is_file():
+            made = [piece["experiment"] for piece in json.loads(pieces.read_text(encoding="utf-8"))["pieces"]]
+        else:
+            made = [configs.read(settings)] if settings.is_file() else []
+        train = [settings["data"]["train"] for settings in made]
+        return {(sets["virtual"] or {}).get("seed", 0) for sets in train if "virtual" in sets}
+    except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s: what it learned from cannot be read (%s)", folder, error)
+        return set()
+
+
 def build_dataset(
     name: str, raw: dict[str, Any] | None, split: str, hand: Hand, image_size: int, where: str = ""
 ) -> HandDataset:

@@ -11,6 +11,7 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.cli import console, evaluate, train
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.engine.lock import RunLock
@@ -156,3 +157,22 @@ def test_help_is_instant(tool):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "usage: hand-" in done.stdout
     assert not {"torch", "transformers", "numpy", "accelerate"} & set(done.stdout.split())
+
+
+def test_a_start_that_has_seen_these_virtual_hands_is_told(config, capsys, caplog):
+    virtual = {"virtual": {"seed": 4}}
+    experiment = configs.Experiment(data=configs.DataConfig(train=virtual))
+    for seen, told in (([0, 4], True), ([0, 3], False)):
+        model = Path("start")
+        model.mkdir(exist_ok=True)
+        (model / "config.json").write_text('{"options": {}}')
+        pieces = [{"experiment": {"data": {"train": {"virtual": {"seed": seed}}}}} for seed in seen]
+        (model / "training.json").write_text(json.dumps({"pieces": [*pieces, {"experiment": {"data": {"train": {}}}}]}))
+        caplog.clear()
+        train.warn_of_seen(experiment, "start")
+        assert ("data.train.virtual.seed=5 draws others" in caplog.text) == told
+    (model / "training.json").write_text('{"pieces": [{"experiment": 3}]}')
+    assert assembly.virtual_seeds("start") == set() and "cannot be read" in caplog.text
+    (model / "training.json").unlink()
+    Path("config.yaml").write_text("data: {train: {virtual: {seed: 7}}}")
+    assert assembly.virtual_seeds("start") == {7}

@@ -68,6 +68,7 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
     for source in configs.sources(experiment.train.init):
         taken = assembly.warm_start(model, source, experiment.train.init_parts)
         logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
+        warn_of_seen(experiment, source)
     template = hand_template(hand, model.coarse)
     if dry:
         figures = dryrun.estimate(model, stream, experiment, template, accelerator)
@@ -88,6 +89,18 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
     if accelerator.is_main_process:
         print(folder)
     return 0
+
+
+def warn_of_seen(experiment: configs.Experiment, source: str) -> None:
+    """Says so where this run would show the virtual hands that its start was trained on, in the same order."""
+    from .. import assembly
+
+    if "virtual" not in experiment.data.train:
+        return
+    seed, seen = (experiment.data.train["virtual"] or {}).get("seed", 0), assembly.virtual_seeds(source)
+    if seed in seen:
+        advice = f"data.train.virtual.seed={max(seen) + 1} draws others"
+        logger.warning("%s has seen the virtual hands of seed %d already: %s", source, seed, advice)
 
 
 def shown_samples(experiment: configs.Experiment, hand: Hand) -> HandBatch | None:
