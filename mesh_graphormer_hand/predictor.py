@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from . import assembly
-from .config import ConfigError
+from .config import ConfigError, nearest
 from .contracts import HandInputs, HandPrediction
 from .data import headers
 from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
@@ -43,7 +44,9 @@ from .geometry.crops import (
 from .geometry.heatmaps import expectation
 from .geometry.metric import default_intrinsics, place_hand, reference_length
 from .mano import hand as hands
+from .mano.fit import ManoFit, fit_mano
 from .mano.hand import Hand
+from .mano.layer import ManoLayer
 from .models._fast import optimise
 
 DEFAULT_WEIGHTS = "graphormer_lite"
@@ -56,6 +59,9 @@ BONE_LENGTH = (1e-3, 1.0)  # m: from a doll's to a statue's
 TOGETHER = 32  # crops that the model sees at once
 LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
 BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
+MESHES = ("regressed", "mano")
+FIT_NOISE = 0.01  # m: how far regressed vertices lie from any posed hand; of 1 to 30 mm the best on virtual hands
+SAME_JOINTS = 0.02  # m: joints farther from the mesh's are not the mesh's
 LEAST_SIZE = 0.6  # of a hand drawn by its camera, of its size in the heat maps; smaller ones are a fit gone wrong
 
 
@@ -81,6 +87,8 @@ class HandResult:
     side_score: float | None = None  # 0.5 to 1: how sure the detector is of the side; None: the caller's, or a guess
     intrinsics_from: str = "assumed"  # given | exif | assumed
     bone_length: float | None = None  # m, where the caller gave one and the hand was brought to it
+    pose: Float[np.ndarray, "16 3"] | None = None  # rad: MANO's, of the right hand that a left one mirrors (`as_mano`)
+    shape: Float[np.ndarray, "10"] | None = None  # betas that go with it
     track: int | None = None  # of a video: equal in all frames of one hand
 
     @property
@@ -104,8 +112,17 @@ class HandPredictor:
         hand: Hand | None = None,
         device: str | torch.device = "cpu",
         detector: Detector | None = None,
+        mesh: str = "regressed",
     ) -> None:
-        """`model`: a HandModel; `hand`: of its vertices, by default found by its config's fingerprint."""
+        """`model`: a HandModel; `hand`: of its vertices, by default found by its config's fingerprint; `mesh`: as the
+        model "regressed" it, or the posed hand that is nearest to it ("mano", see `as_mano`).
+
+        Raises:
+            ConfigError: no such kind of mesh.
+        """
+        if mesh not in MESHES:
+            raise ConfigError(f"mesh={mesh!r}{nearest(mesh, MESHES)} (there are: {', '.join(MESHES)})")
+        self.mesh = mesh
         self.model, self.device = model.to(device).eval(), torch.device(device)
         self.hand = hand or hands.find(model.config.hand)
         self.image_size = model.config.image_size
@@ -118,10 +135,11 @@ class HandPredictor:
         device: str | torch.device = "cpu",
         detector: str | Detector | None = DEFAULT_DETECTOR,
         backend: str = "torch",
+        mesh: str = "regressed",
     ) -> HandPredictor:
         """The model in `path`: a run's folder, its name under runs/, what save_pretrained wrote, or the name of shipped
         weights (the default). `detector`: a name of `detectors.choose.NAMES`, a detector, or None for "whole".
-        `backend`: "torch", or "onnx" for a folder that tools/export.py wrote.
+        `backend`: "torch", or "onnx" for a folder that tools/export.py wrote. `mesh`: "regressed" or "mano".
 
         Raises:
             ConfigError: no model there, or its plug-in or hand is not on this machine; a detector that cannot work.
@@ -134,7 +152,7 @@ class HandPredictor:
             model = portable.load(path or DEFAULT_WEIGHTS, backend)
         if isinstance(detector, str):
             detector = choose.choose(detector, device=device)
-        return cls(model, device=device, detector=detector)
+        return cls(model, device=device, detector=detector, mesh=mesh)
 
     def predict(
         self,
@@ -145,6 +163,7 @@ class HandPredictor:
         *,
         focal: float | None = None,
         bone_length: float | None = None,
+        mesh: str | None = None,
     ) -> list[HandResult]:
         """One result per hand, the surest first, or per given box, in their order; an empty list: no hand is seen.
 
@@ -157,6 +176,7 @@ class HandPredictor:
             focal: the focal length, px, where K is not known. None: the file's EXIF, or else the longer side.
             bone_length: m, of the middle finger's proximal phalanx (FreiHAND's scale), the same for all hands; None:
                 hands have the size that the model sees.
+            mesh: "regressed" or "mano", instead of the predictor's own.
 
         Raises:
             DataError: an image, box, side, K or length that cannot be used.
@@ -171,6 +191,8 @@ class HandPredictor:
             name = "boxes"
             detections = _with_sides([Detection(box) for box in _check_boxes(boxes, photo.shape[:2])], sides, "boxes")
         found = self.look(photo, detections, K)
+        if (mesh or self.mesh) == "mano":
+            found = [as_mano(result, self.hand) for result in found]
         detected = [None if boxes is not None else d for d in detections]
         return [
             replace(
@@ -252,7 +274,7 @@ class HandPredictor:
         shape: tuple[int, int],
     ) -> HandResult:
         """One sample's prediction, taken from its crop to the photo."""
-        mirror = np.float32([-1 if side == "left" else 1, 1, 1])
+        mirror = _mirror(side)
         centre, half = square[:2].numpy(), float(square[2]) / 2
         result = HandResult(side, np.concatenate([centre - half, centre + half]), K, model=self.model.config.name)
         for name in ("joints", "vertices"):
@@ -326,6 +348,45 @@ def bring_to_size(result: HandResult, bone_length: float | None) -> HandResult:
     if result.camera is not None:
         scaled["camera"] = result.camera / np.array([factor, 1, 1], np.float32)
     return replace(result, **scaled, bone_length=float(bone_length))
+
+
+def as_mano(result: HandResult, hand: Hand) -> HandResult:
+    """The result with the posed hand that is nearest to its mesh, and that hand's pose and shape. A regressed mesh may
+    be crumpled, at fingertips above all; this one is as smooth as MANO's. Unchanged where there is no mesh."""
+    if result.vertices is None:
+        return result
+    fitted = explain(result, hand)
+    return posed(result, hand, fitted.pose, fitted.shape)
+
+
+def explain(
+    result: HandResult, hand: Hand, shape: Float[Tensor, "1 10"] | None = None, steps: int = 3, noise: float = FIT_NOISE
+) -> ManoFit:
+    """`mano.fit` of a result's mesh, as a right hand."""
+    vertices = torch.from_numpy(np.ascontiguousarray(result.vertices * _mirror(result.side)))[None]
+    return fit_mano(hand, vertices, shape=shape, steps=steps, noise=noise)
+
+
+def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: Float[Tensor, "1 10"]) -> HandResult:
+    """The result with the mesh of MANO's layer and, unless they came from elsewhere than the mesh, its joints."""
+    vertices, joints = _layer(hand)(pose.flatten(1), shape)[:2]
+    wrist = joints[:, :1]
+    vertices, joints = ((v - wrist)[0].numpy() * _mirror(result.side) for v in (vertices, joints))
+    changed = {"vertices": vertices, "pose": pose[0].numpy(), "shape": shape[0].numpy()}
+    if result.joints is not None and np.abs(joints - result.joints).mean() < SAME_JOINTS:
+        changed["joints"] = joints
+        if result.camera is not None and result.joints_2d is not None:
+            changed["joints_2d"] = result.camera[0] * joints[:, :2] + result.camera[1:]
+    return replace(result, **changed)
+
+
+@lru_cache(maxsize=2)
+def _layer(hand: Hand) -> ManoLayer:
+    return ManoLayer(use_pca=False, flat_hand_mean=True, hand=hand)
+
+
+def _mirror(side: Side) -> Float[np.ndarray, "3"]:
+    return np.float32([-1 if side == "left" else 1, 1, 1])
 
 
 def photo_camera(

@@ -53,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
     made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
+    made.add_argument(
+        "--mesh",
+        choices=("mano", "regressed"),
+        default="mano",
+        help="mano: the posed hand nearest to what the model regressed, with its parameters (default)",
+    )
     made.add_argument("--serve", action="store_true", help="instead, a page for your browser: see --serve --help")
     made.add_argument("--again", action="store_true", help="also photos of a folder that are done already")
     finding = made.add_argument_group("finding hands")
@@ -137,7 +143,7 @@ class Run:
             from ..predictor import HandPredictor
 
             a = self.arguments
-            self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend)
+            self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend, mesh=a.mesh)
             name = a.detector or ("boxes" if self.boxes is not None else None)
             if a.threshold is not None or a.detector_model is not None:
                 name = name or "ours"
@@ -214,7 +220,18 @@ class Run:
         }
 
     def _settings(self, kinds: tuple[str, ...] | None) -> dict[str, Any]:
-        names = ("weights", "detector", "box", "side", "threshold", "detector_model", "K", "focal", "bone_length")
+        names = (
+            "weights",
+            "mesh",
+            "detector",
+            "box",
+            "side",
+            "threshold",
+            "detector_model",
+            "K",
+            "focal",
+            "bone_length",
+        )
         chosen = {name: getattr(self.arguments, name) for name in names if getattr(self.arguments, name) is not None}
         return {**chosen, "save": list(kinds or ())}
 

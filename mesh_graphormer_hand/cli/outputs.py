@@ -108,6 +108,8 @@ def _one(hand: HandResult) -> dict[str, Any]:
         "camera": {key: plain(value) for key, value in camera.items()},
         "joints_m": hand.joints,
         "joints_px": hand.joints_2d,
+        "mano_pose": hand.pose,
+        "mano_shape": hand.shape,
     }
     return {key: plain(value) for key, value in content.items()}
 
@@ -232,7 +234,7 @@ def _npz(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) 
     """Arrays with a row for each hand; what the model does not produce is not there."""
     import numpy as np
 
-    names = ("joints", "joints_2d", "vertices", "faces", "camera", "translation", "intrinsics", "box")
+    names = ("joints", "joints_2d", "vertices", "faces", "camera", "translation", "intrinsics", "box", "pose", "shape")
     arrays: dict[str, Any] = {"side": np.array([h.side for h in hands], dtype="U5")}
     for name in names:
         values = [getattr(h, name) for h in hands]

@@ -77,7 +77,9 @@ def load(arguments: argparse.Namespace, options: dict[str, Any]) -> HandPredicto
     """The predictor that the command line names."""
     from ..predictor import HandPredictor
 
-    return HandPredictor.from_pretrained(arguments.weights, arguments.device, backend=arguments.backend, **options)
+    return HandPredictor.from_pretrained(
+        arguments.weights, arguments.device, backend=arguments.backend, mesh="mano", **options
+    )
 
 
 class Page:

@@ -21,9 +21,8 @@ from jaxtyping import Float, UInt8
 
 from ..detectors.base import Detection
 from ..geometry.boxes import box_iou
-from ..mano.fit import fit_mano
-from ..mano.layer import ManoLayer
-from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult
+from ..mano.fit import NOISE
+from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult, explain, posed
 
 EVERY = 15  # frames between detections while all hands are followed
 SOON = 3  # frames between detections while there is none, or one was missed
@@ -77,7 +76,6 @@ class HandTracker:
         self.tracks: list[Track] = []
         self.detections = 0  # how often the detector ran
         self._wait, self._count = 0, 0
-        self._layers: dict[str, ManoLayer] = {}
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"], seconds: float) -> list[HandResult]:
         """The hands of the next frame, taken at `seconds`; the oldest track first."""
@@ -86,8 +84,9 @@ class HandTracker:
         self._wait -= 1
         if not self.tracks:
             return []
+        mesh = "regressed" if self.one_shape else None  # which is fitted here, with its track's shape
         results = self.predictor.predict(
-            frame, boxes=[t.box for t in self.tracks], sides=[t.side for t in self.tracks], **self.camera
+            frame, [t.box for t in self.tracks], [t.side for t in self.tracks], mesh=mesh, **self.camera
         )
         shape, kept, hands = frame.shape[:2], [], []
         for track, result in zip(self.tracks, results, strict=True):
@@ -145,27 +144,16 @@ class HandTracker:
         return result
 
     def _with_one_shape(self, track: Track, result: HandResult) -> HandResult:
-        """The result with the mean shape of the track. The fit is of the right hand, which a left one mirrors."""
-        mirror = np.float32([-1 if result.side == "left" else 1, 1, 1])
-        vertices = torch.from_numpy(np.ascontiguousarray(result.vertices * mirror))[None]
+        """The result with the mean shape of the track."""
         known = None
         if len(track.shapes) >= YOUNG:
             known = torch.from_numpy(np.mean(track.shapes, 0, dtype=np.float32))[None]
-        fitted = fit_mano(self.predictor.hand, vertices, shape=known, steps=1 if known is not None else 2)
+        hand = self.predictor.hand
+        fitted = explain(result, hand, shape=known, steps=1 if known is not None else 2, noise=NOISE)
         if known is None:
             track.shapes.append(fitted.shape[0].numpy())
             known = torch.from_numpy(np.mean(track.shapes, 0, dtype=np.float32))[None]
-        posed, joints = self._layer()(fitted.pose.flatten(1), known)[:2]
-        wrist = joints[:, :1]
-        posed, joints = ((v - wrist)[0].numpy() * mirror for v in (posed, joints))
-        # results whose joints come from elsewhere than the mesh keep their own
-        same = np.abs(joints - result.joints).mean() < 0.02 if result.joints is not None else False
-        return replace(result, vertices=posed, joints=joints if same else result.joints)
-
-    def _layer(self) -> ManoLayer:
-        if "right" not in self._layers:
-            self._layers["right"] = ManoLayer(use_pca=False, flat_hand_mean=True, hand=self.predictor.hand)
-        return self._layers["right"]
+        return posed(result, hand, fitted.pose, known)
 
 
 def _follow(track: Track, result: HandResult, shape: tuple[int, int]) -> bool:
