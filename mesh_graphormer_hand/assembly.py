@@ -149,7 +149,7 @@ def virtual_seeds(source: str | Path) -> set[int]:
             made = [piece["experiment"] for piece in json.loads(pieces.read_text(encoding="utf-8"))["pieces"]]
         else:
             made = [configs.read(settings)] if settings.is_file() else []
-        train = [settings["data"]["train"] for settings in made]
+        train = [experiment["data"]["train"] for experiment in made]
         return {(sets["virtual"] or {}).get("seed", 0) for sets in train if "virtual" in sets}
     except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         logger.warning("%s: what it learned from cannot be read (%s)", folder, error)

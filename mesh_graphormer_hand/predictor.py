@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -44,9 +43,8 @@ from .geometry.crops import (
 from .geometry.heatmaps import expectation
 from .geometry.metric import default_intrinsics, place_hand, reference_length
 from .mano import hand as hands
-from .mano.fit import ManoFit, fit_mano
+from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
-from .mano.layer import ManoLayer
 from .models._fast import optimise
 
 DEFAULT_WEIGHTS = "graphormer_lite"
@@ -120,9 +118,7 @@ class HandPredictor:
         Raises:
             ConfigError: no such kind of mesh.
         """
-        if mesh not in MESHES:
-            raise ConfigError(f"mesh={mesh!r}{nearest(mesh, MESHES)} (there are: {', '.join(MESHES)})")
-        self.mesh = mesh
+        self.mesh = _check_mesh(mesh)
         self.model, self.device = model.to(device).eval(), torch.device(device)
         self.hand = hand or hands.find(model.config.hand)
         self.image_size = model.config.image_size
@@ -180,8 +176,9 @@ class HandPredictor:
 
         Raises:
             DataError: an image, box, side, K or length that cannot be used.
-            ConfigError: a model whose answer is not finite.
+            ConfigError: a model whose answer is not finite, or no such kind of mesh.
         """
+        mesh = self.mesh if mesh is None else _check_mesh(mesh)
         photo, K, source = self._camera(image, K, focal)
         _check_positive("bone_length", bone_length, BONE_LENGTH)
         if boxes is None:
@@ -191,7 +188,7 @@ class HandPredictor:
             name = "boxes"
             detections = _with_sides([Detection(box) for box in _check_boxes(boxes, photo.shape[:2])], sides, "boxes")
         found = self.look(photo, detections, K)
-        if (mesh or self.mesh) == "mano":
+        if mesh == "mano":
             found = [as_mano(result, self.hand) for result in found]
         detected = [None if boxes is not None else d for d in detections]
         return [
@@ -369,20 +366,13 @@ def explain(
 
 def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: Float[Tensor, "1 10"]) -> HandResult:
     """The result with the mesh of MANO's layer and, unless they came from elsewhere than the mesh, its joints."""
-    vertices, joints = _layer(hand)(pose.flatten(1), shape)[:2]
-    wrist = joints[:, :1]
-    vertices, joints = ((v - wrist)[0].numpy() * _mirror(result.side) for v in (vertices, joints))
+    vertices, joints = (points[0].numpy() * _mirror(result.side) for points in posed_mesh(hand, pose, shape))
     changed = {"vertices": vertices, "pose": pose[0].numpy(), "shape": shape[0].numpy()}
     if result.joints is not None and np.abs(joints - result.joints).mean() < SAME_JOINTS:
         changed["joints"] = joints
         if result.camera is not None and result.joints_2d is not None:
             changed["joints_2d"] = result.camera[0] * joints[:, :2] + result.camera[1:]
     return replace(result, **changed)
-
-
-@lru_cache(maxsize=2)
-def _layer(hand: Hand) -> ManoLayer:
-    return ManoLayer(use_pca=False, flat_hand_mean=True, hand=hand)
 
 
 def _mirror(side: Side) -> Float[np.ndarray, "3"]:
@@ -471,6 +461,12 @@ def _check_positive(name: str, value: float | None, limits: tuple[float, float])
     low, high = limits
     if value is not None and not (np.isfinite(value) and low <= value <= high):
         raise DataError(f"{name} should be a positive number from {low:g} to {high:g}, not {value}")
+
+
+def _check_mesh(mesh: str) -> str:
+    if mesh not in MESHES:
+        raise ConfigError(f"mesh={mesh!r}{nearest(mesh, MESHES)} (there are: {', '.join(MESHES)})")
+    return mesh
 
 
 def _check_intrinsics(K: np.ndarray) -> np.ndarray:

@@ -69,6 +69,8 @@ def test_the_predictor_takes_its_own_kind_of_mesh_or_the_callers():
     assert predictor.predict(image, mesh="regressed")[0].pose is None
     with pytest.raises(ConfigError, match="did you mean 'mano'"):
         HandPredictor(TwoDots(), mesh="mani")
+    with pytest.raises(ConfigError, match="did you mean 'mano'"):
+        predictor.predict(image, mesh="mani")
 
 
 def test_without_a_mesh_nothing_changes(hand, truth):

@@ -19,9 +19,8 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import console
 from mesh_graphormer_hand.contracts import HandPrediction
 from mesh_graphormer_hand.mano import hand as hands
-from mesh_graphormer_hand.mano.fit import fit_mano
+from mesh_graphormer_hand.mano.fit import fit_mano, posed_mesh
 from mesh_graphormer_hand.mano.hand import Hand
-from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.metrics.measures import per_sample
 from mesh_graphormer_hand.predictor import DEFAULT_WEIGHTS, FIT_NOISE
 
@@ -61,9 +60,8 @@ def bench(arguments: argparse.Namespace) -> int:
 def smooth(prediction: HandPrediction, hand: Hand) -> HandPrediction:
     """The prediction with the mesh and the joints of the posed hands nearest to its meshes."""
     fitted = fit_mano(hand, prediction.vertices, noise=FIT_NOISE)
-    layer = ManoLayer(use_pca=False, flat_hand_mean=True, hand=hand)
-    vertices, joints = layer(fitted.pose.flatten(1), fitted.shape)[:2]
-    return replace(prediction, vertices=vertices - joints[:, :1], joints=joints - joints[:, :1])
+    vertices, joints = posed_mesh(hand, fitted.pose, fitted.shape)
+    return replace(prediction, vertices=vertices, joints=joints)
 
 
 if __name__ == "__main__":

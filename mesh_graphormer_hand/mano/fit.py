@@ -21,7 +21,7 @@ from torch import Tensor
 from ..contracts import Record
 from ..geometry.rotations import axis_angle_to_matrix, cross_matrix, matrix_to_axis_angle
 from .hand import NUM_BETAS, Hand
-from .layer import SkinTensors, kinematics, skin_tensors
+from .layer import ManoLayer, SkinTensors, kinematics, skin_tensors
 
 JOINTS, XYZ = 16, 3
 TURNS = JOINTS * XYZ  # rows of the derivative that turn joints; translation and shape follow
@@ -93,6 +93,19 @@ def fit_mano(
     parts = [slice(i, i + TOGETHER) for i in range(0, len(target), TOGETHER)]
     fits = [_fit(constants, target[p], None if kept is None else kept[p], steps, noise) for p in parts]
     return ManoFit.cat(fits) if fits else _nothing(target)
+
+
+def posed_mesh(
+    hand: Hand, pose: Float[Tensor, "b 16 3"], shape: Float[Tensor, "b 10"]
+) -> tuple[Float[Tensor, "b 778 3"], Float[Tensor, "b 21 3"]]:
+    """Vertices and joints (m) of a fit's pose and shape, relative to the wrist."""
+    vertices, joints = _layer(hand)(pose.flatten(1), shape)
+    return vertices - joints[:, :1], joints - joints[:, :1]
+
+
+@lru_cache(maxsize=2)
+def _layer(hand: Hand) -> ManoLayer:
+    return ManoLayer(use_pca=False, flat_hand_mean=True, hand=hand)
 
 
 def _fit(

@@ -103,46 +103,30 @@ def draw_hands(
         mirrored: the faces run the other way round.
     """
     out, tile = _empty(background), noise.tile(vertices.device)
-    with torch.inference_mode():  # some thousand small operations, each a little cheaper so; `out` is of the usual kind
-        _draw_into(out, vertices, topology, texels, coat, skin_faces, cameras, lights, tile, casters, mirrored)
-    return out
-
-
-def _draw_into(
-    out: Drawn,
-    vertices: Float[Tensor, "b v 3"],
-    topology: Topology,
-    texels: Texels,
-    coat: Coat,
-    skin_faces: int,
-    cameras: Float[Tensor, "b 4"],
-    lights: Lights,
-    tile: Float[Tensor, "texels 4"],
-    casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None,
-    mirrored: bool,
-) -> None:
     b, height, width = out.depth.shape
     step = CHUNK.get(vertices.device.type, b)
     settings = Settings(cull="front" if mirrored else "back")
-    for start in range(0, b, step):
-        rows = slice(start, start + step)
-        normals = vertex_normals(vertices[rows], topology)
-        normals = -normals if mirrored else normals
-        raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), settings)
-        looks = interpolate(raster, topology.faces, torch.cat([normals, coat.vertices[rows]], 2))[:, 0]
-        face, image, depth = raster.face[:, 0], raster.image, raster.depth[:, 0]
-        points = camera_points(raster.pixel, depth, cameras[rows], height, width)
-        lit = None
-        if casters is not None:
-            meshes = casters[0][rows], casters[1]
-            lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE, SHADOW_BIAS, points, image)
-        normal = unit(looks[:, :3])
-        everything = Pixels(image, face, raster.bary[:, 0], points, looks[:, 3:], normal, lit)
-        pieces = [(slice(None), rows, everything)] if vertices.is_cuda else _by_image(everything, rows)
-        colour = torch.empty_like(points)
-        for part, of, pixels in pieces:
-            colour[part] = _light(pixels, texels, tile, coat[of], skin_faces, lights[of])
-        _write(out, rows, raster, topology, colour, normal)
+    with torch.inference_mode():  # some thousand small operations, each a little cheaper so; `out` is of the usual kind
+        for start in range(0, b, step):
+            rows = slice(start, start + step)
+            normals = vertex_normals(vertices[rows], topology)
+            normals = -normals if mirrored else normals
+            raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), settings)
+            looks = interpolate(raster, topology.faces, torch.cat([normals, coat.vertices[rows]], 2))[:, 0]
+            face, image, depth = raster.face[:, 0], raster.image, raster.depth[:, 0]
+            points = camera_points(raster.pixel, depth, cameras[rows], height, width)
+            lit = None
+            if casters is not None:
+                meshes = casters[0][rows], casters[1]
+                lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE, SHADOW_BIAS, points, image)
+            normal = unit(looks[:, :3])
+            everything = Pixels(image, face, raster.bary[:, 0], points, looks[:, 3:], normal, lit)
+            pieces = [(slice(None), rows, everything)] if vertices.is_cuda else _by_image(everything, rows)
+            colour = torch.empty_like(points)
+            for part, of, pixels in pieces:
+                colour[part] = _light(pixels, texels, tile, coat[of], skin_faces, lights[of])
+            _write(out, rows, raster, topology, colour, normal)
+    return out
 
 
 def _by_image(pixels: Pixels, rows: slice) -> list[tuple[slice, slice, Pixels]]:
