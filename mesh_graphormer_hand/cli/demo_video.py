@@ -27,6 +27,8 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     Raises:
         DataError: no video, or one that ends too early; of the latter the files are written all the same.
     """
+    import torch
+
     from ..data.images import DataError
     from ..video.files import Film, Footage
     from ..video.tracker import HandTracker
@@ -47,7 +49,8 @@ def film(run: Run, source: Path | int, stem: str) -> None:
         total = min(filter(None, (footage.count, a.limit)), default=None)
         started, records = time.perf_counter(), []
         try:
-            with ThreadPoolExecutor(1) as drawer:
+            # one core for drawing: a second team of OpenMP threads, waiting busily, would halve the frames per second
+            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as drawer:
                 waiting: deque[Future] = deque()
                 for number, (frame, seconds) in enumerate(console.bar(footage, total, "frame")):
                     if a.limit is not None and number >= a.limit:

@@ -63,6 +63,8 @@ class OnnxModel(nn.Module):
         self.config = HandModelConfig.from_pretrained(folder)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
+        # else its threads wait for work in a busy loop after each call, and what torch does next takes twice as long
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own errors share no base class

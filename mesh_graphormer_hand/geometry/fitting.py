@@ -8,6 +8,7 @@ from .rotations import quaternion_to_matrix
 
 _LEAST_SPREAD = 1e-6  # m^2: keeps the fit finite for points that (still) lie in one place
 _SQUARINGS = 12  # power iteration by squaring: 2^12 steps
+_IN_RANGE = 3  # squarings after which a matrix of trace 1 is still far from underflow: its largest entry is 4^-8 or more
 
 
 def fit_weak_perspective(
@@ -54,7 +55,7 @@ def fit_similarity(
 def _largest_rotation(covariance: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
     """The rotation R that maximises trace(R covariance), covariance = sum of x y^T."""
     s = covariance
-    trace = s.diagonal(dim1=-2, dim2=-1).sum(-1)
+    trace = _diagonal(s).sum(-1)
     twist = torch.stack([s[:, 1, 2] - s[:, 2, 1], s[:, 2, 0] - s[:, 0, 2], s[:, 0, 1] - s[:, 1, 0]], -1)
     one = torch.eye(3, dtype=s.dtype, device=s.device)
     top = torch.cat([trace[:, None], twist], -1)[:, None]
@@ -62,9 +63,15 @@ def _largest_rotation(covariance: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 
     matrix = torch.cat([top, below], 1)
     size = matrix.square().sum((-1, -2), keepdim=True).sqrt() + 1e-20
     matrix = matrix / size + torch.eye(4, dtype=s.dtype, device=s.device)  # eigenvalues in [0, 2]
-    for _ in range(_SQUARINGS):
+    for step in range(_SQUARINGS):
+        if step % _IN_RANGE == 0:
+            matrix = matrix / _diagonal(matrix).sum(-1)[:, None, None]
         matrix = matrix @ matrix
-        matrix = matrix / matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-    largest = matrix.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    largest = _diagonal(matrix).argmax(-1)
     column = matrix.gather(-1, largest[:, None, None].expand(-1, 4, 1))[..., 0]
     return quaternion_to_matrix(column / column.square().sum(-1, keepdim=True).sqrt())
+
+
+def _diagonal(matrix: Float[Tensor, "b n n"]) -> Float[Tensor, "b n"]:
+    """As `matrix.diagonal`, which in exported formats becomes a dozen operators."""
+    return matrix.flatten(1)[:, :: matrix.shape[-1] + 1]
