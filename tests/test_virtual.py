@@ -22,7 +22,7 @@ from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "d1046ad8c62d8426"
+TEST_SPLIT_HASH = "d4a4736bb1983a6f"
 
 
 @pytest.fixture(scope="module")

@@ -139,8 +139,9 @@ def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
         t = mix.reshape(*mix.shape, *[1] * (table.ndim - 1))
         return (1 - t) * table[a] + t * table[b]
 
-    jitter = 5 * draws.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
-    return blend(gestures.FINGERS) + jitter, blend(gestures.THUMBS) + 5 * draws.normal(n, 5)
+    loose = draws.uniform(n, low=0.5, high=6)[..., None]  # degrees; where they are few, digits that should touch do
+    jitter = loose[..., None] * draws.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
+    return blend(gestures.FINGERS) + jitter, blend(gestures.THUMBS) + loose * draws.normal(n, 5)
 
 
 def _flat(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
@@ -195,6 +196,7 @@ _RADII = _SKIN + 1e-3 * np.array(
         *((8.3, 8.0), (7.7, 7.3), (7.1, 5.5)),
     ]
 )
+_PADS = 5e-3  # m by which two pulps come closer than those balls: a fingertip is flatter than it is broad
 _PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
 _PALM_STEPS, _PALM_RADII = (0.3, 0.45, 0.6, 0.8, 0.95), 1e-3 * np.array([12.5, 12.5, 12.5, 15.0])  # per ray
 
@@ -214,8 +216,10 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.flatnonzero((bone == 2) & (t > 0.4))
     a, b = (m.ravel() for m in np.meshgrid(ends, palm, indexing="ij"))
     radii = np.concatenate([radius, _PALM_RADII.repeat(len(_PALM_STEPS))])
+    pulp = np.concatenate([(bone == 2) & (t > 0.4), np.zeros(len(palm), bool)])
     first, second = np.concatenate([i[keep], a]), np.concatenate([j[keep], b])
-    return first, second, radii[first] + radii[second]
+    pinch = pulp[first] & pulp[second] & (first < len(_STEPS) * 3)  # the thumb's against a finger's
+    return first, second, radii[first] + radii[second] - _PADS * pinch
 
 
 _FIRST, _SECOND, _REACH = _pairs()

@@ -17,7 +17,7 @@ from mesh_graphormer_hand.virtual.anatomy import FINGERS, Anatomy
 # pose -> what touches: thumb joint (2 base, 3 middle, 4 tip), finger (0 index), bone (0-2), place along it, and the
 # offset from the bone (mm): dorsal, and towards the thumb's side
 Touch = tuple[int, int, int, float, float, float]
-PINCH = (4, 0, 2, 0.75, -11.0, 0.0)
+PINCH = (4, 0, 2, 0.75, -6.0, 0.0)  # the thumb's pulp on the finger's: `reach.depths` is 0.2 mm then
 TOUCHES: dict[str, tuple[Touch, ...]] = {
     "fist": ((4, 1, 1, 0.6, 15.0, 4.0),),
     "point": ((4, 1, 1, 0.6, 15.0, 4.0),),
@@ -27,14 +27,14 @@ TOUCHES: dict[str, tuple[Touch, ...]] = {
     "ok": (PINCH,),
     "pinch_closed": (PINCH,),
     "three_last": (PINCH,),
-    "eight_pinch_middle": ((4, 1, 2, 0.75, -11.0, 0.0),),
-    "seven_pinch_ring": ((4, 2, 2, 0.75, -11.0, 0.0),),
-    "six_pinch_little": ((4, 3, 2, 0.75, -10.0, 0.0),),
+    "eight_pinch_middle": ((4, 1, 2, 0.75, -8.0, 0.0),),
+    "seven_pinch_ring": ((4, 2, 2, 0.75, -9.0, 0.0),),
+    "six_pinch_little": ((4, 3, 2, 0.75, -6.0, 0.0),),
     "key": ((4, 0, 1, 0.75, 3.0, 17.0),),
     "four": ((4, 2, 0, 0.1, -22.0, 0.0),),
     "asl_b": ((4, 2, 0, 0.1, -22.0, 4.0),),
-    "asl_d": ((4, 1, 2, 0.8, -11.0, 0.0),),
-    "asl_o": ((4, 0, 2, 0.9, -11.0, 2.0),),
+    "asl_d": ((4, 1, 2, 0.8, -7.0, 0.0),),
+    "asl_o": ((4, 0, 2, 0.9, -4.0, 2.0),),
     "asl_t": ((4, 0, 1, 0.5, -13.0, -9.0),),
     "asl_w": ((4, 3, 1, 0.7, 13.0, 3.0),),
     "asl_x": ((4, 1, 1, 0.6, 15.0, 2.0),),
