@@ -27,7 +27,7 @@ COLOURS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": 
 QUALITY = {
     "fine": (
         Look(
-            "coverage", ambient_occlusion=0.85, ambient_radius=0.025, shadow=160, shadow_samples=16, shadow_radius=0.25
+            "coverage", ambient_occlusion=0.85, ambient_radius=0.025, shadow=112, shadow_samples=8, shadow_radius=0.25
         ),
         2,
     ),
