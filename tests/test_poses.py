@@ -8,6 +8,7 @@ from mesh_graphormer_hand.virtual import gestures, poses
 from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
+from mesh_graphormer_hand.virtual.parameters import draw_hands
 
 COUNT = 400
 CONFIG = VirtualConfig()
@@ -80,8 +81,8 @@ def test_joints_are_covered_everywhere(drawn):
 
 
 def test_digits_do_not_pass_through_each_other(anatomy):
-    rotations = poses.sample(Draws(CONFIG, range(COUNT), "pose"), CONFIG, anatomy)
-    overlap = poses.penetration(anatomy.pose(rotations))
+    shape, rotations = draw_hands(Draws(CONFIG, range(COUNT), "pose"), CONFIG, anatomy)
+    overlap = poses.penetration(anatomy.pose(rotations, shape), anatomy.thickness(shape))
     assert np.mean(overlap > CONFIG.penetration) < 0.01
     assert np.mean(overlap > 0) > 0.1  # they do touch
 
@@ -91,13 +92,14 @@ def test_opening_ends_at_a_free_pose(anatomy):
     fingers = np.stack([gestures.FINGERS[0], poses.OPEN])
     fingers[0, 0, 1], fingers[0, 1, 1] = -20, 18
     thumb = np.stack([np.array(poses.THUMB_HIGH, float), poses.OPEN_THUMB])
-    opened, opened_thumb = poses._opened(fingers, thumb, 0.001, anatomy)
+    opened, opened_thumb = poses._opened(fingers, thumb, 0.001, anatomy, np.zeros((2, 10)))
     assert (poses.penetration(anatomy.pose(anatomy.rotations(opened, opened_thumb))) <= 0.001).all()
     np.testing.assert_allclose(opened[1], poses.OPEN)
     assert np.abs(opened[0] - fingers[0]).max() > 5
 
 
 def test_a_sample_is_its_own_whatever_it_is_drawn_with(anatomy):
-    together = poses.sample(Draws(CONFIG, range(32), "pose"), CONFIG, anatomy)
-    alone = poses.sample(Draws(CONFIG, [17], "pose"), CONFIG, anatomy)
-    np.testing.assert_allclose(alone[0], together[17], atol=1e-12)
+    together = draw_hands(Draws(CONFIG, range(32), "pose"), CONFIG, anatomy)
+    alone = draw_hands(Draws(CONFIG, [17], "pose"), CONFIG, anatomy)
+    for one, all_ in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one[0], all_[17], atol=1e-12)

@@ -13,7 +13,7 @@ from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.render.raster import rasterize
 from mesh_graphormer_hand.virtual import config as configs
-from mesh_graphormer_hand.virtual import parameters, poses
+from mesh_graphormer_hand.virtual import camera, ink, parameters, poses
 from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
@@ -22,7 +22,7 @@ from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
-TEST_SPLIT_HASH = "d4a4736bb1983a6f"
+TEST_SPLIT_HASH = "fac772955f3b0e44"
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +188,8 @@ def test_poses_keep_to_the_limits_and_out_of_each_other(hand):
     for k, (low, high) in enumerate((poses.BASE, poses.SPREAD_LIMITS, poses.MIDDLE, poses.END)):
         assert fingers[..., k].min() >= low and fingers[..., k].max() <= high
     assert (thumb >= poses.THUMB_LOW).all() and (thumb <= poses.THUMB_HIGH).all()
-    rotations = poses.sample(Draws(config, range(512), "pose"), config, anatomy)
-    overlap = poses.penetration(anatomy.pose(rotations))
+    shape, rotations = parameters.draw_hands(Draws(config, range(512), "pose"), config, anatomy)
+    overlap = poses.penetration(anatomy.pose(rotations, shape), anatomy.thickness(shape))
     assert np.mean(overlap > config.penetration) < 0.05 and overlap.max() < 0.015
 
 
@@ -199,6 +199,43 @@ def test_penetration_sees_crossed_fingers(hand):
     fingers[1, 0, 1], fingers[1, 1, 1] = -12, 12  # index and middle finger through each other
     clear, crossed = poses.penetration(anatomy.pose(anatomy.rotations(fingers, thumb)))
     assert clear < 0.003 < 0.006 < crossed
+
+
+def test_thick_hands_have_thick_digits(hand):
+    """The linear thickness against the skin of the shaped hand itself, measured round the bones; no digit of a thick
+    hand passes another one that a mean hand's would just clear."""
+    anatomy, shape = Anatomy.of(hand), np.zeros((1, 10))
+    shape[0, 0] = 2.0
+    scale = anatomy.thickness(shape)[0]
+    thick = hand.v_template + hand.shapedirs @ shape[0]
+    girth = [np.ptp(v[hand.weights[:, 2] > 0.95], axis=0)[1:].mean() for v in (hand.v_template, thick)]
+    assert scale > 1.1 and abs(girth[1] / girth[0] - scale) < 0.05
+    joints = anatomy.pose(anatomy.rotations(np.zeros((1, 4, 4)), np.zeros((1, 5))))
+    assert poses.penetration(joints, 1.3) > poses.penetration(joints)
+
+
+def test_some_hands_are_cut_by_the_border_and_none_is_lost(hand):
+    """`truncated` of the hands stick out at one border, by no more than `camera.CUT` of their box."""
+    block = parameters.draw(VirtualConfig(truncated=1.0), Anatomy.of(hand), range(48))
+    joints = Anatomy.of(hand).pose(np.concatenate([np.tile(np.eye(3), (48, 1, 1, 1)), block.fingers], 1), block.shape)
+    seen = np.einsum("bij,bnj->bni", block.camera.rotation, joints) + block.camera.root[:, None]
+    uv = seen[..., :2] / seen[..., 2:] * block.camera.pinhole[:, None, :2] + block.camera.pinhole[:, None, 2:]
+    low, high = uv.min(1), uv.max(1)
+    out = np.maximum(-low, high - 1).clip(0) / (high - low)
+    assert (out.max(1) > 0.02).all() and out.max() < camera.CUT + 0.02 and (out.min(1) < 0.3).all()
+
+
+def test_tattoos_are_where_they_are_wanted(hand):
+    """Ink darkens skin, only the skin of tattooed hands, never the palm's."""
+    quiet = dict.fromkeys(("sleeve", "second_hand", "photometric", "jpeg", "low_resolution"), 0.0)
+    plain, inked = (VirtualHands(VirtualConfig(tattoo=share, **quiet), hand) for share in (0.0, 1.0))
+    a, b = (v.render(range(16), image_size=SIZE) for v in (plain, inked))
+    darker = (a.inputs.image - b.inputs.image).mean(1) > 0.02
+    assert darker.flatten(1).any(1).float().mean() > 0.25
+    same = ~a.targets.mask & ~torch.nn.functional.max_pool2d(a.targets.mask[:, None].float(), 21, 1, 10)[:, 0].bool()
+    assert not darker[same].any()
+    bare = ink.cover(torch.zeros(1, 2), torch.zeros(1, 1), torch.tensor([[1.0, 0, 0, 1, 1, 0, 0]]))
+    assert float(bare) == 0.0
 
 
 def test_flexion_bends_towards_the_palm_and_spread_towards_the_thumb(hand):

@@ -34,6 +34,7 @@ class Anatomy:
     frames: Float[np.ndarray, "16 3 3"]  # rows: along, across, dorsal
     wrist: Float[np.ndarray, "n 3"]  # m, the open end of the skin at rest
     wrist_shape: Float[np.ndarray, "n 3 10"]
+    thicker: Float[np.ndarray, "10"]  # by how much a unit of shape thickens the digits, of their mean thickness
 
     @classmethod
     def of(cls, hand: Hand) -> Anatomy:
@@ -51,6 +52,7 @@ class Anatomy:
             frames=_frames(joints),
             wrist=rest[hand.wrist_loop],
             wrist_shape=hand.shapedirs[hand.wrist_loop].astype(np.float64),
+            thicker=_thicker(hand),
         )
 
     def rotations(
@@ -93,6 +95,10 @@ class Anatomy:
         place[..., 16:, :] = place[..., ends, :] + (world[..., ends, :, :] @ bones[..., None])[..., 0]
         return place[..., ORDER, :]
 
+    def thickness(self, shape: Float[np.ndarray, "*b 10"]) -> Float[np.ndarray, "*b"]:
+        """How thick the digits are, in those of the mean hand."""
+        return 1 + shape @ self.thicker
+
     def _turn(self, joint: int, axis: int, angle: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b 3 3"]:
         return turn(self.frames[joint, axis], angle)
 
@@ -104,6 +110,22 @@ def turn(axis: Float[np.ndarray, "*#b 3"], angle: Float[np.ndarray, "*#b"]) -> F
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
     sine, cosine = np.sin(angle)[..., None, None], np.cos(angle)[..., None, None]
     return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
+
+
+def _thicker(hand: Hand) -> Float[np.ndarray, "10"]:
+    """The slope of the digits' mean thickness over each direction of shape."""
+    owner = hand.weights.argmax(1)
+    skin = np.flatnonzero((owner > 0) & ~np.isin(owner, CHAIN_ENDS))  # with a bone to the next joint
+
+    def thickness(vertices: Float[np.ndarray, "778 3"]) -> float:
+        joints = hand.joint_regressor.astype(np.float64) @ vertices
+        start, bone = joints[owner[skin]], joints[owner[skin] + 1] - joints[owner[skin]]
+        bone /= np.linalg.norm(bone, axis=1, keepdims=True)
+        return float(np.linalg.norm(np.cross(vertices[skin] - start, bone), axis=1).mean())
+
+    rest = hand.v_template.astype(np.float64)
+    slopes = [thickness(rest + hand.shapedirs[..., k]) for k in range(hand.shapedirs.shape[2])]
+    return np.array(slopes) / thickness(rest) - 1
 
 
 def _frames(joints: np.ndarray) -> Float[np.ndarray, "16 3 3"]:

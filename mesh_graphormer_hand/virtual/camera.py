@@ -15,6 +15,7 @@ from .config import VirtualConfig
 from .draws import Draws
 
 CANDIDATES = 6
+CUT = 0.35  # of the box, the most that a border cuts off
 ARM_AT_LENS = -0.72  # cosine beyond which the forearm, pointing at the camera, would cover the hand
 FINGERS_UP = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # back of the hand to the camera, fingers to the left
 AXES = np.eye(3)
@@ -41,8 +42,19 @@ def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 
     focal = draws.uniform(low=config.fill[0], high=config.fill[1]) / side
     room = np.maximum(1.04 - (high - low) * focal[:, None], 0.04) / 2
     centre = 0.5 + room * draws.uniform(2, low=-1, high=1) * config.offset * draws.uniform(1)
+    centre = _cut(draws, config, centre, (high - low) * focal[:, None])
     principal = centre - focal[:, None] * (low + high) / 2
     return Camera(rotation, root, np.concatenate([focal[:, None], focal[:, None], principal], 1))
+
+
+def _cut(
+    draws: Draws, config: VirtualConfig, centre: Float[np.ndarray, "b 2"], size: Float[np.ndarray, "b 2"]
+) -> Float[np.ndarray, "b 2"]:
+    """Where boxes of `size` stand, of the crop's side, once some of them stick out at one of the four borders."""
+    beyond, border = draws.uniform(low=0.03, high=CUT), np.sign(draws.uniform(low=-1, high=1))
+    moved, row, axis = centre.copy(), np.arange(len(centre)), draws.choice((1, 1))
+    moved[row, axis] = 0.5 + border * (0.5 + (beyond - 0.5) * size[row, axis])
+    return np.where(draws.chance(config.truncated)[:, None], moved, centre)
 
 
 def _view(draws: Draws, config: VirtualConfig) -> Float[np.ndarray, "b 3 3"]:

@@ -32,6 +32,7 @@ class VirtualConfig:
     distance: list[float] = field(default_factory=lambda: [0.3, 1.8])  # log-uniform
     fill: list[float] = field(default_factory=lambda: [0.45, 0.9])  # keypoint box's longer side, of the crop's
     offset: float = 0.7  # how far the box strays from the middle, of the room there is
+    truncated: float = 0.06  # of the hands, which the crop's border cuts
     # what is on and round the hand
     forearm: float = 1.0  # without one, the open end of the skin shows
     sleeve: float = 0.4  # of the forearms
@@ -42,6 +43,7 @@ class VirtualConfig:
     second_hand: float = 0.1
     occluder: float = 0.06
     nail_polish: float = 0.06
+    tattoo: float = 0.04
     backgrounds: str = ""  # folder of photographs to stand before; empty: procedural backgrounds only
     photograph: float = 0.6  # share of backgrounds that are photographs, where there is a folder
     scenery: float = 1.0  # share of backgrounds that show something; the others are one plain colour

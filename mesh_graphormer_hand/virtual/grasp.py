@@ -19,6 +19,7 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
 BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
 FLESH = np.array([10.5, 9.5, 8.0, *[9.0, 7.8, 6.8] * 3, 7.6, 6.6, 6.0]) * 1e-3  # m, mean hand: bone to palmar skin
 DIGIT = np.repeat(np.arange(5), 3 * len(STEPS))
+END_BONES = np.array([2, 5, 8])  # of thumb, index and middle finger, among BONES
 PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
 PALM_FLESH = 0.012  # m
 GIVE = 0.0015  # m that flesh yields
@@ -121,9 +122,9 @@ def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndar
     t = np.linspace(-0.05, 0.09, 15)
     points = centre[None, :, None] + t[:, None] * ways[:, :, None]
     distance = np.linalg.norm(points[:, :, :, None] - balls[None, :, None], axis=-1) - flesh[:, None]
-    ends = np.array([2, 5 if True else 8])
-    mine = np.isin(np.arange(balls.shape[1]) // len(STEPS), ends) | np.isin(np.arange(balls.shape[1]) // len(STEPS), 8)
-    clear = np.where(mine, 1.0, distance).min((-1, -2))
+    bone = np.arange(balls.shape[1]) // len(STEPS)
+    holding = (bone == END_BONES[0]) | (bone == END_BONES[1 + nearer][:, None])  # b balls: thumb's and finger's end
+    clear = np.where(holding[:, None], 1.0, distance).min((-1, -2))
     way = ways[clear.argmax(0), row]
     kind = np.array([STICK, CARD, BALL])[draws.choice((0.45, 0.3, 0.25))]
     kind = np.where((kind == BALL) & (gap < 0.012), STICK, kind)

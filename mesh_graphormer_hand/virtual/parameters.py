@@ -38,9 +38,7 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
     def stream(topic: str) -> Draws:
         return Draws(config, indices, topic)
 
-    pose = stream("pose")
-    shape = (config.shape_std * pose.normal(10)).clip(-SHAPE_LIMIT, SHAPE_LIMIT)
-    rotations = poses.sample(pose, config, anatomy)
+    shape, rotations = draw_hands(stream("pose"), config, anatomy)
     joints = anatomy.pose(rotations, shape)
     complexion = skin.sample(stream("skin"), config)
     arm = forearm.sample(stream("arm"), config, anatomy, shape)
@@ -54,6 +52,14 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
         prop=prop.sample(stream("prop"), config, joints),
         worn=worn.sample(stream("worn"), config, arm.bare),
     )
+
+
+def draw_hands(
+    draws: Draws, config: VirtualConfig, anatomy: Anatomy
+) -> tuple[Float[np.ndarray, "b 10"], Float[np.ndarray, "b 16 3 3"]]:
+    """Shapes, and relative joint rotations with which such hands do not pass through themselves."""
+    shape = (config.shape_std * draws.normal(10)).clip(-SHAPE_LIMIT, SHAPE_LIMIT)
+    return shape, poses.sample(draws, config, anatomy, shape)
 
 
 def split_hash(config: VirtualConfig, hand: Hand) -> str:

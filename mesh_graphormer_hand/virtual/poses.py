@@ -61,22 +61,35 @@ def named(name: str, anatomy: Anatomy) -> Float[np.ndarray, "16 3 3"]:
     return anatomy.rotations(np.array([pose[:4]], np.float64), np.array([pose[4]], np.float64))[0]
 
 
-def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy) -> Float[np.ndarray, "b 16 3 3"]:
-    """Relative joint rotations of a block; the wrist's is the identity."""
+def sample(
+    draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]
+) -> Float[np.ndarray, "b 16 3 3"]:
+    """Relative joint rotations of a block of hands of these shapes; the wrist's is the identity."""
     fingers, thumb = angles(draws, config)  # b candidates ...
-    overlap = penetration(anatomy.pose(anatomy.rotations(fingers, thumb)))
+    overlap = _overlap(fingers, thumb, anatomy, shape[:, None])
     free = overlap <= config.penetration
     best = np.where(free.any(1), free.argmax(1), overlap.argmin(1))
     row = np.arange(len(best))
-    return anatomy.rotations(*_opened(fingers[row, best], thumb[row, best], config.penetration, anatomy))
+    return anatomy.rotations(*_opened(fingers[row, best], thumb[row, best], config.penetration, anatomy, shape))
 
 
-def _opened(fingers: Fingers, thumb: Thumb, limit: float, anatomy: Anatomy) -> tuple[Fingers, Thumb]:
+def _overlap(
+    fingers: Fingers, thumb: Thumb, anatomy: Anatomy, shape: Float[np.ndarray, "*#b 10"]
+) -> Float[np.ndarray, "*b"]:
+    """`penetration` of hands of these shapes, digits being as thick as such a hand's."""
+    shape = np.broadcast_to(shape, (*thumb.shape[:-1], shape.shape[-1]))
+    joints = anatomy.pose(anatomy.rotations(fingers, thumb), shape)
+    return penetration(joints, anatomy.thickness(shape))
+
+
+def _opened(
+    fingers: Fingers, thumb: Thumb, limit: float, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]
+) -> tuple[Fingers, Thumb]:
     """Each pose, moved towards the open hand as far as it takes for its digits to pass each other."""
     share = np.array(OPENING)[:, None, None]
     fingers = OPEN + share[..., None] * (fingers - OPEN)
     thumb = OPEN_THUMB + share * (thumb - OPEN_THUMB)
-    free = penetration(anatomy.pose(anatomy.rotations(fingers, thumb))) <= limit
+    free = _overlap(fingers, thumb, anatomy, shape) <= limit
     free[-1] = True
     first, row = free.argmax(0), np.arange(fingers.shape[1])
     return fingers[first, row], thumb[first, row]
@@ -186,7 +199,7 @@ _BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) 
 _DIGIT = np.repeat(np.arange(5), 3)
 # m: half the breadth of the mean hand's digits at the start and the end of each bone, and what makes balls as strict as
 # skin is (measured: tools/open_hand/reach.py)
-_SKIN = 1.5e-3
+_SKIN = 1.8e-3
 _RADII = _SKIN + 1e-3 * np.array(
     [
         *((15.0, 13.5), (10.2, 10.0), (10.0, 7.4)),
@@ -196,7 +209,7 @@ _RADII = _SKIN + 1e-3 * np.array(
         *((8.3, 8.0), (7.7, 7.3), (7.1, 5.5)),
     ]
 )
-_PADS = 5e-3  # m by which two pulps come closer than those balls: a fingertip is flatter than it is broad
+_PADS = 5.6e-3  # m by which two pulps come closer than those balls: a fingertip is flatter than it is broad
 _PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
 _PALM_STEPS, _PALM_RADII = (0.3, 0.45, 0.6, 0.8, 0.95), 1e-3 * np.array([12.5, 12.5, 12.5, 15.0])  # per ray
 
@@ -225,8 +238,15 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _FIRST, _SECOND, _REACH = _pairs()
 
 
-def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
-    """Deepest overlap (m, 0 if none) of balls along the bones of different digits, and of fingertips with the palm."""
+def penetration(
+    joints: Float[np.ndarray, "*b 21 3"], thickness: Float[np.ndarray, "*b"] | float = 1.0
+) -> Float[np.ndarray, "*b"]:
+    """Deepest overlap (m, 0 if none) of balls along the bones of different digits, and of fingertips with the palm.
+
+    Args:
+        joints: m.
+        thickness: of the digits, in those of the mean hand.
+    """
 
     def balls(bones: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
         start, stop = joints[..., bones[:, :1], :], joints[..., bones[:, 1:], :]
@@ -237,4 +257,5 @@ def penetration(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]
     gram = points @ points.swapaxes(-1, -2)
     square = np.einsum("...ii->...i", gram)
     distance = square[..., _FIRST] + square[..., _SECOND] - 2 * gram[..., _FIRST, _SECOND]
-    return (_REACH - np.sqrt(distance.clip(0))).max(-1).clip(0)
+    reach = _REACH * np.asarray(thickness)[..., None]
+    return (reach - np.sqrt(distance.clip(0))).max(-1).clip(0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..render.effects import camera_points, dot, shadow, unit
 from ..render.raster import Raster, Settings, interpolate, rasterize
 from ..render.shade import Lights, Topology, sh_irradiance, vertex_normals
-from . import detail, noise
+from . import detail, ink, noise
 from .texels import Texels
 
 CHUNK = {"cpu": 4}  # images rasterised at a time
@@ -40,6 +40,7 @@ class Coat:
     texel: Float[Tensor, "b"]  # m, of the noise
     nail: Float[Tensor, "b 6"]  # colour, cover, strength and exponent of its highlight
     grain: Float[Tensor, "b"]  # how coarse cloth is
+    ink: Float[Tensor, "b 7"]  # a tattoo, see `ink.sample`
 
     def __getitem__(self, part: slice) -> Coat:
         return dataclasses.replace(self, **{f.name: getattr(self, f.name)[part] for f in dataclasses.fields(self)})
@@ -187,6 +188,9 @@ def _skin(
     plate = texel[:, detail.PLATE : detail.PLATE + 1]
     log = change[:, :3] + p.times(strewn * (1 - plate), coat.noise) * skin
     log = log + (1 - skin) * p.looks[:, 5:6] * CLOTH * strewn[:, 1:2] * p.of(coat.grain)[:, None]
+    if p.image is not None or bool(coat.ink[0, 0] > 0):
+        inked = ink.cover(p.looks[:, 6:8], p.looks[:, 5:6], p.of(coat.ink)) * skin
+        log = log - inked * log.new_tensor(ink.COLOUR)
     colour = p.looks[:, :3] * log.exp_()
     nail = p.of(coat.nail)
     white = texel[:, detail.WHITE : detail.WHITE + 1]

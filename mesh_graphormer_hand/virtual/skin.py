@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from . import detail
+from . import detail, ink
 from .config import VirtualConfig
 from .draws import Draws
 
@@ -41,12 +41,14 @@ class Skin:
     waves: Float[np.ndarray, "b w 4"]  # 1/m and phase of the waves that make them
     specular: Float[np.ndarray, "b"]
     shininess: Float[np.ndarray, "b"]
+    ink: Float[np.ndarray, "b 7"]  # a tattoo, see `ink.sample`
 
 
 def sample(draws: Draws, config: VirtualConfig) -> Skin:
     """Skins of a block."""
     last = len(TONES_LAB) - 1
-    depth = draws.uniform() ** 1.15 * last
+    lightness = draws.uniform(low=TONES_LAB[-1, 0], high=TONES_LAB[0, 0])  # even over what the eye tells apart
+    depth = np.interp(-lightness, -TONES_LAB[:, 0], np.arange(len(TONES_LAB)))
     dark = (depth / last)[:, None]
     lab = tone_lab(depth) + draws.normal(3) * [2.0, 1.6, 2.2]
     share = draws.uniform(low=0.1, high=0.6)[:, None] * (0.3 + 0.65 * dark)
@@ -72,6 +74,7 @@ def sample(draws: Draws, config: VirtualConfig) -> Skin:
         waves=_waves(draws),
         specular=config.gloss * draws.uniform() ** 1.6,
         shininess=draws.log_uniform(6, 40),
+        ink=ink.sample(draws, config.tattoo),
     )
 
 

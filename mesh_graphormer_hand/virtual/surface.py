@@ -117,6 +117,7 @@ def coat(surface: Surface, p: Parameters, rotations: Float[Tensor, "b 16 3 3"], 
         texel=tensor(np.maximum(noise.FINEST, 0.7 * pixel)),
         nail=tensor(np.concatenate([s.nail, s.nail_gloss], 1)),
         grain=tensor(p.forearm.grain),
+        ink=tensor(s.ink),
     )
 
 

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 
 from mesh_graphormer_hand import paths
 from mesh_graphormer_hand.mano.files import read_npz
-from mesh_graphormer_hand.virtual import poses
 from mesh_graphormer_hand.virtual.anatomy import FINGERS, THUMB, Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
+from mesh_graphormer_hand.virtual.parameters import draw_hands
 
 from .volumes import posed_by
 
@@ -37,8 +37,9 @@ def main() -> None:
     depth, rotations = [], []
     for start in range(0, args.count, BLOCK):
         rows = range(start, min(start + BLOCK, args.count))
-        rotations.append(poses.sample(Draws(config, rows, "pose"), config, anatomy))
-        depth.append(depths(arrays, rotations[-1]))
+        shape, drawn = draw_hands(Draws(config, rows, "pose"), config, anatomy)
+        rotations.append(drawn)
+        depth.append(depths(arrays, drawn, shape))
     depth = np.concatenate(depth)
     print(f"{len(depth)} poses: deepest penetration of the skin, mm")
     print(*(f"p{p} {np.percentile(depth, p):.1f}" for p in (50, 90, 95, 99, 100)), sep="   ")
@@ -47,13 +48,15 @@ def main() -> None:
         plot(anatomy, np.concatenate(rotations), args.plot)
 
 
-def depths(arrays: dict[str, np.ndarray], rotations: Float[np.ndarray, "b 16 3 3"]) -> Float[np.ndarray, "b"]:
-    """How far the skin of one part lies behind the skin of another, mm, the deepest vertex of each pose's template."""
+def depths(
+    arrays: dict[str, np.ndarray], rotations: Float[np.ndarray, "b 16 3 3"], shape: Float[np.ndarray, "b 10"]
+) -> Float[np.ndarray, "b"]:
+    """How far the skin of one part lies behind the skin of another, mm, the deepest vertex of each hand's template."""
     may, faces = _may_meet(arrays["weights"].argmax(1)), arrays["faces"]
     rows = np.flatnonzero(may.any(1))
     out = np.empty(len(rotations))
     for k, rotation in enumerate(rotations):
-        v = 1e3 * posed_by(arrays, rotation, "")
+        v = 1e3 * posed_by(arrays, rotation, "", shape[k])
         normals = _normals(v, faces)
         square = (v**2).sum(1)
         distance = square[rows, None] + square - 2 * v[rows] @ v.T

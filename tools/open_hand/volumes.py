@@ -54,11 +54,18 @@ def posed(arrays: Arrays, axis_angles: Float[np.ndarray, "16 3"], prefix: str = 
     return posed_by(arrays, Rotation.from_rotvec(axis_angles).as_matrix(), prefix)
 
 
-def posed_by(arrays: Arrays, rotations: Float[np.ndarray, "16 3 3"], prefix: str = "hi_") -> Float[np.ndarray, "v 3"]:
-    """The same of rotations relative to the parent joints."""
-    rest = arrays[f"{prefix}v" if prefix else "v_template"].astype(float)
+def posed_by(
+    arrays: Arrays,
+    rotations: Float[np.ndarray, "16 3 3"],
+    prefix: str = "hi_",
+    shape: Float[np.ndarray, "10"] | None = None,
+) -> Float[np.ndarray, "v 3"]:
+    """The same of rotations relative to the parent joints, and of another hand than the mean one."""
+    shape = np.zeros(10) if shape is None else shape
+    rest = arrays[f"{prefix}v" if prefix else "v_template"] + arrays[f"{prefix}shapedirs"].astype(float) @ shape
     rest = rest + arrays[f"{prefix}posedirs"].astype(float) @ (rotations[1:] - np.eye(3)).ravel()
-    joints, turn, shift = arrays["J"].astype(float), np.empty((16, 3, 3)), np.empty((16, 3))
+    joints = arrays["J_regressor"].astype(float) @ (arrays["v_template"] + arrays["shapedirs"].astype(float) @ shape)
+    turn, shift = np.empty((16, 3, 3)), np.empty((16, 3))
     turn[0], shift[0] = rotations[0], joints[0] - rotations[0] @ joints[0]
     for j in range(1, 16):
         parent = MODEL_PARENTS[j]
