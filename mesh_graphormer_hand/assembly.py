@@ -86,8 +86,9 @@ def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
     The hand is the one that the model was trained with, found by its fingerprint, unless `hand` is given.
 
     Raises:
-        ConfigError: `path` holds no such model, or its plug-in or hand is not on this machine.
+        ConfigError: `path` holds no such model or a damaged one, or its plug-in or hand is not on this machine.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from .mano import hand as hands
@@ -102,6 +103,8 @@ def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
     model = module.build(config, hand or hands.find(config.hand))
     try:
         model.load_state_dict(load_file(path / "model.safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path / 'model.safetensors'} cannot be read ({error}): copy it again") from None
     except RuntimeError as error:
         raise ConfigError(f"{path / 'model.safetensors'} does not fit its config.json: {error}") from None
     return model.eval()

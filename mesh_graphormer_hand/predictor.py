@@ -59,6 +59,7 @@ LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
 BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
 MESHES = ("regressed", "mano")
 FIT_NOISE = 0.01  # m: how far regressed vertices lie from any posed hand; of 1 to 30 mm the best on virtual hands
+SIDE_SLOPE = 9.0  # 1/nat: log-odds of a side for each nat by which its heat maps are the sharper ones; virtual hands
 SAME_JOINTS = 0.02  # m: joints farther from the mesh's are not the mesh's
 LEAST_SIZE = 0.6  # of a hand drawn by its camera, of its size in the heat maps; smaller ones are a fit gone wrong
 
@@ -82,7 +83,7 @@ class HandResult:
     hand: str | None = None  # fingerprint of the hand of vertices and joints, hexadecimal
     detector: str = "boxes"  # who said where the hand is
     detection: Detection | None = None  # and what it said; None: the caller gave the box
-    side_score: float | None = None  # 0.5 to 1: how sure the detector is of the side; None: the caller's, or a guess
+    side_score: float | None = None  # 0.5 to 1: how sure the detector, or else the model, is; None: the caller's side
     intrinsics_from: str = "assumed"  # given | exif | assumed
     bone_length: float | None = None  # m, where the caller gave one and the hand was brought to it
     pose: Float[np.ndarray, "16 3"] | None = None  # rad: MANO's, of the right hand that a left one mirrors (`as_mano`)
@@ -167,7 +168,8 @@ class HandPredictor:
             image: the photo, RGB uint8 (h, w, 3), or its file. Grey, RGBA and uint16 arrays are taken, too.
             boxes: x0, y0, x1, y1 around each hand, px; None: the detector looks for them.
             sides: "right" or "left" for each box, or one for all hands that the detector finds; None: the detector's
-                opinion, and right where it has none.
+                opinion. Where it has none the hand is looked at both ways, and the way with the sharper heat maps is
+                taken (right of models without heat maps).
             K: the camera's intrinsics (3, 3), px.
             focal: the focal length, px, where K is not known. None: the file's EXIF, or else the longer side.
             bone_length: m, of the middle finger's proximal phalanx (FreiHAND's scale), the same for all hands; None:
@@ -188,6 +190,8 @@ class HandPredictor:
             name = "boxes"
             detections = _with_sides([Detection(box) for box in _check_boxes(boxes, photo.shape[:2])], sides, "boxes")
         found = self.look(photo, detections, K)
+        if sides is not None:
+            found = [replace(result, side_score=None) for result in found]
         if mesh == "mano":
             found = [as_mano(result, self.hand) for result in found]
         detected = [None if boxes is not None else d for d in detections]
@@ -197,7 +201,6 @@ class HandPredictor:
                 intrinsics_from=source,
                 detector=name,
                 detection=detection,
-                side_score=None if sides is not None or detection is None else detection.side_score,
                 confidence=result.confidence if result.confidence is not None or not detection else detection.score,
             )
             for result, detection in zip(found, detected, strict=True)
@@ -210,8 +213,8 @@ class HandPredictor:
             return []
         shape = photo.shape[:2]
         squares = [_square(d, shape) for d in detections]
-        sides: list[Side] = [d.side or "right" for d in detections]
-        placed, prediction = self._look(photo, squares, sides)
+        told = [d.side for d in detections]
+        sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
         again = []
         for i, detection in enumerate(detections):
             if detection.rough and prediction.joints_2d is not None:
@@ -220,8 +223,10 @@ class HandPredictor:
                     squares[i] = second
                     again.append(i)
         if again:
-            placed, prediction = self._look(photo, squares, sides)
-        return [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
+            sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
+        found = [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
+        scores = [d.side_score if d.side else score for d, score in zip(detections, scores, strict=True)]
+        return [replace(result, side_score=score) for result, score in zip(found, scores, strict=True)]
 
     def _camera(
         self, image: np.ndarray | str | Path, K: np.ndarray | None, focal: float | None
@@ -240,6 +245,24 @@ class HandPredictor:
             return photo, _check_intrinsics(K), "given"
         source = "given" if focal is not None else "exif" if exif is not None else "assumed"
         return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
+
+    def _look_both_ways(
+        self, photo: np.ndarray, squares: list[Tensor], told: list[Side | None]
+    ) -> tuple[list[Side], list[float | None], Tensor, HandPrediction]:
+        """`_look`, and the side of each hand: as told, or that which the model is surer of, and how sure (0.5 to 1)."""
+        sides: list[Side] = [side or "right" for side in told]
+        unknown = [i for i, side in enumerate(told) if side is None]
+        placed, prediction = self._look(photo, squares + [squares[i] for i in unknown], sides + ["left"] * len(unknown))
+        scores: list[float | None] = [None] * len(sides)
+        rows = list(range(len(sides)))
+        if prediction.heatmaps is not None:
+            sharp = sharpness(prediction.heatmaps)
+            for second, i in enumerate(unknown, start=len(sides)):
+                odds = SIDE_SLOPE * (sharp[second] - sharp[i])
+                scores[i] = float(odds.abs().sigmoid())
+                if odds > 0:
+                    sides[i], rows[i] = "left", second
+        return sides, scores, placed[rows], prediction[torch.tensor(rows)]
 
     def _look(self, photo: np.ndarray, squares: list[Tensor], sides: list[Side]) -> tuple[Tensor, HandPrediction]:
         """image_from_crop (b, 2, 3) of each square and what the model says about these crops, on the CPU."""
@@ -295,6 +318,13 @@ class HandPredictor:
         if prediction.confidence is not None:
             result = replace(result, confidence=float(prediction.confidence.mean()))
         return result
+
+
+def sharpness(heatmaps: Float[Tensor, "b j h w"]) -> Float[Tensor, "b"]:
+    """How surely a model places the joints: minus the mean entropy of its maps of logits, nats. Lower for a hand of the
+    side that the model does not know."""
+    logs = heatmaps.flatten(2).log_softmax(-1)
+    return (logs.exp() * logs).sum(-1).mean(-1)
 
 
 def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:

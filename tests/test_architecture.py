@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mesh_graphormer_hand"
 NAME = PACKAGE.name
 LAYERS = [  # bottom first; names on one line may not import each other
-    {"contracts", "skeleton", "config", "files", "paths"},
+    {"contracts", "skeleton", "config", "files", "json_stream", "paths"},
     {"geometry", "layers"},
     {"mano", "backbones", "render"},
     {"virtual"},

@@ -85,6 +85,22 @@ def test_a_broken_one_can_be_written_again(run):
     assert torch.equal(checkpoint.latest(run).tensors["model"]["weight"], tensors(3)["model"]["weight"])
 
 
+@pytest.mark.parametrize(("keep", "torn"), [(1, [1000]), (2, [1000, 1100])])
+def test_torn_ones_do_not_push_out_whole_ones(tmp_path, keep, torn):
+    """Going on from step 500 past later ones that the disk broke: what is saved next stays, and so do `keep` in all."""
+    for step in (500, *torn):
+        checkpoint.save(tmp_path, step, tensors(step), {}, keep=9)
+    for step in torn:
+        tear(tmp_path / f"step_{step:06d}" / "model.safetensors")
+    whole = [500]
+    for step in (600, 700):
+        assert checkpoint.latest(tmp_path).step == whole[-1]
+        checkpoint.save(tmp_path, step, tensors(step), {}, keep=keep)
+        whole = [*whole, step][-keep:]
+        assert [p.name for p in checkpoint.paths(tmp_path)] == [f"step_{n:06d}" for n in (*whole, *torn)]
+    assert checkpoint.latest(tmp_path).step == 700
+
+
 def test_a_write_that_was_killed_leaves_nothing_that_counts(run):
     shutil.copytree(run / "step_000010", run / ".writing_step_000015")
     assert checkpoint.latest(run).step == 10

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand import assembly, config, paths
-from mesh_graphormer_hand.cli import ablate
+from mesh_graphormer_hand.cli import ablate, console
+from mesh_graphormer_hand.engine.train import Trainer
 from mesh_graphormer_hand.losses import check_terms
 from toy_train import CONFIG, with_toys
 
@@ -48,8 +51,8 @@ def test_rows_are_trained_scored_and_kept(command, capsys, monkeypatch):
     state = json.loads(Path("out/table.json").read_text())
     gone = state["trained"].pop()
     Path("out/table.json").write_text(json.dumps({k: v for k, v in state.items() if not k.startswith(gone)}))
-    train, trained = ablate.train, []
-    monkeypatch.setattr(ablate, "train", lambda c, o: trained.append(o[-1]) or train(c, o))
+    train_run, trained = ablate.train_run, []
+    monkeypatch.setattr(ablate, "train_run", lambda c, o: trained.append(o[-1]) or train_run(c, o))
     before = Path("out/table.md").read_text()
     AcceleratorState._reset_state(True)
     assert ablate.main(command) == 0
@@ -57,6 +60,27 @@ def test_rows_are_trained_scored_and_kept(command, capsys, monkeypatch):
     AcceleratorState._reset_state(True)
     assert ablate.main([*command, "train.ema=0"]) == 0
     assert len(trained) == 3 and "train.ema=0" in cells()[1][-1]
+
+
+def test_an_interrupted_row_is_no_row(command, monkeypatch, capsys):
+    """Ctrl-C in the first row: it is neither scored nor called trained, no other row begins, and it is gone on with."""
+    assert ablate.main([*command, "--out", "whole"]) == 0
+    step = Trainer._train_step
+
+    def interrupted(trainer, batches):
+        step(trainer, batches)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    AcceleratorState._reset_state(True)
+    assert ablate.main(command) == console.INTERRUPTED
+    (run,) = (path.parent for path in Path("out").glob("*/step_*"))
+    assert run.name.startswith("as_it_is")
+    assert not Path("out/table.json").exists() and not Path("out/table.md").exists()
+    monkeypatch.setattr(Trainer, "_train_step", step)
+    AcceleratorState._reset_state(True)
+    assert ablate.main(command) == 0
+    assert Path("out/table.json").read_text() == Path("whole/table.json").read_text()
 
 
 def test_seeds_are_averaged(command):

@@ -1,6 +1,8 @@
 """The demo command: what it writes for each kind of model, and one clear line for everything that is no photo."""
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -233,6 +235,31 @@ def test_a_folder_goes_on_where_it_stopped(monkeypatch, image, tmp_path, capsys)
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert demo.main([str(folder / "*.jpg"), "--out", str(out), "--save", "json", "--again"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_other_weights_backends_and_photos_are_not_done(monkeypatch, image, tmp_path, capsys):
+    """A name says neither which weights lie behind it now, nor in which folder a photo lay."""
+    with_detector(monkeypatch, Detection(BOX, 0.9, "left", 0.8))
+    weights, out = tmp_path / "mine", tmp_path / "out"
+    weights.mkdir()
+    (weights / "config.json").write_text('{"options": {}}')
+    for folder, name in itertools.product(("one", "two"), ("a.png", "b.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(image, tmp_path / folder / name)
+
+    def written(*more: str, folder: str = "one") -> int:
+        run = [str(tmp_path / folder), "--out", str(out), "--save", "json", "--weights", str(weights)]
+        assert demo.main([*run, *more]) == 0
+        return len(capsys.readouterr().out.splitlines())
+
+    for content in (b"trained", b"retrained"):
+        (weights / "model.safetensors").write_bytes(content)
+        assert written() == 2 and written() == 0
+    (weights / "model.onnx").write_bytes(b"exported")
+    assert written("--backend", "onnx") == 2 and written("--backend", "onnx") == 0
+    (weights / "model.onnx").write_bytes(b"exported anew")
+    assert written("--backend", "onnx") == 2
+    assert written("--backend", "onnx", folder="two") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """hand-evaluate and hand-cross-evaluate as a user types them, on a FreiHAND-format folder."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_labels_of_an_unknown_mano_leave_the_picture_only(run, capsys):
     options = [o for o in OPTIONS if o != "mano=open"]
     assert evaluate.main([run, *options]) == 0
     out = capsys.readouterr().out
-    assert "3D is not compared" in out and "register_hand.py" in out and "official scores" not in out
+    assert "3D is not compared" in out and "register_hand.py" in out and "official scores (freihand)" not in out
 
 
 def test_a_broken_image_stops_or_is_listed(run, capsys):
@@ -69,7 +70,7 @@ def test_a_broken_image_stops_or_is_listed(run, capsys):
     assert "00000001.jpg" in error and "Traceback" not in error
     assert evaluate.main([run, *OPTIONS, "--skip-broken"]) == 0
     out = capsys.readouterr().out
-    assert "1 samples were left out" in out and "left out: freihand, sample 1" in out
+    assert "1 broken samples were left out" in out and "left out: freihand, sample 1" in out
     assert not Path("runs/tiny/evaluation_freihand/pred.zip").exists(), "a file with a gap is no submission"
     assert "00000001.jpg" in Path("runs/tiny/evaluation_freihand/report.html").read_text()
 
@@ -95,6 +96,71 @@ def test_cross_table(run, capsys, monkeypatch):
     assert "no config file nothing" in capsys.readouterr().err
     assert cross_evaluate.main(["tiny", "--data", "toi"]) == 2
     assert "did you mean 'toy'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch, capsys):
+    """The cross table of a model that is never run: its score is how many files lie in the data set's folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("saved").mkdir()
+    Path("saved/config.json").write_text('{"name": "toy", "options": {}}')
+    Path("saved/model.safetensors").write_text("")
+    for name, count in (("A", 1), ("B", 2)):
+        for i in range(count):
+            Path(name, "deep").mkdir(parents=True, exist_ok=True)
+            Path(name, "deep", f"{i}.jpg").write_text("")
+    asked = []
+
+    def evaluate_one(folder, name, raw, part, arguments):
+        asked.append(part)
+        return {"metrics": {"model": {"epe_px": float(len(list(Path(raw["root"]).rglob("*.jpg"))))}}}
+
+    def table(*data: str) -> tuple[list[str], int]:
+        asked.clear()
+        command = ["saved", *itertools.chain(*(("--data", d) for d in data)), "--out", "cross"]
+        assert cross_evaluate.main(command) == 0
+        assert len(set(asked)) == len(asked), "two columns write into one folder"
+        return Path("cross/table.md").read_text().splitlines(), len(asked)
+
+    monkeypatch.setattr(cross_evaluate, "evaluate_one", evaluate_one)
+    monkeypatch.setattr(cross_evaluate, "draw", lambda *_: None)
+    return table
+
+
+def test_each_root_has_its_own_column_and_numbers(scored):
+    lines, computed = scored("folder:root=A", "folder:root=B", "folder:root=A")
+    assert computed == 2 and lines[2] == "| | folder root=A | folder root=B |"
+    assert lines[4] == "| saved (toy) | - / **1.00** / - | - / **2.00** / - |"
+    lines, computed = scored("folder:root=B")  # the same heading as A would have alone
+    assert computed == 0 and lines[2] == "| | folder |" and "2.00" in lines[4]
+    assert "1.00" in scored("folder:root=A")[0][4]
+
+
+def test_numbers_of_other_files_are_computed_anew(scored):
+    lines, computed = scored("folder:root=A")
+    assert computed == 1 and scored("folder:root=A") == (lines, 0)
+    Path("A/deep/new.jpg").write_text("")
+    lines, computed = scored("folder:root=A")
+    assert computed == 1 and "2.00" in lines[4]
+    Path("A/.hand_index").mkdir()
+    Path("A/.hand_index/index.json").write_text("")  # such as an evaluation leaves behind
+    assert scored("folder:root=A")[1] == 0
+    Path("A/deep/new.jpg").write_text("larger")
+    assert scored("folder:root=A")[1] == 1
+    assert scored("folder:root=A,scale=2")[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "raw"),
+    [
+        ("virtual", "virtual", {}),
+        ("folder:root=a,crop=box,", "folder crop=box", {"root": "a", "crop": "box"}),
+        ("x:versions=[gs,hom],root=a,b", "x versions=[gs,hom]", {"versions": ["gs", "hom"], "root": "a,b"}),
+        ("virtual:fill=[[1,2],[3]],count=4", "virtual fill=[[1,2],[3]] count=4", {"fill": [[1, 2], [3]], "count": 4}),
+    ],
+)  # fmt: skip
+def test_options_of_a_data_set(text, heading, raw):
+    assert cross_evaluate.parse_data(text) == (heading, (text.partition(":")[0], raw))
 
 
 def test_markdown_marks_the_best_of_a_column():

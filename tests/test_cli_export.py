@@ -69,6 +69,23 @@ def test_fast_copy_is_the_model(setting, portable_too):
     assert portable.largest_error(model, names, wrapped, 3) < 1e-4
 
 
+@pytest.mark.parametrize("output", [0, 1, -1])
+def test_an_export_whose_answers_are_no_numbers_is_refused(output):
+    """A NaN in any output, not only in the first one."""
+    model = build("published")
+    whole = portable.Tensors(model)
+
+    class Broken(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            values = list(whole(image))
+            values[output] = torch.where(values[output] == values[output].max(), torch.nan, values[output])
+            return tuple(values)
+
+    assert portable.check(model, whole.names, whole) == 0
+    with pytest.raises(config.ConfigError, match=rf"gives {whole.names[output]} that are not finite"):
+        portable.check(model, whole.names, Broken())
+
+
 @pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this processor's oneDNN knows no bfloat16")
 def test_fast_copy_in_half_precision_is_the_model_roughly():
     """Two images of another size than the first one's, too: packed weights serve every size."""

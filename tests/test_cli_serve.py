@@ -20,9 +20,11 @@ import trimesh
 import browser
 from mesh_graphormer_hand.cli import demo, serve
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.detectors import media_pipe
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
-from mesh_graphormer_hand.predictor import HandResult
+from mesh_graphormer_hand.predictor import HandPredictor, HandResult
+from two_dots import TwoDots
 
 MESH_BOX = "document.querySelector('#mesh canvas').getBoundingClientRect()"
 K = np.float32([[200, 0, 100], [0, 200, 75], [0, 0, 1]])
@@ -105,9 +107,45 @@ def test_uploads_are_bounded_and_checked(tmp_path, monkeypatch):
 def test_mistakes_are_told(capsys, monkeypatch):
     assert demo.main(["--serve", "--port", "70000"]) == 2
     assert "65535" in capsys.readouterr().err
+    assert demo.main(["--serve", "--threshold", "2"]) == 2
+    assert "should be from 0 to 1" in capsys.readouterr().err
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     assert serve.main(["--serve"]) == 2
     assert "mesh-graphormer-hand[page]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "whole"),
+        (["--detector", "ours"], "ours"),
+        (["--threshold", "0.2"], "ours"),
+        (["--detector-python", "MP"], "mp"),
+    ],
+)
+def test_every_detector_that_help_offers_can_be_had(monkeypatch, tmp_path, arguments, name):
+    """What a detector needs reaches it: MediaPipe without its model or its environment is none."""
+    made = {}
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots()))
+    monkeypatch.setattr(media_pipe.MediaPipe, "__init__", lambda self, model, python: made.update(m=model, p=python))
+    predictor = serve.load(serve.parser().parse_args(["--serve", *arguments]))
+    assert predictor.detector.name == {"mp": "mediapipe"}.get(name, name)
+    assert made == ({"m": None, "p": "MP"} if name == "mp" else {})
+    if "--threshold" in arguments:
+        assert predictor.detector.threshold == 0.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--detector", "mediapipe"], "--detector-model hand_landmarker.task"),
+        (["--detector", "mediapipe", "--detector-model", "no.task"], "no.task: no such file"),
+        (["--detector", "ours", "--detector-model", "graphormer_lite"], "is no hand detector"),
+    ],
+)
+def test_what_a_detector_lacks_is_told(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        serve.load(serve.parser().parse_args(arguments))
 
 
 @pytest.fixture(scope="module")

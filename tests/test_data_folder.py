@@ -132,6 +132,46 @@ def test_batches_are_pure_and_picklable(tmp_path):
     assert torch.equal(copy.load([2, 0]).inputs.image, dataset.load([0, 2]).inputs.image)
 
 
+def many(folder, count: int = 40) -> dict:
+    """`count` photos of one or two hands in ten folders."""
+    labels = {f"{i % 10}/{i}.png": [{**GOOD, "score": i / count}] * (1 + i % 2) for i in range(count)}
+    for name in labels:
+        (folder / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / name), photo(20, 20))
+    (folder / "keypoints.json").write_text(json.dumps(labels))
+    return labels
+
+
+@pytest.mark.parametrize(("by", "shares"), [("sample", (0.7, 0.15, 0.15)), ("sequence", (0.7, 0.1, 0.2))])
+def test_splits_on_request_do_not_leak(tmp_path, by, shares):
+    """All hands of a photo, or all photos of a folder, on one side; files and min_score move nothing across."""
+    labels = many(tmp_path)
+
+    def photos(part: str, **options) -> set[str]:
+        config = Config(root=str(tmp_path), split_by=by, **options)
+        return {entry.file for entry in build(config, part, HAND, SIZE).entries}
+
+    parts = [photos(part) for part in ("train", "val", "test")]
+    assert set.union(*parts) == set(labels) and sum(map(len, parts)) == len(labels)
+    assert np.abs(np.array([len(part) / len(labels) for part in parts]) - shares).max() <= 0.1
+    if by == "sequence":
+        folders = [{file.partition("/")[0] for file in part} for part in parts]
+        assert sum(map(len, folders)) == 10
+    assert photos("train", min_score=0.5) < parts[0] and photos("test", files="*[1-5].png") < parts[2]
+    assert photos("train", split="test") == parts[2] != photos("test", split_seed=1)
+    assert len(photos("train", shares=[0.5, 0.0, 0.5])) <= 24
+    with pytest.raises(DataError, match="leaves nothing for val"):
+        photos("val", shares=[0.5, 0.0, 0.5])
+
+
+def test_unsplit_files_are_read_whole_and_splits_spelt_right(tmp_path):
+    labels = many(tmp_path, 4)
+    for part in ("train", "test"):
+        assert {e.file for e in build(Config(root=str(tmp_path)), part, HAND, SIZE).entries} == set(labels)
+    with pytest.raises(DataError, match="split_by 'sampel', did you mean 'sample'"):
+        load(tmp_path, split_by="sampel")
+
+
 def test_built_by_name(tmp_path):
     write(tmp_path, {"a.png": [{"keypoints_px": keypoints()}]})
     dataset = assembly.build_dataset("folder", {"root": str(tmp_path), "crop": "whole"}, "test", HAND, SIZE)

@@ -101,16 +101,19 @@ def test_each_epoch_shows_every_sample_once_in_an_order_of_its_own(length, block
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("repeat", [1, 2])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_parts_of_a_batch_are_the_batch(parts):
-    """However many processes and micro-batches share it: the same samples, augmented alike."""
+def test_parts_of_a_batch_are_the_batch(parts, repeat):
+    """However many processes and micro-batches share it: the same samples, augmented alike, each block made once."""
     options = {"batch_size": 8, "augmentation": replace(AUGMENT, occlusion=0.5, blur=0.5, constant_border=0.5)}
-    data = lambda: [Numbers(ENDLESS, block=4, repeat=2, spacing=2), Numbers(40)]  # noqa: E731
+    data = lambda: [Numbers(ENDLESS, block=4, repeat=repeat, spacing=2), Numbers(40)]  # noqa: E731
     whole, cut = Stream(data(), [3, 1], **options), Stream(data(), [3, 1], parts=parts, **options)
-    for step in (0, 1, 17):
+    for step in range(2 * LANES + 2):
         pieces = [cut[step * parts + part] for part in range(parts)]
         assert {len(p) for p in pieces} == {8 // parts}
         assert same(join(pieces), whole[step])
+    made = cut.datasets[0].made
+    assert len(made) == len(set(made)) > 0
     with pytest.raises(ValueError, match="does not split into 3"):
         Stream(data(), [3, 1], parts=3, **options)
 

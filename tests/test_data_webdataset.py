@@ -15,6 +15,8 @@ from mesh_graphormer_hand.data.datasets import webdataset
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.data.stream import Stream
 from mesh_graphormer_hand.data.transforms import mirror
+from mesh_graphormer_hand.geometry.cameras import perspective_project
+from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
@@ -91,6 +93,8 @@ def test_left_hands_are_left_in_the_picture(tars, truth):
     assert labels["handedness"] == "left"
     assert_close(torch.tensor(labels["keypoints_px"]), wanted.targets.joints_2d[0], atol=1e-4, rtol=0)
     assert_close(torch.tensor(labels["K"]), wanted.inputs.intrinsics[0], atol=1e-4, rtol=0)
+    outline = perspective_project(wanted.targets.vertices + wanted.targets.root[:, None], wanted.inputs.intrinsics)
+    assert_close(torch.tensor(labels["box"]), tight_box(outline[0]).clamp(0, SIZE), atol=1e-3, rtol=0)
     joints = wanted.targets.joints + wanted.targets.root[:, None]
     assert_close(torch.tensor(labels["joints_m"]), joints[0], atol=1e-6, rtol=0)
     shown = torch.from_numpy(picture[..., ::-1].copy()).permute(2, 0, 1) / 255
@@ -110,6 +114,17 @@ def test_training_reads_it_by_name(tars, hand):
     stream = Stream([dataset], batch_size=4)
     keys = [key for k in range(5) for key in stream[k].keys]
     assert len(set(keys)) == COUNT
+
+
+def test_splits_on_request_do_not_leak(tars, truth):
+    """Runs of 16 samples, or whole tars, on one side; together everything."""
+    for by, shares in (("sample", [0.5, 0.0, 0.5]), ("sequence", [0.5, 0.0, 0.5])):
+        parts = [read(tars, split=part, split_by=by, shares=shares) for part in ("train", "test")]
+        keys = [set(part.load(list(range(len(part)))).keys) for part in parts]
+        assert not keys[0] & keys[1] and len(keys[0] | keys[1]) == COUNT and {16, 4} == set(map(len, keys))
+    with pytest.raises(DataError, match="leaves nothing for val"):
+        read(tars, split="val", split_by="sequence", shares=[0.5, 0.0, 0.5])
+    assert len(read(tars, split="test")) == COUNT, "not to be split: all of the tars"
 
 
 def test_without_a_manifest_every_tar_is_counted(tars, tmp_path):

@@ -2,12 +2,15 @@
 
 import stat
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
+from mesh_graphormer_hand.cli import finding
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.detectors.choose import NAMES, choose
@@ -74,7 +77,7 @@ def test_names():
     assert choose("whole").detect(np.zeros((30, 40, 3), np.uint8))[0].box.tolist() == [0, 0, 40, 30]
     given = choose("boxes", boxes=[[1, 2, 3, 4]], sides=["left"]).detect(np.zeros((9, 9, 3), np.uint8))
     assert given[0].box.tolist() == [1, 2, 3, 4] and given[0].side == "left"
-    assert set(NAMES) == {"ours", "mediapipe", "boxes", "whole"}
+    assert set(NAMES) == set(finding.NAMES) == {"ours", "mediapipe", "boxes", "whole"}
     with pytest.raises(ConfigError, match="'mediapip', did you mean 'mediapipe'"):
         choose("mediapip")
 
@@ -119,3 +122,56 @@ def test_mediapipe_in_an_environment_of_its_own(tmp_path):
 def test_an_environment_without_mediapipe_is_told(tmp_path, package):
     with pytest.raises(ConfigError, match="mediapipe.*(none here|has ended)"):
         choose("mediapipe", python=environment(tmp_path, package))
+
+
+class Landmarker:
+    """MediaPipe 1.x's own names, as its hand_landmarker.py has them: one left hand where the picture is not black."""
+
+    def __init__(self, options):
+        self.options = options
+
+    @classmethod
+    def create_from_options(cls, options):
+        if Path(options.base_options.model_asset_path).read_bytes() != b"a model":
+            raise RuntimeError("Unable to open zip archive.")
+        return cls(options)
+
+    def detect(self, image):
+        assert image.image_format == "SRGB" and self.options.num_hands == 8
+        points = [SimpleNamespace(x=0.25 + 0.5 * (i % 2), y=0.5 + 0.01 * i) for i in range(21)]
+        side = [SimpleNamespace(category_name="Right", score=0.8)]
+        seen = int(image.data.max() > 0)
+        return SimpleNamespace(hand_landmarks=[points] * seen, handedness=[side] * seen)
+
+
+@pytest.fixture
+def present_mediapipe(monkeypatch):
+    """A stand-in for mediapipe 1.x in this process."""
+    vision = SimpleNamespace(HandLandmarker=Landmarker, HandLandmarkerOptions=SimpleNamespace)
+    python = SimpleNamespace(BaseOptions=SimpleNamespace, vision=vision)
+    mediapipe = SimpleNamespace(Image=SimpleNamespace, ImageFormat=SimpleNamespace(SRGB="SRGB"))
+    names = {"": mediapipe, ".tasks": SimpleNamespace(python=python), ".tasks.python": python}
+    for name, module in {**names, ".tasks.python.vision": vision}.items():
+        monkeypatch.setitem(sys.modules, f"mediapipe{name}", module)
+
+
+def test_mediapipe_in_this_environment(present_mediapipe, tmp_path):
+    (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
+    detector = choose("mediapipe", model=tmp_path / "hand_landmarker.task")
+    (found,) = detector.detect(np.full((100, 200, 3), 50, np.uint8))
+    assert found.side == "left" and found.score == found.side_score == pytest.approx(0.8)
+    np.testing.assert_allclose(found.box, [50 - 8, 50 - 8, 150 + 8, 70 + 8], atol=0.01)
+    assert detector.detect(np.zeros((10, 20, 3), np.uint8)) == []
+
+
+def test_a_model_file_that_mediapipe_refuses_is_told(present_mediapipe, tmp_path):
+    (tmp_path / "bad.task").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"--detector-model .*bad.task: Unable to open zip archive.*hand_landmarker"):
+        choose("mediapipe", model=tmp_path / "bad.task")
+
+
+def test_mediapipe_that_is_not_installed_is_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
+    with pytest.raises(ConfigError, match=r"pip install .*\[mediapipe\].* --detector-python"):
+        choose("mediapipe", model=tmp_path / "hand_landmarker.task")

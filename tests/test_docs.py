@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mesh_graphormer_hand import assembly, config
+from mesh_graphormer_hand.cli.generate_kinds import SCHEMAS
 from mesh_graphormer_hand.data.transforms import Augmentation
-from mesh_graphormer_hand.virtual.config import VirtualConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "mano_assets" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -82,6 +82,8 @@ def test_flags_are_known(page):
         source = module.read_text()
         if "--serve" in words:
             source += (module.parent / "serve.py").read_text()
+        if "finding.add_options" in source:  # options that commands share
+            source += (module.parent / "finding.py").read_text()
         for word in words:
             flag = re.match(r"\[?(--[a-z][a-zA-Z-]*)", word)
             assert flag is None or f'"{flag[1]}"' in source, f"{relative(page)}: {command} knows no {flag[1]}"
@@ -143,7 +145,8 @@ def test_options_of_data_sets_and_of_the_generator_are_known(page):
             name = words[words.index("--data") + 1]
             known = {f.name for f in dataclasses.fields(assembly.plugin("datasets", name).Config)}
         elif command.endswith(("generate.py", "hand-generate")):
-            known = {f.name for f in dataclasses.fields(VirtualConfig)}
+            what = words[words.index("--what") + 1] if "--what" in words else "crops"
+            known = {f.name for f in dataclasses.fields(SCHEMAS[what])}
         else:
             continue
         assert set(pairs) <= known | {"key"}, f"{relative(page)}: {command} {words}"
@@ -154,6 +157,16 @@ def test_tests_that_are_named_are_there(page):
     for file, pattern in re.findall(r"pytest (tests/\w+\.py)(?: -k (\w+))?", page.read_text()):
         names = [n.name for n in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(n, ast.FunctionDef)]
         assert any(n.startswith("test_") and pattern in n for n in names), f"{relative(page)}: {file} -k {pattern}"
+
+
+def test_python_of_the_generators_page_runs(capsys):
+    """With the shapes that its comments tell."""
+    page = (ROOT / "docs" / "virtual_data.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    told = [re.findall(r"\b(?:\d+ x )+\d+\b", line) for line in block.splitlines() if line.startswith("print")]
+    exec(compile(block, "docs/virtual_data.md", "exec"), {})
+    said = re.findall(r"torch.Size\(\[([\d, ]+)\]\)", capsys.readouterr().out)
+    assert said == [shape.replace(" x ", ", ") for line in told for shape in line] and len(said) == 9
 
 
 def test_commands_are_found_at_all():

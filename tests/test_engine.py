@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
-from mesh_graphormer_hand.engine import checkpoint, evaluate, optim, train
+from mesh_graphormer_hand.engine import checkpoint, evaluate, loader, log, optim, train
 from mesh_graphormer_hand.engine.parallel import train_mode
 from mesh_graphormer_hand.engine.train import TrainingError
 from mesh_graphormer_hand.mano.template import hand_template
@@ -153,6 +154,34 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, caplog, optimizer):
         checkpoint.latest(tmp_path / "other").tensors["model"]["head.weight"],
         checkpoint.latest(tmp_path / "whole").tensors["model"]["head.weight"],
     )
+
+
+def test_batches_from_a_thread_change_nothing(tmp_path, monkeypatch):
+    """As for a GPU without workers: stopped while the thread is ahead, and resumed."""
+    assert fit(tmp_path / "whole", train__steps=8)
+    ahead = lambda stream, indices, workers, device: loader._from_thread(stream, indices, device)  # noqa: E731
+    monkeypatch.setattr(train, "load", ahead)
+    stop = lambda stream: Hooked(stream, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))  # noqa: E731
+    assert not fit(tmp_path / "cut", stop, train__steps=8)
+    assert 0 < checkpoint.latest(tmp_path / "cut").step < 8
+    assert fit(tmp_path / "cut", train__steps=8)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_that_fails_leaves_no_thread(tmp_path, monkeypatch):
+    ahead = lambda stream, indices, workers, device: loader._from_thread(stream, indices, device)  # noqa: E731
+    monkeypatch.setattr(train, "load", ahead)
+    with pytest.raises(TrainingError) as failed:  # which holds the frames and all that is in them
+        fit(tmp_path, train__losses={"joints": math.nan}, train__bad_steps=2)
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")], failed
+
+
+def test_processes_that_see_other_checkpoints_are_refused(tmp_path, monkeypatch):
+    """A machine without the shared folder would begin anew beside machines that go on."""
+    monkeypatch.setattr(train, "gather_object", lambda mine: [*mine, 0])
+    assert fit(tmp_path / "run", train__steps=5)
+    with pytest.raises(checkpoint.CheckpointError, match="run: process 0 finds step 5 .* process 1 step 0.*share"):
+        fit(tmp_path / "run", train__steps=10)
 
 
 def test_a_torn_checkpoint_costs_steps_not_exactness(tmp_path, caplog):
@@ -323,11 +352,20 @@ def test_gradients_that_are_no_numbers_cost_a_step_not_the_weights(tmp_path, mon
 
 
 def test_bf16_trains_with_losses_in_float32(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(train, "as_float", lambda p: seen.append(p.joints.dtype) or evaluate.as_float(p))
+    predicted, compared, losses, supervised = [], [], [], train.supervised_losses
+
+    def spy(prediction, *arguments, **options):
+        terms = supervised(prediction, *arguments, **options)
+        compared.append(prediction.joints.dtype)
+        losses.extend(value.dtype for value in terms.values())
+        return terms
+
+    monkeypatch.setattr(train, "as_float", lambda p: predicted.append(p.joints.dtype) or evaluate.as_float(p))
+    monkeypatch.setattr(train, "supervised_losses", spy)
     assert fit(tmp_path, train__steps=2, train__precision="bf16")
     weights = checkpoint.latest(tmp_path).tensors["model"]["head.weight"]
-    assert weights.dtype == torch.float32 and seen and set(seen) <= {torch.bfloat16, torch.float32}
+    assert predicted == [torch.bfloat16] * 2
+    assert weights.dtype == torch.float32 and compared == losses == [torch.float32] * 2
 
 
 def test_evaluation_depends_on_neither_batch_size_nor_share():
@@ -381,3 +419,9 @@ def test_averaged_weights_follow_and_step_aside():
     with ema.applied_to(model):
         assert torch.equal(model[0].weight, ema.average["0.weight"])
     assert torch.equal(model[0].weight, own)
+
+
+def test_a_checkpoint_names_the_machine():
+    said = log.provenance()
+    assert said["threads"] == str(torch.get_num_threads()) and int(said["cores"]) >= 1 and said["processor"]
+    assert said["torch"] == torch.__version__ and "gpu" not in said

@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import test_engine
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
-from mesh_graphormer_hand.engine import checkpoint, dryrun, guard, log, parallel, pictures, report
+from mesh_graphormer_hand.engine import checkpoint, dryrun, guard, launch, log, parallel, pictures, report
 from mesh_graphormer_hand.engine.train import TrainingError
 from test_engine import fit, make_trainer, toys  # noqa: F401 (a fixture)
 
@@ -65,9 +67,13 @@ def test_blocks_are_disjoint_and_have_children():
     assert parallel.blocks(model, small=10_000) == []
 
 
-def test_sharding_takes_several_processes_and_no_fp16(tmp_path):
+def test_sharding_takes_several_processes_and_no_fp16(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="train.shard needs several processes"):
         fit(tmp_path, train__shard=True)
+    gpu = SimpleNamespace(device=torch.device("cuda"), distributed_type=DistributedType.NO)
+    monkeypatch.setattr(launch, "Accelerator", lambda **options: gpu)  # on a CPU, fp16 is refused for another reason
+    with pytest.raises(ConfigError, match=r"train\.shard goes with train\.precision=bf16 or fp32, not with fp16"):
+        fit(tmp_path, train__shard=True, train__precision="fp16")
 
 
 def test_fp16_is_refused_on_a_cpu_with_a_clear_word(tmp_path):
@@ -177,6 +183,16 @@ def test_dry_run_measures_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_dry_run_of_a_run_too_short_to_time(tmp_path, steps):
+    """It is timed all the same, on what its data would go on with, and frozen norms stay frozen."""
+    trainer = make_trainer(tmp_path / "none", train__steps=steps, train__freeze_norms=True)
+    figures = dryrun.estimate(trainer.module, trainer.stream, trainer.experiment, None, trainer.accelerator)
+    assert figures.timed_steps == 1 and figures.images_per_second > 0
+    assert trainer.experiment.train.steps == steps
+    assert all(norm.num_batches_tracked == 0 for norm in parallel.batch_norms(trainer.module))
+
+
 def test_the_log_goes_on_where_it_was(tmp_path):
     """A torn line and what comes after the checkpoint are dropped."""
     history = log.History(tmp_path, 0)
@@ -215,7 +231,7 @@ def test_pictures_and_report_hold_everything(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = make_trainer(tmp_path, train__steps=2)
-    trainer.tests = {"toy": trainer.stream.datasets[0]}
+    trainer.tests = {"toy": trainer.stream.source.datasets[0]}
     trainer.shown = trainer.stream[0]
     model = trainer.module
     forward = model.forward

@@ -1,6 +1,7 @@
 """hand-evaluate's parts: photo frames, official files scored from disk, augmentation, generalisation, the report."""
 
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import dataset_fixtures
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.cli import evaluation_files, evaluation_report
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
 from mesh_graphormer_hand.engine.evaluate import evaluate
@@ -21,7 +24,8 @@ from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import skin, skin_tensors
 from mesh_graphormer_hand.mano.template import hand_template, joint_regressor
-from mesh_graphormer_hand.metrics import breakdown
+from mesh_graphormer_hand.metrics import breakdown, fingertips
+from mesh_graphormer_hand.skeleton import FINGERTIPS, PERMUTATIONS, TIPS
 from remeshed_hand import remeshed
 
 SIZE = 32  # px
@@ -159,7 +163,20 @@ def test_what_was_left_out_is_null_in_the_file_and_named(hand, tmp_path, capsys)
     assert json.loads((tmp_path / "out" / "pred.json").read_text())[0][1] is None
     cli.print_official(official, cli.told(collector, official), collector.left_out)
     said = capsys.readouterr().out
-    assert "3 samples were left out" in said and "left out: sample 3: broken" in said
+    assert "3 broken samples were left out" in said and "left out: sample 3: broken" in said
+
+
+def test_frames_without_a_hand_are_counted_by_reason_not_listed(hand, capsys):
+    """DexYCB has tens of thousands of them."""
+    photos = Photos(hand)
+    collector, _ = watched(photos, photos.know_all)
+    why = ("no hand is labelled in this frame",) * 2 + ("the hand is gone",)
+    passed = tuple(f"set, sample {i}: a/{i}: {reason}" for i, reason in enumerate(why))
+    collector({}, HandBatch(HandInputs(), HandTargets(), no_hand=passed))
+    cli.print_official({}, cli.told(collector, {}), collector.left_out)
+    said = capsys.readouterr().out
+    assert "2 samples without a hand were passed over: no hand is labelled in this frame" in said
+    assert "1 samples without a hand were passed over: the hand is gone" in said and "a/1" not in said
 
 
 def test_other_data_sets_get_a_table_by_sample(hand, tmp_path):
@@ -182,6 +199,13 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
     assert (vertices[..., 2] < 0).all()
     middle_mcp = photos.photo_joints[:, 9].numpy() * [1, -1, -1]
     assert np.abs(xyz[:, 4] - middle_mcp).max() < 1e-5
+    own, tips = np.argsort(PERMUTATIONS["mano"]), vertices[:, FINGERTIPS["freihand"]]
+    labelled = fingertips.convert(xyz[:, np.argsort(own)], vertices, "freihand")[:, own]
+    for name, points in (("xyz", labelled), ("verts", vertices)):
+        (tmp_path / f"evaluation_{name}.json").write_text(json.dumps(points.tolist()))
+    path = evaluation_files.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
+    converted = np.array(json.loads(path.read_text())[0])
+    assert np.abs(converted[:, own.argsort()][:, TIPS] - tips).max() < 1e-5 < np.abs(converted - xyz).max()
 
 
 def test_ho3d_answers_keep_their_places_when_some_are_left_out(tmp_path):
@@ -216,24 +240,102 @@ PERFECT = {
     "interhand26m": {"mpjpe_all": 0, "mpjpe_single": 0, "mpjpe_interacting": 0, "mrrpe": 0},
     "rhd": {"epe_mean": 0, "auc_20_50": 1, "epe_2d_mean": 0},
     "hint": {"pck@0.05_all": 1},
+    "dexycb": {"absolute_mpjpe": 0, "root_relative_mpjpe": 0, "procrustes_mpjpe": 0, "procrustes_auc": 1},
 }
+
+
+def scored_labels(data, hand, tmp_path, **options):
+    """The labels of a miniature, exported as predictions and scored; the collector has the notes."""
+    getattr(dataset_fixtures, f"write_{data}")(tmp_path)
+    raw = {"root": str(tmp_path)} | dataset_fixtures.OPTIONS.get(data, {}) | options
+    dataset = assembly.build_dataset(data, raw, "test", hand, 64)
+    batch = dataset.load(list(range(len(dataset))))
+    collector = evaluation_files.Collector(("model",), vertices=False)
+    collector({"model": truth_of(batch)}, batch)
+    return cli.export_and_score(data, raw, collector, len(dataset), tmp_path / "out"), collector
 
 
 @pytest.mark.parametrize("data", PERFECT)
 def test_labels_as_predictions_are_perfect_under_the_official_protocol(data, hand, tmp_path):
     """Reader, export and protocol agree: left hands, two hands of a picture, orders, units and axes."""
-    import dataset_fixtures
-
-    getattr(dataset_fixtures, f"write_{data}")(tmp_path)
-    raw = {"root": str(tmp_path)} | ({"hands": "dominant"} if data == "rhd" else {})
-    dataset = assembly.build_dataset(data, raw, "test", hand, 64)
-    batch = dataset.load(list(range(len(dataset))))
-    collector = evaluation_files.Collector(("model",), vertices=False)
-    collector({"model": truth_of(batch)}, batch)
-    official = cli.export_and_score(data, raw, collector, len(dataset), tmp_path / "out")
+    official, collector = scored_labels(data, hand, tmp_path)
     assert not collector.notes
     scores = official["model"].official
     assert {name: scores[name] for name in PERFECT[data]} == pytest.approx(PERFECT[data], abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [({"hand_types": ["interacting"]}, "2 of 4"), ({"sides": ["right"]}, "2 of 4"), ({"ids": "IDS"}, "1 of 4")],
+)
+def test_interhand_is_scored_on_what_was_asked_for(hand, tmp_path, options, share):
+    """Hand types, sides and lists of ids are answered in part: official scores of these, and their share."""
+    if "ids" in options:
+        (tmp_path / "ids.txt").write_text("501\n")
+        options = {"ids": str(tmp_path / "ids.txt")}
+    official, collector = scored_labels("interhand26m", hand, tmp_path, **options)
+    scores = official["model"]
+    assert scores.official["mpjpe_all"] == pytest.approx(0, abs=2e-2) and not collector.notes
+    assert any(f"{share} labelled hands" in note for note in scores.notes)
+    assert any("no handedness_accuracy" in note for note in scores.notes)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "why"),
+    [
+        ("rhd", {"hands": "all"}, "hands=all: the protocol is about the dominant hand"),
+        ("interhand26m", {"split_by": "sample"}, "split_by=sample: .* the data set's own splits"),
+    ],
+)
+def test_why_there_are_no_official_scores_is_told(hand, tmp_path, data, options, why):
+    official, collector = scored_labels(data, hand, tmp_path, **options)
+    assert not official
+    (note,) = cli.told(collector, official)
+    assert re.search(f"no official scores: {why}", note)
+
+
+def test_two_hands_meshes_are_written_and_scored(hand, tmp_path):
+    """Labels as predictions are perfect by both rules; a vertex of left hands that is off is seen where it belongs."""
+    from mesh_graphormer_hand.cli.evaluation_two_hands import TwoHands
+
+    dataset_fixtures.write_interhand26m(tmp_path)
+    dataset = assembly.build_dataset("interhand26m", {"root": str(tmp_path), "mano": "open"}, "test", hand, 64)
+    batch = dataset.load(list(range(len(dataset))))
+    exact = replace(truth_of(batch), vertices=batch.targets.vertices)
+    bent = exact.vertices.clone()
+    unused = int((joint_regressor(hand) == 0).all(0).nonzero()[0])  # no joint comes from it
+    bent[batch.targets.is_left, unused] += torch.tensor([0.778, 0, 0])  # m: of 778 vertices, 1 mm in the mean
+    pairs = TwoHands(dataset, ("model", "bent", "blind"))
+    pairs({"model": exact, "bent": replace(exact, vertices=bent), "blind": truth_of(batch)}, batch)
+    scores = {name: found.official for name, found in pairs.scores(tmp_path / "out").items()}
+    assert set(scores) == {f"{who}, {rules}" for who in ("model", "bent") for rules in ("intaghand", "interwild")}
+    assert max(scores["model, intaghand"].values()) < 1e-3  # mm
+    assert scores["model, interwild"]["mpvpe_all"] < 1e-3
+    assert max(scores["model, interwild"].values()) < 0.6, "labelled joints are not quite those regressed from a mesh"
+    intaghand, interwild = scores["bent, intaghand"], scores["bent, interwild"]
+    assert intaghand["vert_left"] == pytest.approx(1, abs=0.05) and intaghand["vert_right"] < 1e-3
+    assert [interwild[f"mpvpe_{kind}"] for kind in ("single", "interacting")] == pytest.approx([0.5, 0.5], abs=1e-3)
+    assert pairs.notes == ["no scores of two hands: blind gives no mesh of the labels' hand"]
+    with pytest.raises(ConfigError, match="MANO_NeuralAnnot"):
+        TwoHands(Photos(hand), ("model",))
+
+
+def test_without_3d_there_is_no_submission_and_it_is_told(hand, tmp_path):
+    photos = Photos(hand)
+    labels_as_freihand(photos, tmp_path / "root")
+    collector, _ = watched(photos, lambda inputs: replace(photos.know_all(inputs), joints=None, vertices=None))
+    raw = {"root": str(tmp_path / "root")}
+    assert not cli.export_and_score("freihand", raw, collector, COUNT, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions.json"]
+    assert "no official scores: a pred.json holds 3D joints" in collector.notes[0]
+
+
+def test_a_smaller_dexycb_is_scored_as_such(hand, tmp_path):
+    official, collector = scored_labels("dexycb", hand, tmp_path)
+    assert any("5 sequences of each subject instead of 100" in note for note in official["model"].notes)
+    raw = {"root": str(tmp_path)}
+    assert not cli.export_and_score("dexycb", raw, collector, 1, tmp_path / "out")
+    assert "the split is defined for 100" in collector.notes[-1]
 
 
 # --- another hand than the labels'
@@ -373,6 +475,14 @@ def test_visible_skin_and_size_are_sorted_into_bins(hand):
     assert {b: row["samples"] for b, row in rows["light"].items()} == {"soft": 1, "mixed": 1, "hard": 1}
     assert {b: row["samples"] for b, row in rows["size_in_crop"].items()} == {"small": 1, "medium": 1, "large": 2}
     assert "view" not in rows
+
+
+def test_thirds_of_what_is_all_the_same_say_nothing():
+    """An attribute without limits of its own is left out where all samples have one value; one with limits is not."""
+    values, same = {"error": torch.tensor([1.0, 2, 3])}, torch.full((3,), 70.0)
+    rows = breakdown.table(values, {"hand_size": same, "exposure": torch.tensor([0.1, 0.2, 0.3]), "skin": same})
+    assert rows.keys() == {"exposure", "skin"} and len(rows["exposure"]) == 3
+    assert rows["skin"] == {"light": {"samples": 3, "error": 2.0}}
 
 
 # --- the report

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from mesh_graphormer_hand import json_stream
 from mesh_graphormer_hand.data import indexes
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.data.indexes import IndexWriter, cached_index, json_items
@@ -32,7 +33,7 @@ def expected(value, depth, prefix=()):
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_records_equal_the_whole(tmp_path, monkeypatch, window, depth, indent):
-    monkeypatch.setattr(indexes, "WINDOW", window)
+    monkeypatch.setattr(json_stream, "WINDOW", window)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(CONTENT, indent=indent, ensure_ascii=False), encoding="utf-8")
     assert list(json_items(path, depth)) == list(expected(CONTENT, depth))
@@ -40,7 +41,7 @@ def test_records_equal_the_whole(tmp_path, monkeypatch, window, depth, indent):
 
 @pytest.mark.parametrize("window", [5, 1 << 20])
 def test_every_cut_is_noticed(tmp_path, monkeypatch, window):
-    monkeypatch.setattr(indexes, "WINDOW", window)
+    monkeypatch.setattr(json_stream, "WINDOW", window)
     path, text = tmp_path / "a.json", json.dumps({"a": [{"b": [1, 2]}, {"c": "text"}], "d": True})
     for length in range(len(text)):
         path.write_text(text[:length])

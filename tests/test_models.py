@@ -208,6 +208,15 @@ def test_a_misspelt_key_of_a_saved_config_is_refused_with_the_nearest(hand, tmp_
         HandModelConfig(image_sise=3)
 
 
+@pytest.mark.parametrize("left", [0, 100, -5])
+def test_weights_that_are_cut_short_are_named(hand, tmp_path, left):
+    build(*CASES[0], hand).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ConfigError, match=r"model\.safetensors cannot be read .*: copy it again"):
+        assembly.load_model(tmp_path)
+
+
 def test_another_coarse_mesh_of_the_same_hand_is_told(hand, tmp_path, caplog):
     """A dropped-in mano_downsampling.npz changes the mesh under a trained network, but not the hand."""
     model = build("mesh_graphormer", TINY["mesh_graphormer"][0], hand)

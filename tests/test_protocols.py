@@ -22,7 +22,7 @@ from mesh_graphormer_hand.metrics.protocols import (
     keypoints_2d,
     two_hands,
 )
-from mesh_graphormer_hand.metrics.protocols.base import Broken, Errors, ScoreError, procrustes
+from mesh_graphormer_hand.metrics.protocols.base import Errors, ScoreError, official_procrustes
 from mesh_graphormer_hand.skeleton import FINGERTIPS, PERMUTATIONS, TIPS
 
 
@@ -74,7 +74,7 @@ def test_proper_alignment_undoes_a_similarity_and_nothing_more():
     turn *= np.sign(np.linalg.det(turn))
     moved = 1.7 * joints @ turn.T + [0.1, 0, 2]
     for reflections in (True, False):
-        assert np.abs(procrustes(joints, moved, reflections) - joints).max() < 1e-7
+        assert np.abs(official_procrustes(moved, joints, reflections) - joints).max() < 1e-7
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,21 @@ def test_ho3d_aligns_scale_and_wrist(tmp_path):
     assert np.isfinite(ho3d.scale_translation(own, point)).all(), "a hand of one point is not divided by its length"
 
 
+def test_ho3d_converts_fingertips_as_its_warning_advises():
+    """The advice names an option that HO-3D has, too; its own order of joints stays."""
+    order, vertices = np.argsort(PERMUTATIONS["mano"]), cloud(hands())
+    target, predicted = (
+        meshes(fingertips.convert(hands(), vertices, tips)[:, order], vertices) for tips in ("freihand", "manopth")
+    )
+    (note,) = ho3d.compare(target, predicted).notes
+    option = note.rpartition("; ")[2].split()[0]
+    config = cli.configs.parse(ho3d.Config, cli.configs.overrides_to_mapping([option]), where="ho3d")
+    scores = ho3d.compare(target, predicted, config.tips)
+    assert scores.official["xyz_mean3d"] == 0 and not scores.notes
+    with pytest.raises(ConfigError, match="did you mean 'freihand'"):
+        ho3d.Config(tips="freihnd")
+
+
 def test_ho3d_refuses_hands_behind_its_camera(tmp_path):
     truth, predictions = freihand_files.write(tmp_path)
     for name in ("xyz", "verts"):
@@ -241,10 +256,10 @@ def interhand_files(folder, count: int = 3) -> tuple[dict, np.ndarray]:
     return table, np.array(all_joints)
 
 
-def score_interhand(tmp_path, table, **options):
+def score_interhand(tmp_path, table, partial=False, **options):
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
-    return interhand26m.score(tmp_path / "i", path, interhand26m.Config(), **options)
+    return interhand26m.score(tmp_path / "i", path, interhand26m.Config(partial=partial), **options)
 
 
 def test_interhand_perfect_and_known_errors(tmp_path):
@@ -269,7 +284,7 @@ def test_interhand_without_single_hands_does_not_crash(tmp_path):
     table, _ = interhand_files(tmp_path / "i")
     only = interhand26m.Answer(np.zeros((42, 3)), None, np.zeros(3))
     sample = interhand26m.Sample("1", np.zeros((42, 3)), np.ones(42, bool), "interacting", True)
-    assert set(interhand26m.compare([sample], [only]).official) == {"mrrpe", "mpjpe_all", "mpjpe_interacting"}
+    assert set(interhand26m.compare([(sample, only)]).official) == {"mrrpe", "mpjpe_all", "mpjpe_interacting"}
     del table["101"]
     with pytest.raises(ScoreError, match="annotation 101: missing"):
         score_interhand(tmp_path, table)
@@ -285,9 +300,38 @@ def test_interhand_a_hand_without_its_wrist_does_not_count(tmp_path):
         return content
 
     edit(path, hide)
-    samples = list(interhand26m.read_truth(tmp_path / "i", "test", Broken(False)))
-    assert not samples[2].valid[21:].any() and samples[2].valid[:21].all()
+    valid = [interhand26m.valid_joints(annotation) for annotation in interhand26m.Truth(tmp_path / "i", "test")]
+    assert not valid[2][21:].any() and valid[2][:21].all()
     assert "mrrpe" not in score_interhand(tmp_path, table).official
+
+
+def test_interhand_scores_what_is_asked_for_and_tells_its_share(tmp_path):
+    """An annotation without valid joints needs no answer; with partial=true neither does any other, nor a hand."""
+    table, joints = interhand_files(tmp_path / "i")
+
+    def blank(content):
+        content["annotations"][0]["joint_valid"] = [[0]] * 42
+        return content
+
+    edit(tmp_path / "i" / "InterHand2.6M_test_data.json", blank)
+    del table["100"]
+    whole = score_interhand(tmp_path, table)
+    assert whole.counts["samples"] == 2 and whole.counts["hands"] == 3 and not whole.notes
+    del table["101"]
+    spoilt = joints[2].copy()
+    spoilt[21:] = 0
+    table["102"] |= {"joints_mm": spoilt.tolist(), "hands": ["right"]}
+    with pytest.raises(ScoreError, match=r"table\.json: annotation 101: missing; partial=true"):
+        score_interhand(tmp_path, table)
+    scores = score_interhand(tmp_path, table, partial=True)
+    assert scores.counts["hands"] == 1 and "1 of 3 labelled hands (33.3%)" in scores.notes[0]
+    wanted = {"handedness_accuracy": 1, "mpjpe_all": 0, "mpjpe_interacting": 0}
+    assert scores.official == pytest.approx(wanted, abs=1e-9)
+    del table["102"]["hand_type"]
+    assert "no handedness_accuracy" in score_interhand(tmp_path, table, partial=True).notes[0]
+    table["102"]["hands"] = ["lefft"]
+    with pytest.raises(ScoreError, match="annotation 102: hands should be some of"):
+        score_interhand(tmp_path, table, partial=True)
 
 
 # --- meshes of two hands
@@ -450,7 +494,7 @@ def test_files_of_another_layout_are_one_line(tmp_path):
         cli.run("hand3d", tmp_path, table)
     for name in ("data", "camera", "joint_3d"):
         (tmp_path / f"InterHand2.6M_test_{name}.json").write_text("{}")
-    with pytest.raises(ScoreError, match=r"interhand26m reads it \(KeyError: 'images'\)"):
+    with pytest.raises(ScoreError, match=r"test_data\.json holds no `images`"):
         cli.run("interhand26m", tmp_path, table)
 
 
@@ -537,6 +581,32 @@ def test_coco_files_end_to_end(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps(results[:2]))
     with pytest.raises(ScoreError, match="annotation 2 is missing"):
         keypoints_2d.score(tmp_path / "t.json", tmp_path / "p.json", keypoints_2d.Config())
+
+
+def test_coco_results_that_name_pictures(tmp_path):
+    """A picture's id stands for its only annotation, never for the annotation of the same number."""
+    _, points = coco()
+    rows = [np.concatenate([p, np.ones((21, 1))], 1).ravel().tolist() for p in points]
+    pictures = [1, 2, 0]  # of annotations 0, 1, 2
+    annotations = [
+        {"id": i, "image_id": k, "keypoints": r, "bbox": [0, 0, 100, 50]}
+        for i, (k, r) in enumerate(zip(pictures, rows, strict=True))
+    ]
+    results = [{"image_id": k, "keypoints": r} for k, r in zip(pictures, rows, strict=True)]
+    truth, answers = tmp_path / "t.json", tmp_path / "p.json"
+
+    def epe(annotations: list[dict], results: list[dict]) -> float:
+        truth.write_text(json.dumps({"annotations": annotations}))
+        answers.write_text(json.dumps(results))
+        return keypoints_2d.score(truth, answers, keypoints_2d.Config()).official["epe"]
+
+    assert epe(annotations, results) == 0 and epe(annotations, [{"id": 0, **results[0]}, *results[1:]]) == 0
+    with pytest.raises(ScoreError, match=r"p\.json: result 3 is another one for annotation 1"):
+        epe(annotations, [*results, results[1]])
+    with pytest.raises(ScoreError, match=r"p\.json: result 0 has only image_id 1, .* several annotations; give"):
+        epe([annotations[0], {**annotations[1], "image_id": 1}, annotations[2]], results)
+    with pytest.raises(ScoreError, match="result 3 has only image_id 7, of a picture with no"):
+        epe(annotations, [*results, {**results[0], "image_id": 7}])
 
 
 def test_hint_subsets(tmp_path):

@@ -43,7 +43,7 @@ def test_shipped_weights_answer_as_the_runs_own(ship, tmp_path):
     torch.testing.assert_close(shipped(photo).mask, model(photo).mask, rtol=1e-2, atol=1e-2)
     weights = tmp_path / "weights" / "small" / "model.safetensors"
     assert weights.stat().st_size < 0.6 * (tmp_path / "run" / "model" / "model.safetensors").stat().st_size
-    assert json.loads((tmp_path / "weights" / "small" / "training.json").read_text())["images"] == 56
+    assert json.loads((tmp_path / "weights" / "small" / "training.json").read_text())["images"] == 28
 
 
 def test_every_piece_of_training_is_named(ship, tmp_path):
@@ -55,7 +55,7 @@ def test_every_piece_of_training_is_named(ship, tmp_path):
     assert ship.main([str(tmp_path / "third"), "small"]) == 0
     found = json.loads((tmp_path / "weights" / "small" / "training.json").read_text())
     assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first", "small, first"]
-    assert found["images"] == 3 * 56
+    assert found["images"] == 3 * 28
 
 
 def test_a_folder_that_is_no_run_is_refused(ship, tmp_path, capsys):

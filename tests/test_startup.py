@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_graphormer_hand.cli.benchmark_cases import COMMANDS
+from mesh_graphormer_hand.cli.benchmark_cases import COMMANDS, SCRIPTS
 
 ROOT = Path(__file__).parents[1]
 # transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric
@@ -20,7 +20,7 @@ assert hands[0].vertices.shape == (778, 3)
 """
 HELP = """
 import contextlib, io
-from mesh_graphormer_hand.cli.{} import main
+from {} import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main(["--help"])
 """
@@ -40,7 +40,10 @@ def test_import_loads_nothing():
     assert {name.partition(".")[0] for name in after - before} == {"mesh_graphormer_hand"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [f"mesh_graphormer_hand.cli.{name}" for name in COMMANDS] + [f"tools.{name}" for name in SCRIPTS],
+)
 def test_help_loads_no_torch(command):
     assert not loaded(HELP.format(command)) & {"torch", "numpy", "cv2", "transformers", "matplotlib"}
 

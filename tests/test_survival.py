@@ -119,6 +119,16 @@ def test_sharded_run_saves_what_one_process_loads(tmp_path):
     assert "step_000008" in said and checkpoint.latest(tmp_path / "one").step == 12
 
 
+@pytest.mark.slow
+def test_machines_without_a_shared_folder_are_told(tmp_path):
+    """Two processes with a folder each: only the main one writes checkpoints, so the second start must stop."""
+    survival.prepare(tmp_path, 4, checkpoint_every=4)
+    apart = f"train.output={tmp_path}/machine_${{oc.env:RANK}}"
+    launch(tmp_path, "run", 2, *PLAIN, apart)
+    with pytest.raises(AssertionError, match="process 0 finds step 4 to go on from, process 1 step 0"):
+        launch(tmp_path, "run", 2, *PLAIN, apart, "train.steps=8")
+
+
 def test_one_trainer_a_folder(tmp_path):
     """The second is told who the first is; a lock whose holder is gone is no lock."""
     said = rf"trained in by process {os.getpid()} on .*train\.name"

@@ -1,17 +1,24 @@
 """The stopwatch and the benchmark command: what is timed, compared, written, refused; fast, slow and plain agree."""
 
 import json
+import logging
 import mmap
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 import tiny
 from mesh_graphormer_hand.cli import benchmark
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import timing
+from mesh_graphormer_hand.engine.dryrun import forward_flops
 from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.models._fast import optimise
 from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
@@ -33,11 +40,34 @@ def test_ratios_are_per_item_against_the_baseline(monkeypatch):
     assert (slow.ratio, fast.ratio) == (1, 8) and (slow.seconds, fast.seconds) == (0.02, 0.02)
     assert fast.rate == 200 and fast.note == "x"
     lines = timing.table("what", [slow, fast]).splitlines()
-    assert lines[0].startswith("| what | ms an image") and lines[3].startswith("| fast | 5 | 200 | 8.00 |")
+    assert lines[0].startswith("| what | ms per image | image/s |") and lines[3].startswith("| fast | 5 | 200 | 8.00 |")
 
 
 def test_cpu_clock_does_not_count_waiting():
     assert timing.stopwatch(lambda: time.sleep(0.2), clock="cpu") < 0.1 < timing.stopwatch(lambda: time.sleep(0.2))
+
+
+def test_a_case_may_tell_its_own_seconds():
+    """Those of another process count, not the wait for its answer; its memory is not known."""
+
+    def ask() -> float:
+        time.sleep(0.02)
+        return 0.001
+
+    other, here = timing.compare({"other": Case(ask, tells=True), "here": Case(partial(time.sleep, 0.02))}, rounds=3)
+    assert other.seconds == 0.001 and other.memory_mib is None and here.seconds >= 0.02
+
+
+def test_work_counts_two_operations_a_product_with_its_sum():
+    product = timing.multiplication(torch.bfloat16)
+    result = product.call()
+    assert result.dtype is torch.bfloat16 and product.items == 2 * result.shape[0] ** 3
+
+    class Attention(torch.nn.Module):
+        def forward(self, inputs):
+            return torch.nn.functional.scaled_dot_product_attention(inputs, inputs, inputs)
+
+    assert forward_flops(Attention(), torch.rand(1, 2, 30, 8)) == 2 * 2 * 2 * 30 * 30 * 8  # heads, products, operations
 
 
 def test_memory_is_the_peak_of_the_call():
@@ -102,7 +132,12 @@ def test_command_writes_tables_and_numbers(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["rendr"], "did you mean 'render'"), (["render", "--batch", "0"], "--batch"), (["--rounds", "0"], "--rounds")],
+    [
+        (["rendr"], "did you mean 'render'"),
+        (["render", "--batch", "0"], "--batch"),
+        (["--rounds", "0"], "--rounds"),
+        (["pipeline", "--mediapipe", "nowhere/python"], "nowhere/python: no such file"),
+    ],
 )
 def test_mistakes_are_told(arguments, says, capsys):
     assert benchmark.main(arguments) == 2
@@ -125,6 +160,125 @@ def test_goals_stand_beside_their_figures():
     assert notes[1:] == ["at least 2.5 times: missed", "", ""]
     slow = timing.Timing("demo", 6.5, 0.0, 1, None, None)
     assert goals.judge("first prediction", [slow])[0].note == "at most 6 s: missed"
+
+
+def test_goals_are_of_a_kind_of_device():
+    from mesh_graphormer_hand.cli import benchmark_goals as goals
+
+    rows = [timing.Timing("224 px", 1.0, 0.0, 200, None, None)]
+    by_device = [goals.judge("virtual samples by pixels, 16 a call", rows, d)[0].note for d in ("cpu", "cuda:0")]
+    assert by_device == ["at least 120 a second: met", "at least 5000 a second: missed"]
+    fast = timing.Timing("bfloat16", 1.0, 0.0, 1, None, None, peak=0.41)
+    fed = timing.Timing("bfloat16, fed by new virtual hands", 1.0, 0.0, 1, None, None, waiting=0.2)
+    notes = [row.note for row in goals.judge("training step, graphormer, batch 64", [fast, fed], "cuda")]
+    assert notes == ["at least 40% of the matrix rate: met", "at most 5% waiting: missed"]
+    assert [row.note for row in goals.judge("training step, graphormer, batch 4", [fast, fed])] == ["", ""]
+
+
+class Late:
+    """Batches that each take a while."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __getitem__(self, index):
+        time.sleep(0.3)
+        return self.batch
+
+
+@pytest.mark.slow
+def test_training_tells_share_of_peak_and_waiting(tmp_path, monkeypatch):
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from mesh_graphormer_hand.cli import benchmark_scenes, benchmark_train
+
+    late = Late(benchmark_scenes.moving_hand(0, 4, 64))
+    monkeypatch.setattr(benchmark_train.assembly, "build_stream", lambda *_, **__: late)
+    monkeypatch.setattr(benchmark_train, "MANY", 4)
+    settings = {
+        "model": tiny.GRAPHORMER,
+        "data": {"image_size": 64, "workers": 0},
+        "train": {"losses": {"vertices": 1.0}},
+    }
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    [(title, rows, _)] = list(benchmark_train.train(cases.Options([str(file)], [1], rounds=2)))
+    assert title.endswith("batch 4")
+    assert [row.name for row in rows] == ["float32", "bfloat16", "bfloat16, fed by new virtual hands"]
+    assert all(0 < row.peak < 1 and row.waiting is None for row in rows[:2])
+    assert rows[2].waiting == pytest.approx(0.3 / rows[2].seconds, rel=0.3) and rows[2].seconds > 0.3
+
+
+def test_generation_shows_every_case_the_same_new_samples(monkeypatch):
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+
+    shown = {}
+
+    class Counted:
+        def __init__(self, options, size):
+            self.key = size, options["mesh_faces"]
+
+        def load(self, indices, device):
+            shown.setdefault((*self.key, len(indices)), []).extend(indices)
+
+    monkeypatch.setattr(cases.assembly, "build_dataset", lambda name, raw, split, hand, size: Counted(raw, size))
+    tables = {title: rows for title, rows, _ in cases.generate(cases.Options([], [1], rounds=2))}
+    assert [len(rows) for rows in tables.values()] == [3, 3, 3]
+    assert shown[224, 0, 1] == [0, 16, 32], "each call draws a block anew"
+    assert shown[224, 0, 64] == list(range(192)) and shown[448, 0, 16] == list(range(48))
+
+
+FAKE = """#!{python}
+import json, sys, time
+head = json.loads(sys.stdin.buffer.readline())
+photo = sys.stdin.buffer.read(head["shape"][0] * head["shape"][1] * 3)
+print(json.dumps({{"hands": sum(photo)}}), flush=True)
+while sys.stdin.buffer.readline():
+    time.sleep(0.01)
+    print(json.dumps({{"seconds": 0.002}}), flush=True)
+"""
+
+
+def test_mediapipe_times_itself(tmp_path):
+    from mesh_graphormer_hand.cli.benchmark_media_pipe import MediaPipe
+
+    fake = tmp_path / "python"
+    fake.write_text(FAKE.format(python=sys.executable))
+    fake.chmod(0o755)
+    process = MediaPipe(fake, np.ones((4, 5, 3), np.uint8))
+    assert process.hands == 60 and process() == process() == 0.002
+
+
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [(None, "--mediapipe names"), (sys.executable, "No module named 'mediapipe'"), ("/bin/true", "has ended")],
+)
+def test_mediapipe_is_left_out_aloud(python, why, monkeypatch, caplog):
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+
+    monkeypatch.setattr(cases, "photo", lambda: np.zeros((480, 640, 3), np.uint8))
+    with caplog.at_level(logging.WARNING):
+        assert cases._mediapipe(cases.Options([], [1], mediapipe=python and Path(python))) == {}
+    assert "MediaPipe is left out" in caplog.text and why in caplog.text
+
+
+def test_photo_shows_a_hand_in_a_cameras_format():
+    from mesh_graphormer_hand.cli import benchmark_scenes as scenes
+
+    photo = scenes.photo()
+    assert photo.shape == (480, 640, 3) and photo.dtype == np.uint8
+    assert (photo[:, :80] == photo[:, :1]).all() and photo[:, 80:560].std() > 10
+
+
+@pytest.mark.slow
+def test_video_part_follows_the_hand(monkeypatch, capsys):
+    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from mesh_graphormer_hand.cli import benchmark_video
+
+    monkeypatch.setattr(benchmark_video, "FRAMES", 4)
+    monkeypatch.setattr(benchmark_video, "SIZE", 128)
+    [(title, [row], unit)] = list(benchmark_video.video(cases.Options([], [1], rounds=1, onnx=False)))
+    assert title == "video, 4 frames of 128 x 128 px" and unit == "frame"
+    assert row.items == 4 and row.note == "hands in 4 frames" and capsys.readouterr().out == ""
 
 
 def test_growth_with_samples_is_told(monkeypatch):

@@ -2,11 +2,13 @@
 
 from dataclasses import fields, replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandTargets
+from mesh_graphormer_hand.contracts import PARTS, HandBatch, HandInputs, HandTargets
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, generator, mirror, move
 from mesh_graphormer_hand.geometry.cameras import intrinsics, perspective_project
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, invert_affine
@@ -234,8 +236,8 @@ def rectangle_of_hand(count: int = 4) -> HandBatch:
     )
     return replace(
         batch,
-        inputs=replace(batch.inputs, image=image, depth=torch.ones(count, 1, SIZE, SIZE)),
-        targets=replace(batch.targets, mask=mask, depth=torch.ones(count, SIZE, SIZE)),
+        inputs=replace(batch.inputs, image=image, depth=torch.where(mask, 0.6, 3.0)[:, None]),
+        targets=replace(batch.targets, mask=mask, depth=torch.where(mask, 0.6, 3.0)),
     )
 
 
@@ -259,6 +261,44 @@ def test_another_background_leaves_the_hand_alone():
     assert not torch.equal(image[0], image[1])
     assert equal(out, augment(batch, Augmentation(background=1.0, **still), 4))
     assert_close(augment(batch, Augmentation(**still), 4).inputs.image, batch.inputs.image, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("known_by", ["parts", "depth"])
+def test_another_background_leaves_alone_what_is_before_it(known_by):
+    """A blue thing that the hand holds: its labels stay, so it has to stay itself."""
+    batch, blue = rectangle_of_hand(), torch.tensor([0.1, 0.1, 0.9])
+    thing = torch.zeros(4, SIZE, SIZE, dtype=torch.bool)
+    thing[:, 40:60, 60:80] = True
+    image = torch.where(thing[:, None], blue[:, None, None], batch.inputs.image)
+    labels = {"depth": None, "depth_valid": None, "normals": torch.ones(4, 3, SIZE, SIZE)}
+    if known_by == "depth":  # as rendered: 0 where nothing is
+        labels |= {"depth": 0.6 * batch.targets.mask + 0.8 * thing, "depth_valid": torch.ones(4, dtype=torch.bool)}
+    else:
+        parts = (1 * batch.targets.mask + PARTS.index("object") * thing).byte()
+        labels |= {"parts": parts, "parts_valid": torch.ones(4, dtype=torch.bool)}
+    batch = replace(batch, inputs=replace(batch.inputs, image=image), targets=replace(batch.targets, **labels))
+    still = Augmentation(background=1.0, rotation_off=1.0, scale=0.0, channel_gain=0.0)
+    out = augment(batch, still, 4)
+    inner = torch.zeros_like(thing)
+    inner[:, 42:58, 62:78] = True
+    assert_close(out.inputs.image.movedim(1, -1)[inner], blue.expand(int(inner.sum()), 3), atol=1e-5, rtol=0)
+    front = batch.targets.mask | thing
+    assert torch.equal(out.targets.normals, batch.targets.normals * front[:, None])
+    green = (out.inputs.image.movedim(1, -1)[~front] - torch.tensor([0, 1.0, 0])).abs().amax(-1) < 0.2
+    assert green.float().mean() < 0.1
+
+
+def test_another_background_may_be_a_photograph(tmp_path):
+    """Of the folder that is named: of one colour here, which no painted background has."""
+    cv2.imwrite(str(tmp_path / "purple.png"), np.full((40, 40, 3), (255, 0, 255), np.uint8))
+    still = {"background": 1.0, "rotation_off": 1.0, "scale": 0.0, "channel_gain": 0.0}
+    seen = []
+    for folder in ("", str(tmp_path)):
+        batch = rectangle_of_hand(16)
+        image = augment(batch, Augmentation(backgrounds=folder, **still), 4).inputs.image
+        corner = image[:, :, 4:8, 4:8].mean((2, 3))
+        seen.append(int(((corner - torch.tensor([1.0, 0, 1])).abs().amax(-1) < 0.01).sum()))
+    assert seen[0] == 0 and seen[1] >= 4
 
 
 def test_frames_may_be_mirrored_and_their_hands_change_sides():

@@ -5,10 +5,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.detectors.base import Detection
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano.fit import posed_mesh
 from mesh_graphormer_hand.predictor import HandPredictor
 from mesh_graphormer_hand.video.files import Film, Footage
 from mesh_graphormer_hand.video.one_euro import OneEuro
@@ -107,7 +110,6 @@ def test_smoothing_takes_jitter_and_keeps_the_hand():
 
 def test_one_shape_over_a_video():
     """A hand whose bones change from frame to frame is given one set of bones."""
-    from mesh_graphormer_hand.mano import hand as hands
     from mesh_graphormer_hand.mano.layer import ManoLayer
 
     layer = ManoLayer(use_pca=False, flat_hand_mean=True, hand=hands.load("open"))
@@ -116,8 +118,6 @@ def test_one_shape_over_a_video():
 
     class Grows(TwoDots):
         def forward(self, inputs):
-            import torch
-
             prediction = super().forward(inputs)
             vertices, joints = layer(torch.zeros(1, 48), torch.from_numpy(next(calls))[None])
             values = {"vertices": vertices - joints[:, :1], "joints": joints - joints[:, :1]}
@@ -159,20 +159,88 @@ def test_films_come_back_frame_by_frame(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
+class Capture:
+    """A stand-in for cv2.VideoCapture: black frames with the given times (ms), at a nominal 25 frames a second."""
+
+    def __init__(self, times):
+        self.times, self.now = iter(times), 0.0
+
+    def read(self):
+        self.now = next(self.times, None)
+        there = self.now is not None
+        return there, np.zeros((8, 8, 3), np.uint8) if there else None
+
+    def get(self, what):
+        return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_POS_MSEC: self.now}.get(what, 0.0)
+
+    def isOpened(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stamps", "seconds"),
+    [
+        ([20, 60, 160, 170], [0, 0.04, 0.14, 0.15]),  # frames that come when they like
+        ([0, 0, 0, 0], [0, 0.04, 0.08, 0.12]),  # a file that does not say
+        ([0, 40, 40, 150], [0, 0.04, 0.08, 0.15]),
+        ([0, 40, float("nan"), 20], [0, 0.04, 0.08, 0.12]),
+    ],
+)
+def test_frames_of_a_file_come_at_their_own_times(monkeypatch, tmp_path, stamps, seconds):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: Capture(stamps))
+    assert [time for _, time in Footage(tmp_path / "a.mp4")] == pytest.approx(seconds)
+
+
+def test_frames_of_a_camera_come_by_the_clock(monkeypatch):
+    """Dropped frames are time that has passed, whatever rate the camera claims."""
+    clock = iter([100.0, 100.04, 100.29, 100.33])
+    monkeypatch.setattr("mesh_graphormer_hand.video.files.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Capture([0.0] * 4))
+    assert [seconds for _, seconds in Footage(0)] == pytest.approx([0, 0.04, 0.29, 0.33])
+
+
 def test_a_camera_that_is_not_there():
     with pytest.raises(DataError, match="camera 97 is not there"):
         Footage(97)
 
 
-def test_demo_of_a_video(monkeypatch, tmp_path, capsys):
-    film = Film(tmp_path / "wave.mp4", 30.0)
-    for frame in frames(12):
-        film.add(frame)
-    film.close()
+@pytest.mark.usefixtures("filmed")
+def test_a_camera_that_is_stopped_before_its_first_frame(monkeypatch, tmp_path):
+    class Stopped(Capture):
+        def read(self):
+            raise KeyboardInterrupt
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Stopped([]))
+    assert demo.main(["0", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "camera0_hand.json").read_text())
+    assert record["frames"] == [] and record["image_size"] is None and record["camera"] is None
+
+
+@pytest.fixture
+def filmed(monkeypatch, tmp_path):
+    """Writes a video of the moving hand, and the demo with a model that sees it."""
     monkeypatch.setattr(
-        HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots(64), detector=Finder("left"))
+        HandPredictor,
+        "from_pretrained",
+        lambda *a, mesh, **k: HandPredictor(TwoDots(64), detector=Finder("left"), mesh=mesh),
     )
-    run = [str(tmp_path / "wave.mp4"), "--out", str(tmp_path / "out"), "--free-shape", "--every", "5"]
+
+    def write(name: str, count: int):
+        film = Film(tmp_path / name, 30.0)
+        for frame in frames(count):
+            film.add(frame)
+        film.close()
+        return tmp_path / name
+
+    return write
+
+
+def test_demo_of_a_video(filmed, tmp_path, capsys):
+    run = [str(filmed("wave.mp4", 12)), "--out", str(tmp_path / "out"), "--free-shape", "--every", "5"]
     assert demo.main([*run, "--save", "json,npz", "--limit", "11"]) == 0
     captured = capsys.readouterr()
     assert "11 frames, hands in 11" in captured.err and "(finder) ran 3 times" in captured.err
@@ -181,9 +249,59 @@ def test_demo_of_a_video(monkeypatch, tmp_path, capsys):
     (hand,) = record["frames"][10]["hands"]
     assert hand["handedness"] == "left" and hand["track"] == 0
     np.testing.assert_allclose(hand["joints_px"][0], dots(10)[0], atol=3)
+    assert record["complete"] and record["image_size"] == [320, 240] and record["camera"]["K_from"] == "assumed"
+    left, top, right, bottom = hand["box"]
+    assert left < dots(10)[0][0] < dots(10)[1][0] < right and top < dots(10)[0][1] < dots(10)[1][1] < bottom
     assert len(list((tmp_path / "out" / "wave_frames").iterdir())) == 22
     with Footage(tmp_path / "out" / "wave_hand.mp4") as footage:
         drawn = [frame for frame, _ in footage]
     assert len(drawn) == 11 and np.abs(drawn[5].astype(int) - frames(6)[5]).max() > 100, "no mesh on the frame"
     assert cv2.imread(str(tmp_path / "out" / "wave_hand.mp4")) is None
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_a_video_can_be_animated_from_its_one_file(filmed, tmp_path):
+    """Pose and shape stand in the JSON, and they are those of the mesh, of a left hand mirrored."""
+    out = tmp_path / "out"
+    run = [str(filmed("wave.mp4", 3)), "--out", str(out), "--save", "npz", "--no-smoothing", "--K", "300,310,160,120"]
+    assert demo.main(run) == 0
+    record = json.loads((out / "wave_hand.json").read_text())
+    assert record["camera"] == {"K": [[300, 0, 160], [0, 310, 120], [0, 0, 1]], "K_from": "given"}
+    hand = record["frames"][2]["hands"][0]
+    wrist = np.array(record["camera"]["K"]) @ hand["wrist_m"]  # as perspective has it, not weak perspective
+    np.testing.assert_allclose(wrist[:2] / wrist[2], hand["joints_px"][0], atol=4)
+    pose, shape = (torch.tensor(hand[name])[None] for name in ("mano_pose", "mano_shape"))
+    vertices = posed_mesh(hands.load("open"), pose, shape)[0][0].numpy() * [-1, 1, 1]
+    (mesh,) = np.load(out / "wave_frames" / "000002_hand.npz")["vertices"]
+    np.testing.assert_allclose(vertices, mesh, atol=2e-4)  # m; angles are written to 0.1 mrad
+
+
+def test_regressed_meshes_of_a_video_stay_as_they_are(filmed, tmp_path):
+    video, meshes = str(filmed("wave.mp4", 2)), {}
+    for mesh in ("regressed", "mano"):
+        run = [video, "--out", str(tmp_path / mesh), "--mesh", mesh, "--no-smoothing", "--save", "npz"]
+        assert demo.main(run) == 0
+        record = json.loads((tmp_path / mesh / "wave_hand.json").read_text())
+        assert (record["frames"][1]["hands"][0]["mano_pose"] is None) == (mesh == "regressed")
+        meshes[mesh] = np.load(tmp_path / mesh / "wave_frames" / "000001_hand.npz")["vertices"][0]
+    assert np.abs(meshes["mano"] - meshes["regressed"]).mean() > 1e-4  # m
+
+
+def test_videos_go_on_where_they_stopped(filmed, tmp_path, capfd):
+    """What is filmed is not filmed again, what broke off or has other settings is; each tells its own mistake."""
+    for name in ("a.mp4", "b.mp4"):
+        filmed(name, 3)
+    (tmp_path / "0.mp4").write_bytes(b"no video")
+    run = [str(tmp_path / "*.mp4"), "--out", str(tmp_path / "out"), "--mesh", "regressed"]
+
+    def films(*more: str) -> list[str]:
+        assert demo.main([*run, *more]) == (2 if (tmp_path / "0.mp4").exists() else 0)
+        return [line.split("/")[-1] for line in capfd.readouterr().out.splitlines() if line.endswith(".mp4")]
+
+    assert films() == ["a_hand.mp4", "b_hand.mp4"] and films() == []
+    (tmp_path / "0.mp4").unlink()
+    told = tmp_path / "out" / "b_hand.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), "complete": False}))
+    assert films() == ["b_hand.mp4"]
+    assert films("--every", "2") == ["a_hand.mp4", "b_hand.mp4"] and films("--every", "2") == []
+    assert films("--every", "2", "--again") == ["a_hand.mp4", "b_hand.mp4"]

@@ -12,8 +12,8 @@ from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.render.raster import rasterize
-from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual import camera, ink, parameters, poses
+from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws

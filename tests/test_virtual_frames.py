@@ -5,9 +5,10 @@ import torch
 
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.frames import FrameOptions, VirtualFrames
+from mesh_graphormer_hand.virtual.frames import FrameOptions, Scene, VirtualFrames
 
 SIZE = 160
+TIPS = [4, 8, 12, 16, 20]
 MIXED = FrameOptions(hands=[0.3, 0.3, 0.2, 0.1, 0.1])
 
 
@@ -36,13 +37,24 @@ def test_boxes_hold_their_joints_and_lie_in_the_frame(frames):
         torch.testing.assert_close(seen[..., :2] / seen[..., 2:], hands.joints_2d.double(), atol=0.01, rtol=0)
 
 
-def test_hands_are_drawn_where_their_joints_are(hand):
+def test_hands_are_drawn_where_their_joints_are(hand, monkeypatch):
     """Left ones, too: without people and clutter the nearest thing at a joint is that hand's own skin."""
     alone = FrameOptions(hands=[0.0, 1.0], bystanders=[1.0], bodies=0.0, side=[0.4, 0.5])
+    scenes, lay = {}, Scene.lay
+    monkeypatch.setattr(Scene, "lay", lambda scene, *layer: scenes.setdefault(id(scene), scene) and lay(scene, *layer))
     made = VirtualFrames(VirtualConfig(occluder=0.0, held_object=0.0), hand, alone).render(range(8), size=SIZE)
-    left = torch.cat([h.is_left for h in made.hands])
-    assert left.any() and not left.all()
-    assert torch.stack([h.visible.float().mean() for h in made.hands]).mean() > 0.5
+    left, own, visible = [], [], []
+    for scene, hands in zip(scenes.values(), made.hands, strict=True):
+        inside = ((hands.joints_2d >= 0) & (hands.joints_2d < SIZE)).all(-1)
+        inside[:, TIPS] = False  # they lie on the skin, often on its outline: next to the pixels of the hand
+        column, row = hands.joints_2d[inside].long().unbind(-1)
+        before = hands.joints[inside][:, 2] - scene.depth[row, column]  # m
+        own.append((scene.owner[row, column] == 0) & (before > 0) & (before < 0.2))
+        visible.append(hands.visible[inside])
+        left.append(hands.is_left.expand(int(inside.sum())))
+    left, own, visible = (torch.cat(parts) for parts in (left, own, visible))
+    for side in (left, ~left):
+        assert side.any() and own[side].float().mean() > 0.97 and visible[side].float().mean() > 0.5
 
 
 def test_same_bytes_alone_and_together(frames, hand):

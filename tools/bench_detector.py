@@ -5,25 +5,24 @@ a keypoints.json, whose boxes stand round key points. A detection is right if it
 taken by an IoU of at least 0.5; what share of the right ones has the right side is told, too.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import time
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand.cli import console
-from mesh_graphormer_hand.data.images import read_image
-from mesh_graphormer_hand.detectors.base import Detector
-from mesh_graphormer_hand.detectors.choose import NAMES, choose
-from mesh_graphormer_hand.geometry.boxes import match
-from mesh_graphormer_hand.mano import hand as hands
-from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.frames import VirtualFrames
+from mesh_graphormer_hand.cli import console, finding
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from mesh_graphormer_hand.detectors.base import Detector
 
 OVERLAP = 0.5
 SIZES = (0.0, 0.1, 0.2, 0.4, 2.0)  # of the frame's longer side, edges of the groups of hands
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=500, help="virtual frames (default: 500)")
     parser.add_argument("--size", type=int, default=384, help="px, side of the frames")
     parser.add_argument("--photos", type=Path, help="folder of full_*.jpg and keypoints.json")
-    parser.add_argument("--detector", choices=NAMES, default="ours")
+    parser.add_argument("--detector", choices=finding.NAMES, default="ours")
     parser.add_argument("--model", help="the detector's weights or model file")
     parser.add_argument("--python", help="of mediapipe")
     parser.add_argument("--threshold", type=float)
@@ -45,6 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Print the figures; see the module."""
+    import numpy as np
+
+    from mesh_graphormer_hand.detectors.choose import choose
+    from mesh_graphormer_hand.mano import hand as hands
+    from mesh_graphormer_hand.virtual.config import VirtualConfig
+    from mesh_graphormer_hand.virtual.frames import VirtualFrames
+
     detector = choose(arguments.detector, model=arguments.model, python=arguments.python, threshold=arguments.threshold)
     frames = VirtualFrames(VirtualConfig(split="test"), hands.load("open"))
     tally = Tally(detector)
@@ -55,16 +61,25 @@ def bench(arguments: argparse.Namespace) -> int:
     if arguments.count:
         print(f"{arguments.count} virtual frames: {tally.report()}")
     if arguments.photos:
-        known = json.loads((arguments.photos / "keypoints.json").read_text(encoding="utf-8"))
-        tally = Tally(detector)
-        for name in sorted(n for n in known if n.startswith("full_")):
-            points = [torch.tensor(h["keypoints_px"]) for h in known[name]]
-            boxes = torch.stack([torch.cat([p.amin(0), p.amax(0)]) for p in points])
-            grow = FLESH * (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) * torch.tensor([-1.0, -1, 1, 1])
-            left = torch.tensor([h["handedness"] == "left" for h in known[name]])
-            tally.add(read_image(arguments.photos / name), boxes + grow, left)
-        print(f"photos: {tally.report()}")
+        print(f"photos: {of_photos(detector, arguments.photos).report()}")
     return 0
+
+
+def of_photos(detector: Detector, folder: Path) -> Tally:
+    """The counts over the pictures `full_*` of a folder, by its keypoints.json."""
+    import torch
+
+    from mesh_graphormer_hand.data.images import read_image
+
+    known = json.loads((folder / "keypoints.json").read_text(encoding="utf-8"))
+    tally = Tally(detector)
+    for name in sorted(n for n in known if n.startswith("full_")):
+        points = [torch.tensor(h["keypoints_px"]) for h in known[name]]
+        boxes = torch.stack([torch.cat([p.amin(0), p.amax(0)]) for p in points])
+        grow = FLESH * (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) * torch.tensor([-1.0, -1, 1, 1])
+        left = torch.tensor([h["handedness"] == "left" for h in known[name]])
+        tally.add(read_image(folder / name), boxes + grow, left)
+    return tally
 
 
 class Tally:
@@ -78,6 +93,11 @@ class Tally:
 
     def add(self, photo: np.ndarray, boxes: torch.Tensor, left: torch.Tensor) -> None:
         """One frame and its hands."""
+        import numpy as np
+        import torch
+
+        from mesh_graphormer_hand.geometry.boxes import match
+
         started = time.perf_counter()
         detections = self.detector.detect(photo)
         self.seconds += time.perf_counter() - started

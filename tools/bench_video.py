@@ -5,25 +5,24 @@ acceleration error (mm per frame squared, of joints relative to the wrist and of
 frames per second from the file to the annotated file.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mesh_graphormer_hand.cli import console, demo
-from mesh_graphormer_hand.geometry.alignment import procrustes
-from mesh_graphormer_hand.mano import hand as hands
-from mesh_graphormer_hand.video.files import Film, Footage
-from mesh_graphormer_hand.video.tracker import HandTracker
-from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 
-RATE, MM = 30, 1000.0
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mesh_graphormer_hand.video.tracker import HandTracker
+
+MM = 1000.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,9 +40,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Print a table; see the module."""
+    from mesh_graphormer_hand.cli.benchmark_scenes import sequence
     from mesh_graphormer_hand.predictor import HandPredictor
+    from mesh_graphormer_hand.video.tracker import HandTracker
 
-    video, truth = sequence(arguments)
+    video, truth = sequence(arguments.out, arguments.frames, arguments.size, arguments.index)
     predictor = HandPredictor.from_pretrained(arguments.weights, detector=arguments.detector)
     rows = {}
     for name, options in {
@@ -62,26 +63,10 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def sequence(arguments: argparse.Namespace) -> tuple[Path, dict[str, np.ndarray]]:
-    """The video file and its labels: K (px), joints (m, relative to the wrist), wrist (m), joints_2d (px)."""
-    name = f"sequence{arguments.index}_{arguments.size}px_{arguments.frames}"
-    video, labels = arguments.out / f"{name}.mp4", arguments.out / f"{name}.npz"
-    if not (video.is_file() and labels.is_file()):
-        config = VirtualConfig(split="test", fill=[0.45, 0.6])
-        made = VirtualSequences(config, hands.load("open"), arguments.frames, RATE)
-        batch = made.render(arguments.index, image_size=arguments.size)
-        film = Film(video, RATE)
-        for image in batch.inputs.image:
-            film.add((image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
-        film.close()
-        t = batch.targets
-        np.savez(labels, K=batch.inputs.intrinsics[0], joints=t.joints, wrist=t.root, joints_2d=t.joints_2d)
-    with np.load(labels) as stored:
-        return video, dict(stored)
-
-
 def follow(tracker: HandTracker, video: Path) -> list:
     """The first hand of every frame, None where there is none."""
+    from mesh_graphormer_hand.video.files import Footage
+
     with Footage(video) as footage:
         found = [tracker(frame, seconds) for frame, seconds in footage]
     return [f[0] if f else None for f in found]
@@ -89,6 +74,11 @@ def follow(tracker: HandTracker, video: Path) -> list:
 
 def score(found: list, truth: dict[str, np.ndarray]) -> dict[str, float]:
     """Errors of the frames with a hand; accelerations where three in a row have one."""
+    import numpy as np
+    import torch
+
+    from mesh_graphormer_hand.geometry.alignment import procrustes
+
     seen = np.array([h is not None for h in found])
     blank = np.full((21, 3), np.nan)
     joints = np.stack([blank if h is None else h.joints for h in found])
@@ -109,6 +99,8 @@ def score(found: list, truth: dict[str, np.ndarray]) -> dict[str, float]:
 
 def acceleration_error(found: np.ndarray, wanted: np.ndarray) -> float:
     """Mean distance of the second differences, per frame squared."""
+    import numpy as np
+
     a, b = (v[2:] - 2 * v[1:-1] + v[:-2] for v in (found, wanted))
     return float(np.nanmean(np.linalg.norm(a - b, axis=-1)))
 

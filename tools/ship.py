@@ -62,7 +62,7 @@ def training(source: Path) -> list[dict]:
         return []
     state, metrics = read(states[-1]), source / "metrics.json"
     options = state.get("experiment", {}).get("train", {})
-    images = state["step"] * options.get("batch_size", 0) * options.get("accumulate", 1)
+    images = state["step"] * options.get("batch_size", 0)  # of all processes and micro-batches together
     earlier = before(options.get("init", ""))
     names = [Path(source).name for source in config.sources(options.get("init", ""))]
     options.update(init=", ".join(names), output="runs")  # no folders of this machine

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import config as configs
 from . import console
 from .cross_evaluate import MISSING, parse_data
-from .train import train
+from .train import train_run
 
 if TYPE_CHECKING:
     from ..contracts import HandBatch, HandPrediction
@@ -81,8 +81,8 @@ def ablate(arguments: argparse.Namespace) -> int:
         for seed in range(table.seeds):
             name, command = run_of(table, out, row, settings, seed)
             if name not in known["trained"]:
-                if code := train(table.config, command):
-                    return code
+                if not train_run(table.config, command):
+                    return console.INTERRUPTED  # half a run is no row; the same command goes on with it
                 known["trained"].append(name)
                 write_json(store, known)
             found: dict[str, float] = {}

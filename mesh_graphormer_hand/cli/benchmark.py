@@ -15,7 +15,7 @@ from typing import Any
 from ..files import write_text
 from . import console
 
-PARTS = ("forward", "train", "generate", "render", "pipeline", "startup", "growth")
+PARTS = ("forward", "train", "generate", "render", "pipeline", "video", "startup", "growth")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: of this process, on a busy machine"
     )
     parser.add_argument("--no-onnx", action="store_true", help="without ONNX Runtime, whose network takes a minute")
+    parser.add_argument("--compile", action="store_true", help="training also with torch.compile, which takes minutes")
+    parser.add_argument(
+        "--mediapipe", type=Path, metavar="PYTHON", help="also MediaPipe: interpreter that has mediapipe 0.10.21"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write the tables")
     parser.add_argument("--trace", type=Path, metavar="DIR", help="a torch.profiler trace of one call of each case")
@@ -52,6 +56,8 @@ def benchmark(arguments: argparse.Namespace) -> int:
         raise ConfigError("--rounds and --warmup should be 1 or more, --threads 0 or more")
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # of child processes, too
+    if arguments.mediapipe is not None and not arguments.mediapipe.is_file():
+        raise ConfigError(f"--mediapipe {arguments.mediapipe}: no such file")
     console.log_to_terminal()
 
     import torch
@@ -59,7 +65,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     from ..engine import timing
     from . import benchmark_cases as cases
     from . import benchmark_goals as goals
-    from . import benchmark_growth
+    from . import benchmark_growth, benchmark_train, benchmark_video
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -72,16 +78,19 @@ def benchmark(arguments: argparse.Namespace) -> int:
         trace=arguments.trace,
         clock=arguments.clock,
         onnx=not arguments.no_onnx,
+        compile=arguments.compile,
+        mediapipe=arguments.mediapipe,
     )
     machine = {**timing.machine(arguments.device), "clock": arguments.clock}
     lines = [f"{key}: {value}" for key, value in machine.items()]
     print(", ".join(lines) + "\n", flush=True)
     report: dict[str, Any] = {"machine": machine, "rounds": arguments.rounds, "parts": {}}
     tables = [", ".join(lines)]
-    runners = {**cases.RUNNERS, "growth": benchmark_growth.growth}
+    others = {"train": benchmark_train.train, "video": benchmark_video.video, "growth": benchmark_growth.growth}
+    runners = {**cases.RUNNERS, **others}
     for part in parts:
         for title, timings, unit in runners[part](options):
-            timings = goals.judge(title, timings)
+            timings = goals.judge(title, timings, arguments.device)
             report["parts"].setdefault(part, {})[title] = [timing.as_mapping(t) for t in timings]
             tables.append(timing.table(title, timings, unit))
             print(tables[-1] + "\n", flush=True)

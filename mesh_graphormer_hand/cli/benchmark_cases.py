@@ -1,10 +1,13 @@
-"""What hand-benchmark times: for each part, tables of cases that do one thing in several ways."""
+"""What hand-benchmark times: tables of cases that do one thing in several ways (training and video: files beside)."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +18,12 @@ import torch
 
 from .. import assembly, paths
 from .. import config as configs
-from ..contracts import HandBatch, HandInputs, HandPrediction
+from ..contracts import HandInputs, HandPrediction
 from ..engine import timing
 from ..engine.timing import Case, Timing
+from ..virtual.generator import BLOCK, faces_for
+from .benchmark_media_pipe import MediaPipe
+from .benchmark_scenes import load_hand, photo
 
 if TYPE_CHECKING:
     from ..mano.hand import Hand
@@ -25,12 +31,12 @@ if TYPE_CHECKING:
 
 Table = tuple[str, list[Timing], str]  # title, rows, what an item is
 BASELINE = "published way"  # models._slow: the same numbers, computed as the published program does
-TRAINED_ON = {"graphormer": 4}  # images a training step here; the rest take MANY
-MANY = 16
 RENDERED = (1, 8, 32)  # images
 HELP = "from {}.cli.{} import main; main(['--help'])"
+DEMO = "from {}.cli.demo import main; raise SystemExit(main())"
 COMMANDS = (
     "train",
+    "ablate",
     "evaluate",
     "cross_evaluate",
     "score",
@@ -41,6 +47,9 @@ COMMANDS = (
     "register_hand",
     "benchmark",
 )
+SCRIPTS = ("ship", "bench_detector", "bench_mesh", "bench_video")  # of tools/, without a command of the package
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class Options:
     trace: Path | None = None
     clock: str = "wall"
     onnx: bool = True  # also by ONNX Runtime, where it is installed
+    compile: bool = False  # training also with torch.compile
+    mediapipe: Path | None = None  # interpreter of an environment that has it
 
 
 def compare(options: Options, title: str, cases: dict[str, Case], baseline: str | None) -> list[Timing]:
@@ -63,6 +74,11 @@ def compare(options: Options, title: str, cases: dict[str, Case], baseline: str 
         for name, case in cases.items():
             _trace(options.trace, f"{title} {name}", case)
     return timing.compare(cases, baseline, options.rounds, options.warmup, options.device, options.clock)
+
+
+def left_out(what: str, remedy: object) -> None:
+    """Say that something is not measured, and what it takes."""
+    logger.warning("%s is left out: %s", what, remedy)
 
 
 def _trace(folder: Path, name: str, case: Case) -> None:
@@ -78,7 +94,7 @@ def _trace(folder: Path, name: str, case: Case) -> None:
 
 def forward(options: Options) -> Iterator[Table]:
     """Networks with fresh weights: as published, as they stand, made fast, in half precision, by ONNX Runtime."""
-    hand = _hand()
+    hand = load_hand()
     for name in options.configs:
         model = _model(name, hand, options.device)
         ways = _ways(model, options)
@@ -89,6 +105,8 @@ def forward(options: Options) -> Iterator[Table]:
             for way, predict in ways.items():
                 call = partial(predict_only, predict, inputs)
                 cases[way] = Case(call, batch, note=_distance(truth, call()))
+            if name == "graphormer_lite" and batch == 1:
+                cases |= _mediapipe(options)
             title = f"forward, {name}, batch {batch}"
             yield title, compare(options, title, cases, BASELINE), "image"
         yield f"trunk and rest, {name}, batch 1", _shares(options, model), "image"
@@ -100,27 +118,45 @@ def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs]
 
     ways = {BASELINE: published(model), "as it stands": model, "optimised": optimise(model)}
     ways["optimised, bfloat16"] = optimise(model, torch.bfloat16)
-    if torch.device(options.device).type == "cpu" and options.onnx and (onnx := _onnx(model)) is not None:
-        ways["ONNX Runtime"] = onnx
+    if torch.device(options.device).type == "cpu" and options.onnx:
+        from ..engine.portable import OnnxModel
+
+        with tempfile.TemporaryDirectory() as folder:
+            if export(model, Path(folder)):
+                ways["ONNX Runtime"] = OnnxModel(folder)  # in memory from here on
     return ways
 
 
-def _onnx(model: HandModel) -> Callable[[HandInputs], HandPrediction] | None:
-    """The network run by ONNX Runtime, None where that is not installed."""
+def export(model: HandModel, folder: Path) -> bool:
+    """Write the network for ONNX Runtime; where that is not installed, say so and return False."""
     import importlib.util
-    import tempfile
     import warnings
 
     from ..engine import portable
 
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
-        return None
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        left_out("ONNX Runtime", portable.NEEDS)
+        return False
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program, names = portable.trace(model)
-        portable.write_config(model, Path(folder))
-        portable.write_onnx(program, names, Path(folder))
-        return portable.OnnxModel(folder)  # in memory from here on
+        portable.write_config(model, folder)
+        portable.write_onnx(program, names, folder)
+    return True
+
+
+def _mediapipe(options: Options) -> dict[str, Case]:
+    """MediaPipe's palm detector and landmarks on a photo, where there is an interpreter that has it."""
+    if options.mediapipe is None:
+        left_out("MediaPipe", "--mediapipe names the Python of an environment with mediapipe==0.10.21")
+        return {}
+    try:
+        process = MediaPipe(options.mediapipe, photo(), options.clock)
+    except configs.ConfigError as error:
+        left_out("MediaPipe", error)
+        return {}
+    note = f"of 640 x 480 px, hands found: {process.hands}"
+    return {"MediaPipe, photo to 21 points": Case(process, note=note, tells=True)}
 
 
 def _shares(options: Options, model: HandModel) -> list[Timing]:
@@ -139,71 +175,37 @@ def _shares(options: Options, model: HandModel) -> list[Timing]:
     return compare(options, "trunk", {"trunk and encoders": Case(whole), "trunk": Case(trunk)}, "trunk and encoders")
 
 
-# ---- train ----
-
-
-def train(options: Options) -> Iterator[Table]:
-    """One optimiser step on virtual hands that lie ready."""
-    for name in options.configs:
-        experiment = configs.load(name)
-        size = TRAINED_ON.get(name, MANY)
-        experiment.train.batch_size = size
-        hand = _hand()
-        batch = assembly.build_stream(experiment, hand)[0].to(options.device)
-        cases = {}
-        for way, precision in (("float32", None), ("bfloat16", torch.bfloat16)):
-            cases[way] = Case(_step(experiment, hand, batch, options.device, precision), size)
-        title = f"training step, {name}, batch {size}"
-        yield title, compare(options, title, cases, "float32"), "image"
-
-
-def _step(
-    experiment: configs.Experiment, hand: Hand, batch: HandBatch, device: str, precision: torch.dtype | None
-) -> Callable[[], object]:
-    from ..losses import supervised_losses
-    from ..mano.template import hand_template
-
-    torch.manual_seed(0)
-    model = assembly.build_model(experiment, hand).to(device).train()
-    template = hand_template(hand, model.coarse).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    weights, codec = experiment.train.losses, getattr(model, "codec", None)
-
-    def step() -> None:
-        with torch.autocast(torch.device(device).type, precision or torch.bfloat16, enabled=precision is not None):
-            prediction = model(batch.inputs)
-        prediction = prediction.map(lambda t: t.float() if t.is_floating_point() else t)
-        terms = supervised_losses(prediction, batch.targets, weights, template, codec)
-        sum(weights[name] * value.float().mean() for name, value in terms.items()).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    return step
-
-
 # ---- generate, render ----
 
 
 def generate(options: Options) -> Iterator[Table]:
-    """Full virtual samples with all labels, in blocks of 16, each call a new block."""
-    hand = _hand()
-    for size in (128, 224):
-        dataset = assembly.build_dataset("virtual", {}, "train", hand, size)
-        blocks = iter(range(10**6))
+    """Full virtual samples with all labels, each call new ones: by pixels, samples a call, faces of the drawn hand."""
+    hand, faces = load_hand(), faces_for(224)
+    cases = {f"{size} px": _samples(options, hand, size=size) for size in (112, 224, 448)}
+    yield f"virtual samples by pixels, {BLOCK} a call", compare(options, "samples", cases, "224 px"), "image"
+    cases = {f"{count} a call": _samples(options, hand, count) for count in (1, BLOCK, 4 * BLOCK)}
+    yield "virtual samples by batch, 224 px", compare(options, "samples", cases, f"{BLOCK} a call"), "image"
+    cases = {f"{count} faces": _samples(options, hand, faces=count) for count in (faces // 2, faces, 2 * faces)}
+    yield "virtual samples by faces, 224 px", compare(options, "samples", cases, f"{faces} faces"), "image"
 
-        def block(dataset: Any = dataset, blocks: Iterator[int] = blocks) -> Any:
-            start = next(blocks) * 16
-            return dataset.load(list(range(start, start + 16)), options.device)
 
-        title = f"virtual samples, {size} px"
-        yield title, compare(options, title, {"16 samples": Case(block, 16)}, None), "image"
+def _samples(options: Options, hand: Hand, count: int = BLOCK, size: int = 224, faces: int = 0) -> Case:
+    """`count` samples a call, of blocks that were not drawn before; the same for every case."""
+    dataset = assembly.build_dataset("virtual", {"mesh_faces": faces}, "train", hand, size)
+    starts = itertools.count(0, -(-count // BLOCK) * BLOCK)
+
+    def load() -> object:
+        start = next(starts)
+        return dataset.load(list(range(start, start + count)), options.device)
+
+    return Case(load, count)
 
 
 def render(options: Options) -> Iterator[Table]:
     """The rasteriser on the hand's 778 vertices, and with images, pixels and faces; PyTorch3D where it is installed."""
     from ..render import raster
 
-    hand = _hand()
+    hand = load_hand()
     template, faces = torch.from_numpy(hand.v_template), torch.from_numpy(hand.faces)
     other = _pytorch3d()
     for images in RENDERED:
@@ -252,6 +254,7 @@ def _pytorch3d() -> Callable[..., Any] | None:
     from ..geometry.cameras import pytorch3d_renderer
 
     if pytorch3d_renderer() is None:
+        left_out("PyTorch3D", "environment.yml brings it")
         return None
     from ..render import pytorch3d_backend
 
@@ -263,21 +266,18 @@ def _pytorch3d() -> Callable[..., Any] | None:
 
 def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
-    import numpy as np
-
-    from .. import assembly
     from ..predictor import DEFAULT_WEIGHTS, HandPredictor
 
     fast = HandPredictor.from_pretrained(device=options.device)
     predictor = HandPredictor(assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)), fast.hand, options.device)
-    photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    box = [[200.0, 100.0, 440.0, 380.0]]
+    seen, box = photo(), [[200.0, 100.0, 440.0, 380.0]]
     inputs = photos(predictor.model, 1, options.device)
     cases = {
         "network alone": Case(partial(predict_only, predictor.model, inputs)),
-        "photo and box to hand": Case(partial(predictor.predict, photo, box)),
-        "the same, optimised network": Case(partial(fast.predict, photo, box)),
-        f"photo to hands, detector {fast.detector.name}": Case(partial(fast.predict, photo)),
+        "photo and box to hand": Case(partial(predictor.predict, seen, box)),
+        "the same, optimised network": Case(partial(fast.predict, seen, box)),
+        f"photo to hands, detector {fast.detector.name}": Case(partial(fast.predict, seen)),
+        **_mediapipe(options),
     }
     yield "pipeline, 640 x 480 px", compare(options, "pipeline", cases, "network alone"), "photo"
 
@@ -286,6 +286,7 @@ def startup(options: Options) -> Iterator[Table]:
     """Processes from start to end: an import, every command's --help, a first prediction."""
     package = __package__.partition(".")[0]
     python = partial(_process, [sys.executable])
+    scripts = [file for name in SCRIPTS if (file := paths.CHECKOUT / "tools" / f"{name}.py").is_file()]
     yield (
         "start",
         compare(
@@ -295,17 +296,16 @@ def startup(options: Options) -> Iterator[Table]:
                 "python alone": Case(partial(python, ["-c", "pass"])),
                 f"import {package}": Case(partial(python, ["-c", f"import {package}"])),
                 **{f"{name} --help": Case(partial(python, ["-c", HELP.format(package, name)])) for name in COMMANDS},
+                **{f"{file.stem} --help": Case(partial(python, [str(file), "--help"])) for file in scripts},
             },
             "python alone",
         ),
         "process",
     )
-    photo = paths.CHECKOUT / "docs" / "example.jpg"
-    if photo.is_file():
-        import tempfile
-
+    example = paths.CHECKOUT / "docs" / "example.jpg"
+    if example.is_file():
         with tempfile.TemporaryDirectory() as out:
-            command = ["-c", f"from {package}.cli.demo import main; raise SystemExit(main())", str(photo), "--out", out]
+            command = ["-c", DEMO.format(package), str(example), "--out", out]
             few = replace(options, trace=None, clock="wall", rounds=min(3, options.rounds))
             yield "first prediction", compare(few, "demo", {"demo": Case(partial(python, command))}, None), "process"
 
@@ -319,12 +319,6 @@ def _process(command: Sequence[str], arguments: Sequence[str]) -> None:
 
 
 # ---- shared ----
-
-
-def _hand() -> Hand:
-    from ..mano import hand as hands
-
-    return hands.load("open")
 
 
 def _model(name: str, hand: Hand, device: str) -> HandModel:
@@ -359,7 +353,6 @@ def _distance(truth: HandPrediction, found: HandPrediction) -> str:
 
 RUNNERS: dict[str, Callable[[Options], Iterator[Table]]] = {
     "forward": forward,
-    "train": train,
     "generate": generate,
     "render": render,
     "pipeline": pipeline,

@@ -1,4 +1,4 @@
-"""What hand-benchmark's figures should be on two cores of a server's processor, and whether they are."""
+"""What hand-benchmark's figures should be, on two cores of a server's processor or on a GPU, and whether they are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Goal:
     row: str  # and of the whole name
     figure: str  # a key of FIGURES
     bound: float
+    device: str = "cpu"  # that it is meant for
 
     def judge(self, row: Timing) -> str | None:
         """The goal and whether it is met, in words; None where there is no figure."""
@@ -34,25 +35,32 @@ FIGURES: dict[str, tuple[Callable[[Timing], float | None], str, bool]] = {
     "rate": (lambda t: t.rate, "{:g} a second", False),
     "milliseconds": (lambda t: 1e3 * t.seconds / t.items, "{:g} ms", True),
     "seconds": (lambda t: t.seconds, "{:g} s", True),
+    "peak": (lambda t: t.peak, "{:.0%} of the matrix rate", False),
+    "waiting": (lambda t: t.waiting, "{:.0%} waiting", True),
 }
 GOALS = (
     Goal(r"forward, graphormer, batch \d+", "optimised", "ratio", 1.5),
     Goal(r"forward, graphormer, batch \d+", "optimised, bfloat16", "ratio", 2.5),
     Goal(r"forward, graphormer_lite, batch 1", "optimised|ONNX Runtime", "milliseconds", 13.0),
-    Goal(r"virtual samples, 224 px", "16 samples", "rate", 120.0),
-    Goal(r"rasterise 778 vertices at 224 px, 1 images", "ours", "ratio", 150.0),
+    Goal(r"training step, graphormer, .*", r"bfloat16(, compiled)?", "peak", 0.4, "cuda"),
+    Goal(r"training step, .*", r".*, fed by new virtual hands", "waiting", 0.05, "cuda"),
+    Goal(r"virtual samples by pixels, .*", "224 px", "rate", 120.0),
+    Goal(r"virtual samples by .*", r"224 px|\d+ a call", "rate", 5000.0, "cuda"),
+    Goal(r"rasterise 778 vertices at 224 px, \d+ images", "ours", "ratio", 150.0),
     Goal(r"pipeline, .*", "the same, optimised network", "rate", 30.0),
+    Goal(r"video, .*", "torch|ONNX Runtime", "rate", 30.0),
     Goal(r"start", r"import \w+", "seconds", 0.1),
     Goal(r"start", r"\w+ --help", "seconds", 0.5),
     Goal(r"first prediction", "demo", "seconds", 6.0),
 )
 
 
-def judge(title: str, rows: Sequence[Timing]) -> list[Timing]:
-    """The rows of a table, each with the goals that are about it in its note."""
+def judge(title: str, rows: Sequence[Timing], device: str = "cpu") -> list[Timing]:
+    """The rows of a table that was measured on `device`, each with the goals that are about it in its note."""
+    meant = [g for g in GOALS if g.device == device.partition(":")[0] and re.fullmatch(g.table, title)]
     judged = []
     for row in rows:
-        goals = [g for g in GOALS if re.fullmatch(g.table, title) and re.fullmatch(g.row, row.name)]
+        goals = [g for g in meant if re.fullmatch(g.row, row.name)]
         said = [s for g in goals if (s := g.judge(row)) is not None]
         judged.append(replace(row, note="; ".join([row.note] * bool(row.note) + said)))
     return judged

@@ -5,13 +5,18 @@
 Rows are what was trained on, columns what was tested on; each cell has PCKb@0.1 (share of 2D joints within 0.1 of the
 diagonal of the keypoints' box), EPE (2D, px of the photo) and PA-MPJPE (mm, proper rotations). A RUN that is a
 config (a YAML file, or the name of a shipped one) is trained first, or goes on where it was stopped. Results are kept
-next to the table: the same command again computes only what is missing.
+next to the table: the same command again computes only what is missing, and what has other weights or, under `root`,
+other files than before. `--again` is for what else may have changed, such as the program.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +51,7 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     """Fill the table as the command line says; see the module's docstring."""
     from .. import assembly
 
-    tests = dict(parse_data(text) for text in arguments.data or ["virtual"])
+    tests = parse_tests(arguments.data or ["virtual"])
     for name, raw in tests.values():
         assembly.plugin("datasets", name, where="--data")
         if arguments.skip_broken:
@@ -55,12 +60,14 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out / "table.json"
     known = {} if arguments.again or not store.is_file() else _read(store)
+    states = {column: data_state(raw) for column, (_, raw) in tests.items()}
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for run in arguments.runs:
         folder = find_or_train(run)
         label = trained_on(folder)
         for column, (name, raw) in tests.items():
-            key = f"{folder}|{column}|{arguments.samples}|{arguments.tta}|{_stamp(folder)}"
+            asked = [str(folder), name, raw, arguments.samples, arguments.tta, _stamp(folder), states[column]]
+            key = json.dumps(asked, sort_keys=True)
             if key not in known:
                 part = arguments.out / f"{_slug(label)}__{_slug(column)}"
                 known[key] = evaluate_one(folder, name, dict(raw), part, arguments)["metrics"]
@@ -79,16 +86,30 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def parse_tests(texts: Iterable[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Heading -> the data set's name and options, of each --data; roots tell columns apart that nothing else does.
+
+    Raises:
+        ConfigError: an option without "=".
+    """
+    parsed = [parse_data(text) for text in dict.fromkeys(texts)]
+    headings = [heading for heading, _ in parsed]
+    return {
+        heading if headings.count(heading) == 1 else f"{heading} root={raw.get('root', '')}": (name, raw)
+        for heading, (name, raw) in parsed
+    }
+
+
 def parse_data(text: str) -> tuple[str, tuple[str, dict[str, Any]]]:
-    """ "freihand:root=DIR,split=test" -> its column's heading, and the data set's name and options.
+    """ "freihand:root=DIR,versions=[gs,hom]" -> its column's heading, and the data set's name and options.
 
     Raises:
         ConfigError: an option without "=".
     """
     name, _, options = text.partition(":")
-    raw = configs.overrides_to_mapping([o for o in options.split(",") if o])
-    told = [f"{k}={v}" for k, v in raw.items() if k != "root"]
-    return " ".join([name, *told]), (name, raw)
+    parts = re.split(r",(?=\w[\w.]*=)", options.strip(",")) if options else []  # before a key: values may be lists
+    told = [part for part in parts if not part.startswith("root=")]
+    return " ".join([name, *told]), (name, configs.overrides_to_mapping(parts))
 
 
 def find_or_train(run: str) -> Path:
@@ -104,11 +125,11 @@ def find_or_train(run: str) -> Path:
             return assembly.find_model(run)
         except configs.ConfigError:
             configs.find(run)  # whose own error lists the configs
-    from .train import train
+    from .train import train_run
 
     experiment = configs.load(run)
     folder = Path(experiment.train.output) / (experiment.train.name or configs.find(run).stem)
-    if train(run, []):
+    if not train_run(run, []):
         raise configs.ConfigError(f"{run} was not trained to its end")
     return assembly.find_model(folder)
 
@@ -189,13 +210,37 @@ def _text(metrics: dict[str, float], metric: str) -> str:
     return METRICS[metric][1].format(metrics[metric]) if metric in metrics else MISSING
 
 
+def data_state(raw: dict[str, Any]) -> str:
+    """Which folder the option `root` names, and a check sum of the names, sizes and times of the files in it."""
+    root = Path(str(raw.get("root", "")))
+    if not raw.get("root") or not root.is_dir():
+        return ""  # no files, or none that can be read: the data set itself tells of it
+    digest = hashlib.sha256()
+    for file in _files(root):
+        about = file.stat()
+        digest.update(os.fsencode(f"{os.path.relpath(file.path, root)}|{about.st_size}|{about.st_mtime_ns}\n"))
+    return f"{root.resolve()}|{digest.hexdigest()}"
+
+
+def _files(folder: Path | str) -> Iterator[os.DirEntry]:
+    """All files below a folder, in one order, but hidden ones: among these are the indexes that we make ourselves."""
+    with os.scandir(folder) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif entry.is_file():
+            yield entry
+
+
 def _stamp(folder: Path) -> int:
     """Changes when the weights do."""
     return (folder / "model.safetensors").stat().st_mtime_ns
 
 
 def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in text).strip("_")[:80]
+    slug = "".join(c if c.isalnum() else "_" for c in text).strip("_")
+    return slug if len(slug) <= 80 else f"{slug[:73]}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import glob
+import hashlib
 import json
 import os
 import re
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import ConfigError
-from . import console, outputs
+from . import console, finding, outputs
 from .outputs import encode_png, write_all
 
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["encode_png", "main", "write_all"]
 
-DETECTORS = ("ours", "mediapipe", "boxes", "whole")
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 Source = Path | int  # a photo, a video, a camera
+# options that decide what the files of a photo hold, beside --save, the detector and the models; and those of a video
+SETTINGS = ("weights", "backend", "mesh", "box", "side", "threshold", "detector_model", "detector_python")
+SETTINGS += ("K", "focal", "bone_length")
+VIDEO_SETTINGS = ("every", "limit", "no_smoothing", "free_shape")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,19 +62,15 @@ def parser() -> argparse.ArgumentParser:
         "--mesh",
         choices=("mano", "regressed"),
         default="mano",
-        help="mano: the posed hand nearest to what the model regressed, with its parameters (default)",
+        help="mano: the posed hand nearest to what the model regressed, with its parameters (default); "
+        "regressed: the model's own vertices",
     )
     made.add_argument("--serve", action="store_true", help="instead, a page for your browser: see --serve --help")
-    made.add_argument("--again", action="store_true", help="also photos of a folder that are done already")
-    finding = made.add_argument_group("finding hands")
-    finding.add_argument("--detector", choices=DETECTORS, help="who looks for hands (default: whole; boxes with --box)")
-    finding.add_argument("--box", metavar="x0,y0,x1,y1", action="append", help="around a hand, px; may be repeated")
-    finding.add_argument("--side", choices=("left", "right"), help="the person's own hand (default: as detected)")
-    finding.add_argument("--threshold", type=float, metavar="P", help="of ours: score from which on it is a hand")
-    finding.add_argument(
-        "--detector-model", metavar="FILE", help="of mediapipe: hand_landmarker.task; of ours: weights"
-    )
-    finding.add_argument("--detector-python", metavar="FILE", help="of mediapipe: an environment's python")
+    made.add_argument("--again", action="store_true", help="also what of several inputs is done already")
+    where = made.add_argument_group("finding hands")
+    finding.add_options(where)
+    where.add_argument("--box", metavar="x0,y0,x1,y1", action="append", help="around a hand, px; may be repeated")
+    where.add_argument("--side", choices=("left", "right"), help="the person's own hand (default: as detected)")
     camera = made.add_argument_group("the camera (see docs/predictor.md)")
     camera.add_argument("--K", metavar="fx,fy,cx,cy", help="intrinsics, px")
     camera.add_argument(
@@ -80,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     video.add_argument("--every", type=int, default=15, metavar="N", help="frames between detections (default: 15)")
     video.add_argument("--limit", type=int, metavar="N", help="stop after so many frames")
     video.add_argument("--no-smoothing", action="store_true", help="frames as they are predicted")
-    video.add_argument("--free-shape", action="store_true", help="a shape for each frame, not for each person")
+    video.add_argument(
+        "--free-shape", action="store_true", help="of mesh mano: a shape for each frame, not for each person"
+    )
     return made
 
 
@@ -93,8 +96,7 @@ def demo(arguments: argparse.Namespace) -> int:
         raise ConfigError("--every and --limit are 1 or more")
     if boxes is not None and arguments.detector not in (None, "boxes"):
         raise ConfigError(f"--box goes with --detector boxes, not with {arguments.detector}")
-    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
-        raise ConfigError(f"--threshold {arguments.threshold} should be from 0 to 1")
+    finding.check(arguments)
     if arguments.device != "cpu":
         console.check_device(arguments.device)
     out = Path(arguments.out)
@@ -139,38 +141,29 @@ class Run:
     def predictor(self) -> HandPredictor:
         """The model and the detector."""
         if self._predictor is None:
-            from ..detectors.choose import choose
             from ..predictor import HandPredictor
 
             a = self.arguments
             self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend, mesh=a.mesh)
-            name = a.detector or ("boxes" if self.boxes is not None else None)
-            if a.threshold is not None or a.detector_model is not None:
-                name = name or "ours"
-            if name is not None:
-                sides = None if self.sides is None else self.sides * len(self.boxes or [])
-                self._predictor.detector = choose(
-                    name,
-                    boxes=self.boxes,
-                    sides=sides,
-                    model=a.detector_model,
-                    python=a.detector_python,
-                    threshold=a.threshold,
-                    device=a.device,
-                )
+            sides = None if self.sides is None else self.sides * len(self.boxes or [])
+            self._predictor.detector = finding.build(a, self.boxes, sides) or self._predictor.detector
         return self._predictor
 
     def check(self, source: Source) -> None:
-        """Open an input, so that what is wrong with it is told before models are loaded."""
+        """Open the only input, so that what is wrong with it is told before models are loaded."""
+        if self.several:
+            return  # each tells its own mistake, and the others go on
         if is_video(source):
             from ..video.files import Footage
 
             Footage(source).close()
-        elif not self.several:
+        else:
             self._checked = source, self._read(source)
 
     def __call__(self, source: Source, stem: str) -> None:
-        """One photo or video."""
+        """One photo or video; of several, those that were done before with the same settings are left as they are."""
+        if self.several and not self.arguments.again and self._is_done(source, stem):
+            return
         if is_video(source):
             from . import demo_video
 
@@ -179,19 +172,12 @@ class Run:
             self.photo(source, stem)
 
     def photo(self, path: Path, stem: str) -> None:
-        """Predict and write, or leave a photo that was done before with the same settings."""
-        kinds, name = self.kinds or outputs.DEFAULT_KINDS, f"{stem}_hand"
-        if self.several and not self.arguments.again and self._is_done(self.out / f"{name}.json", kinds):
-            return
+        """Predict and write."""
         checked = self._checked if self._checked is not None and self._checked[0] == path else None
         photo, exif = checked[1] if checked else self._read(path)
         hands = self.predict(photo, exif)
-        about = {
-            "image": str(path),
-            "image_size": [photo.shape[1], photo.shape[0]],
-            **self.about(kinds),
-        }
-        written = write_all(self.out, name, outputs.encode(kinds, photo, hands, about))
+        about = {**self.about(path), "image_size": [photo.shape[1], photo.shape[0]]}
+        written = write_all(self.out, f"{stem}_hand", outputs.encode(self._kinds(path), photo, hands, about))
         if not hands:
             print(f"{path}: no hand found (detector: {self.predictor.detector.name}); try --box", file=sys.stderr)
         for file in written:
@@ -211,34 +197,46 @@ class Run:
             hands = self.predictor.predict(photo, sides=self.sides, **options)
         return hands if given or exif is None else [replace(hand, intrinsics_from="exif") for hand in hands]
 
-    def about(self, kinds: tuple[str, ...] | None) -> dict[str, Any]:
-        """What the head of a JSON file says: who found and who predicted, and the settings that decide the rest."""
+    def about(self, source: Source) -> dict[str, Any]:
+        """The head of a JSON file: what was looked at, who found and predicted, and the settings behind the rest."""
         return {
+            "video" if is_video(source) else "image": str(source),
             "model": self.predictor.model.config.name,
             "detector": self.predictor.detector.name,
-            "settings": self._settings(kinds),
+            "settings": self._settings(source),
         }
 
-    def _settings(self, kinds: tuple[str, ...] | None) -> dict[str, Any]:
-        names = (
-            "weights",
-            "mesh",
-            "detector",
-            "box",
-            "side",
-            "threshold",
-            "detector_model",
-            "K",
-            "focal",
-            "bone_length",
-        )
-        chosen = {name: getattr(self.arguments, name) for name in names if getattr(self.arguments, name) is not None}
-        return {**chosen, "save": list(kinds or ())}
+    def _kinds(self, source: Source) -> tuple[str, ...]:
+        """What to write of a photo, or of each frame."""
+        return self.kinds or (() if is_video(source) else outputs.DEFAULT_KINDS)
 
-    def _is_done(self, file: Path, kinds: tuple[str, ...]) -> bool:
+    def _settings(self, source: Source) -> dict[str, Any]:
+        names = SETTINGS + VIDEO_SETTINGS if is_video(source) else SETTINGS
+        chosen = {name: getattr(self.arguments, name) for name in names if getattr(self.arguments, name) is not None}
+        return {**chosen, **self._models, "save": list(self._kinds(source))}
+
+    @cached_property
+    def _models(self) -> dict[str, str]:
+        """The detector's name, and what the weights' names stand for: retrained ones are others under the same name."""
+        from .. import assembly
+        from ..predictor import DEFAULT_DETECTOR, DEFAULT_WEIGHTS
+
+        a = self.arguments
+        detector = finding.name(a, self.boxes) or DEFAULT_DETECTOR
+        folder = assembly.find_model(a.weights or DEFAULT_WEIGHTS)
+        weights = folder / ("model.onnx" if a.backend == "onnx" else "model.safetensors")
+        found = {"weights_sha256": weights, "detector_sha256": finding.model_file(a, detector)}
+        sums = {name: sha256(file) for name, file in found.items() if file is not None and file.is_file()}
+        return {"detector": detector, **sums}
+
+    def _is_done(self, source: Source, stem: str) -> bool:
+        """Whether the JSON file, which is written last, tells of all of this input with these settings."""
+        settings = self._settings(source)
         try:
-            return json.loads(file.read_text(encoding="utf-8"))["settings"] == self._settings(kinds)
-        except (OSError, ValueError, KeyError, TypeError):
+            told = json.loads((self.out / f"{stem}_hand.json").read_text(encoding="utf-8"))
+            same = told["video" if is_video(source) else "image"] == str(source) and told["settings"] == settings
+            return same and told.get("complete", True)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     @staticmethod
@@ -249,6 +247,12 @@ class Run:
         data = read_bytes(path)
         photo = decode_image(data, path)
         return photo, headers.focal_length(data, photo.shape[1], photo.shape[0])
+
+
+def sha256(file: Path) -> str:
+    """The check sum of a file's content, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_out(out: Path) -> None:

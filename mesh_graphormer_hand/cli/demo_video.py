@@ -38,7 +38,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
         run.predictor,
         every=a.every,
         smooth=not a.no_smoothing,
-        one_shape=not a.free_shape,
+        one_shape=a.mesh == "mano" and not a.free_shape,
         sides=run.sides,
         K=run.K,
         focal=a.focal,
@@ -47,7 +47,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     with Footage(source) as footage:
         picture = Film(run.out / f"{stem}_hand.mp4", footage.fps)
         total = min(filter(None, (footage.count, a.limit)), default=None)
-        started, records = time.perf_counter(), []
+        started, records, size, camera = time.perf_counter(), [], None, None
         try:
             # one core for drawing: a second team of OpenMP threads, waiting busily, would halve the frames per second
             with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as drawer:
@@ -56,6 +56,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
                     if a.limit is not None and number >= a.limit:
                         break
                     hands = tracker(frame, seconds)
+                    size, camera = [frame.shape[1], frame.shape[0]], camera or _camera(hands)
                     records.append({"frame": number, "seconds": round(seconds, 6), "hands": _brief(hands)})
                     waiting.append(drawer.submit(_finish, run, picture, frames, number, frame, hands))
                     while len(waiting) > AHEAD:
@@ -71,8 +72,9 @@ def film(run: Run, source: Path | int, stem: str) -> None:
             raise
         picture.close()
     took = time.perf_counter() - started
-    about = {"video": str(source), "fps": footage.fps, **run.about(run.kinds), "detections": tracker.detections}
-    text = json.dumps({**about, "frames": records}) + "\n"
+    broken_off = "" if a.limit is not None else footage.broken_off
+    about = {**run.about(source), "image_size": size, "fps": footage.fps, "detections": tracker.detections}
+    text = json.dumps({**about, "complete": not broken_off, "camera": camera, "frames": records}) + "\n"
     outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
     seen = sum(bool(r["hands"]) for r in records)
     print(
@@ -84,8 +86,8 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     print(run.out / f"{stem}_hand.json")
     if run.kinds:
         print(frames)
-    if a.limit is None and footage.broken_off:
-        raise DataError(footage.broken_off)
+    if broken_off:
+        raise DataError(broken_off)
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
@@ -108,20 +110,28 @@ def _finish(run: Run, picture: Any, folder: Path, number: int, frame: np.ndarray
         outputs.write_all(folder, f"{number:06d}_hand", outputs.encode(run.kinds, frame, hands, about))
 
 
+def _camera(hands: list[HandResult]) -> dict[str, Any] | None:
+    """What all frames have in common of the camera; None where no hand says it."""
+    return {"K": _short(hands[0].intrinsics, 3), "K_from": hands[0].intrinsics_from} if hands else None
+
+
 def _brief(hands: list[HandResult]) -> list[dict[str, Any]]:
-    """What the video's one JSON keeps of each hand."""
-
-    def short(values: np.ndarray | None, digits: int) -> list | None:
-        return None if values is None else values.astype(float).round(digits).tolist()
-
+    """What the video's one JSON keeps of each hand in a frame; names and units as in a photo's."""
     return [
         {
             "track": h.track,
             "handedness": h.side,
             "confidence": h.confidence,
-            "wrist_m": short(h.translation, 5),
-            "joints_m": short(h.joints, 5),
-            "joints_px": short(h.joints_2d, 2),
+            "box": _short(h.box, 1),
+            "wrist_m": _short(h.translation, 5),
+            "joints_m": _short(h.joints, 5),
+            "joints_px": _short(h.joints_2d, 2),
+            "mano_pose": _short(h.pose, 4),
+            "mano_shape": _short(h.shape, 4),
         }
         for h in hands
     ]
+
+
+def _short(values: np.ndarray | None, digits: int) -> list | None:
+    return None if values is None else values.astype(float).round(digits).tolist()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to write predictions, pictures and the report")
     parser.add_argument("--tta", action="store_true", help="also with 5 scales x 19 turns averaged (95 times slower)")
+    parser.add_argument("--two-hands", action="store_true", help="InterHand2.6M: also meshes, as IntagHand, InterWild")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out, count and list them")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
@@ -71,7 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     results = {}
     for name, raw in sections.items():
         part = out if len(sections) == 1 else out / name
-        results[name] = evaluate_one(folder, name, raw, part, arguments)
+        results[name] = evaluate_one(folder, name, raw, part, arguments, arguments.two_hands)
     content = {"model": str(folder), "samples": arguments.samples, "data": sections}
     content["test"] = {name: result.pop("metrics") for name, result in results.items()}
     write_json(path, content | {"more": results})
@@ -80,11 +82,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_one(
-    folder: Path, name: str, raw: dict[str, Any], out: Path, arguments: argparse.Namespace
+    folder: Path, name: str, raw: dict[str, Any], out: Path, arguments: argparse.Namespace, two_hands: bool = False
 ) -> dict[str, Any]:
     """Evaluate a saved model on one data set; prints its table and official scores, writes all files into `out`.
 
-    Returns what belongs into a JSON file: metrics and official scores by predictor, broken-down scores, notes.
+    `two_hands`: also by the protocols for meshes of two hands. Returns what belongs into a JSON file: metrics and
+    official scores by predictor, broken-down scores, notes.
     """
     import torch  # after the arguments, so that their mistakes are told at once
 
@@ -95,6 +98,7 @@ def evaluate_one(
     from ..mano import hand as hands
     from ..mano.template import hand_template
     from . import evaluation_files, evaluation_report
+    from .evaluation_two_hands import TwoHands
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     hand = hands.find(model_config(folder)["hand"])
@@ -107,9 +111,9 @@ def evaluate_one(
         raw = {"extra": ["look"], **raw}  # skin and light, for the report
     dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
     predictors, notes = said_of_data(predictors, dataset, hand.fingerprint)
-    collector = evaluation_files.Collector(
-        tuple(n for n in predictors if n != "mean_pose"), vertices=name in evaluation_files.OFFICIAL
-    )
+    judged = tuple(n for n in predictors if n != "mean_pose")
+    collector = evaluation_files.Collector(judged, vertices=name in evaluation_files.OFFICIAL)
+    pairs = TwoHands(dataset, judged) if two_hands else None
     scores = evaluate(
         predictors,
         dataset,
@@ -117,7 +121,7 @@ def evaluate_one(
         batch_size=arguments.batch_size,
         workers=worker_count(arguments.workers),
         samples=arguments.samples,
-        watch=collector,
+        watch=both(collector, pairs) if pairs else collector,
     )
     metrics = {who: accumulator.summary() for who, accumulator in scores.items()}
     in_pixels = two_d(collector)
@@ -127,13 +131,15 @@ def evaluate_one(
     text = table(f"{title}, {len(scores['model'])} samples", metrics)
     print(text)
     official = export_and_score(name, raw, collector, len(dataset), out)
+    if pairs:
+        official |= pairs.scores(out)
+        notes += pairs.notes
     official |= {f"{who}, 2D": found for who, found in in_pixels.items()}
     notes += told(collector, official)
     print_official(official, notes, collector.left_out)
     evaluation = evaluation_report.Evaluation(title, text, scores, official, notes, collector.left_out)
-    evaluation.gallery = evaluation_report.worst(
-        dataset, scores["model"], model, template, device, len(collector.left_out)
-    )
+    missing = len(collector.left_out) + len(collector.no_hand)
+    evaluation.gallery = evaluation_report.worst(dataset, scores["model"], model, template, device, missing)
     print(evaluation_report.write(out, evaluation))
     return {
         "metrics": metrics,
@@ -141,6 +147,7 @@ def evaluate_one(
         "breakdown": {who: accumulator.breakdown() for who, accumulator in scores.items()},
         "notes": notes,
         "left_out": collector.left_out,
+        "no_hand": collector.no_hand,
     }
 
 
@@ -192,6 +199,16 @@ def export_and_score(name: str, raw: dict[str, Any], collector: Collector, total
     return official
 
 
+def both(first: Callable, second: Callable) -> Callable:
+    """Two that watch the same evaluation."""
+
+    def watch(*shown: Any) -> None:
+        first(*shown)
+        second(*shown)
+
+    return watch
+
+
 def two_d(collector: Collector) -> dict[str, Scores]:
     """2D scores in pixels of the photos, by predictor, for those that say where joints are in the image."""
     from .evaluation_files import score_2d
@@ -207,8 +224,10 @@ def told(collector: Collector, official: dict[str, Scores]) -> list[str]:
         notes.append(
             "hands without a known camera were exported with the wrist at the origin: of them only aligned scores count"
         )
+    reasons = Counter(line.rpartition(": ")[2] for line in collector.no_hand)
+    notes += [f"{count:,} samples without a hand were passed over: {why}" for why, count in reasons.items()]
     if collector.left_out:
-        notes.append(f"{len(collector.left_out)} samples were left out, see the list")
+        notes.append(f"{len(collector.left_out)} broken samples were left out, see the list")
     return list(dict.fromkeys(notes))
 
 
@@ -217,7 +236,7 @@ def print_official(official: dict[str, Scores], notes: list[str], left_out: list
     for who, scores in official.items():
         kind = "2D" if who.endswith(", 2D") else "official"
         name = who.removesuffix(", 2D").replace("_", " ")
-        print(f"{kind} scores ({scores.protocol}), {name}, {scores.counts.get('samples')} samples")
+        print(f"{kind} scores ({scores.protocol}), {name}, {next(iter(scores.counts.values()))} samples")
         print("\n".join(f"  {line}" for line in scores.lines()))
     for note in notes:
         print(f"note: {note}")

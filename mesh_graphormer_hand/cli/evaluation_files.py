@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from torch import Tensor
 from ..contracts import HandBatch, HandPrediction
 from ..files import replacing
 from ..geometry.crops import apply_affine
+from ..json_stream import JsonError, json_items
 from ..metrics import fingertips
 from ..metrics.protocols import keypoints_2d
-from ..metrics.protocols.base import Scores
+from ..metrics.protocols.base import ScoreError, Scores
 from ..skeleton import PERMUTATIONS
 from . import evaluation_layouts as layouts
 from .evaluation_layouts import Answers
 
 OFFICIAL = ("freihand", "ho3d")  # data sets whose submission is [xyz, vertices] in the order of the test files
+DETECTED_ON = 4  # samples that show which vertices are the fingertips
 OPENGL = np.array([1.0, -1.0, -1.0])  # camera axes of HO-3D
 
 
@@ -36,13 +39,15 @@ class Collector:
         """`who`: the predictors to keep; `vertices`: whether meshes are wanted, too (they are large)."""
         self.answers = {name: Answers() for name in who}
         self.vertices, self.placed = vertices, True
-        self.left_out: list[str] = []
+        self.left_out: list[str] = []  # broken samples
+        self.no_hand: list[str] = []  # samples that show none, by their labels
         self.notes: list[str] = []
         self.labelled_px: list[np.ndarray] = []  # b 21 2, NaN where a joint is not labelled in the picture
 
     def __call__(self, predictions: dict[str, HandPrediction], batch: HandBatch) -> None:
         """Keep a batch."""
         self.left_out += batch.left_out
+        self.no_hand += batch.no_hand
         if len(batch):
             self.labelled_px.append(labelled_px(batch).cpu().numpy())
         for name in self.answers.keys() & predictions.keys():
@@ -86,10 +91,7 @@ def score_2d(collector: Collector, answers: Answers) -> Scores | None:
 def in_photo(prediction: HandPrediction, batch: HandBatch) -> tuple[dict[str, Tensor], bool]:
     """joints, vertices (m, the camera's axes) and joints_px of a batch in the photo's frame, and whether every hand
     could be placed before its camera; one that could not (no intrinsics, no camera) has its wrist at the origin."""
-    left = batch.targets.is_left
-    mirror = torch.ones(len(batch), 1, 3, device=batch.inputs.image.device)
-    if left is not None:
-        mirror[left, :, 0] = -1.0
+    mirror = mirror_of(batch)
     wrist, placed = _wrist(prediction, batch)
     found = {}
     for name in ("joints", "vertices"):
@@ -99,6 +101,15 @@ def in_photo(prediction: HandPrediction, batch: HandBatch) -> tuple[dict[str, Te
         pixels = prediction.joints_2d
         found["joints_px"] = pixels if batch.image_from_crop is None else apply_affine(pixels, batch.image_from_crop)
     return found, placed
+
+
+def mirror_of(batch: HandBatch) -> Float[Tensor, "b 1 3"]:
+    """What turns points of hands as the network sees them into the photo's: -1 along x for left hands."""
+    left = batch.targets.is_left
+    mirror = torch.ones(len(batch), 1, 3, device=batch.inputs.image.device)
+    if left is not None:
+        mirror[left, :, 0] = -1.0
+    return mirror
 
 
 def _wrist(prediction: HandPrediction, batch: HandBatch) -> tuple[Float[Tensor, "b 3"], bool]:
@@ -137,8 +148,8 @@ def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | 
         return path
     path = folder / f"pred{suffix}.json"
     joints, vertices = answers.joined("joints"), answers.joined("vertices")
-    if joints is not None and vertices is not None and data == "freihand":
-        joints = fingertips.convert(joints, vertices, _truth_tips(truth))
+    if joints is not None and vertices is not None and (tips := _truth_tips(data, truth)):
+        joints = fingertips.convert(joints, vertices, tips)
     if data == "ho3d":
         joints = None if joints is None else joints[:, np.argsort(PERMUTATIONS["mano"])] * OPENGL
         vertices = None if vertices is None else vertices * OPENGL
@@ -169,17 +180,21 @@ def official_order(data: str, keys: list[str], truth: Path | None = None) -> lis
 def score(
     data: str, path: Path, answers: Answers, truth: Path | None, raw: dict[str, Any], partial: bool
 ) -> Scores | None:
-    """The official scores of what was exported to `path`; None where there is no protocol or no label for it.
+    """The official scores of what was exported to `path`; None where there is no protocol for it.
 
     `raw`: the data set's options. `partial`: not all of the test set was predicted; what is missing is not counted.
+
+    Raises:
+        ScoreError: there is one, and why it gives no scores.
     """
     from .score import run
 
     if truth is None or not answers.joints and not answers.joints_px:
         return None
-    if data in OFFICIAL and not path.name.startswith("predictions"):
-        there = all((truth / f"evaluation_{n}.json").is_file() for n in ("xyz", "verts"))
-        return run(data, truth, path, {}, skip_broken=partial) if there else None
+    if data in OFFICIAL:
+        if path.name.startswith("predictions"):
+            raise ScoreError("a pred.json holds 3D joints of samples of the official test list; there are none here")
+        return run(data, truth, path, {}, skip_broken=partial)
     found = layouts.layout(data, answers, truth, raw)
     if found is None:
         return None
@@ -188,13 +203,20 @@ def score(
     return run(found.protocol, found.truth, own, found.options, skip_broken=partial)
 
 
-def _truth_tips(truth: Path | None) -> str:
-    """The fingertips of the labels: found on their first samples, else the official ones."""
+def _truth_tips(data: str, truth: Path | None) -> str:
+    """The fingertips of the labels: found on their first samples, else FreiHAND's official ones; "" where HO-3D's are
+    not known."""
+    unknown = "freihand" if data == "freihand" else ""
     try:
-        labels = [np.array(json.loads((truth / f"evaluation_{n}.json").read_text())[:4]) for n in ("xyz", "verts")]
-        return fingertips.detect(*labels) or "freihand"
-    except (OSError, TypeError, ValueError, IndexError):
-        return "freihand"
+        joints, vertices = (_first_labels(truth / f"evaluation_{name}.json") for name in ("xyz", "verts"))
+        order = list(PERMUTATIONS["mano"]) if data == "ho3d" else slice(None)
+        return fingertips.detect(joints[:, order], vertices) or unknown
+    except (JsonError, TypeError, ValueError, IndexError):
+        return unknown
+
+
+def _first_labels(path: Path) -> np.ndarray:
+    return np.array([value for _, value in islice(json_items(path, 1), DETECTED_ON)])
 
 
 def _submission(joints: np.ndarray | None, vertices: np.ndarray | None, rows: list[int | None]) -> Iterator[str]:

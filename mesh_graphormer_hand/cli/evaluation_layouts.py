@@ -48,14 +48,19 @@ class Layout:
 
 
 def layout(data: str, answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
-    """The answers in the layout of the data set's protocol; None where it has none or these samples are not its own.
+    """The answers in the layout of the data set's protocol; None where it has none.
 
-    `raw`: the data set's options. Samples of splits of one's own have no official scores.
+    `raw`: the data set's options.
+
+    Raises:
+        ScoreError: the protocol has no scores for these samples or answers, and why.
     """
-    if raw.get("split_by", "official") != "official":
-        return None
     makers = {"interhand26m": _interhand26m, "rhd": _rhd, "dexycb": _dexycb, "hint": _hint}
-    return makers[data](answers, truth, raw) if data in makers else None
+    if data not in makers:
+        return None
+    if (split_by := raw.get("split_by", "official")) != "official":
+        raise ScoreError(f"split_by={split_by}: the protocol is about the data set's own splits")
+    return makers[data](answers, truth, raw)
 
 
 def numbers(values: np.ndarray) -> str:
@@ -63,28 +68,31 @@ def numbers(values: np.ndarray) -> str:
     return json.dumps(np.round(values.astype(np.float64), DIGITS).tolist(), separators=(",", ":"))
 
 
-def _interhand26m(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
-    joints = answers.joined("joints")
-    if joints is None:
-        return None
-    order = np.argsort(PERMUTATIONS["interhand"])
+def _joints(answers: Answers) -> np.ndarray:
+    if (joints := answers.joined("joints")) is None:
+        raise ScoreError("no 3D joints are predicted, or none that can be compared")
+    return joints
+
+
+def _interhand26m(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout:
+    joints, order = _joints(answers), np.argsort(PERMUTATIONS["interhand"])
     pairs: dict[str, dict[str, np.ndarray]] = {}
     for key, hand in zip(answers.keys, joints, strict=True):
         number, _, side = key.rpartition("#")[2].partition("_")
         pairs.setdefault(number, {})[side] = MM_PER_M * hand[order]
-    split = answers.keys[0].partition("/")[0]
-    absent = np.zeros((21, 3))
+    split, absent = answers.keys[0].partition("/")[0], np.zeros((21, 3))
     rows = {
-        n: {"joints_mm": np.concatenate([hands.get(s, absent) for s in ("right", "left")])}
+        n: {"joints_mm": np.concatenate([hands.get(s, absent) for s in ("right", "left")]), "hands": list(hands)}
         for n, hands in pairs.items()
     }
-    return Layout("interhand26m", _annotations(truth, split), _rows(rows), options={"split": split})
+    # options of the data set choose hands; one whose joints are all unknown is never asked for
+    return Layout("interhand26m", truth, _rows(rows), options={"split": split, "partial": True})
 
 
-def _rhd(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
+def _rhd(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout:
+    if (hands := raw.get("hands", "dominant")) != "dominant":
+        raise ScoreError(f"hands={hands}: the protocol is about the dominant hand of each picture")
     names = [key.rpartition("/")[2].partition("#")[0] for key in answers.keys]
-    if len(set(names)) < len(names):
-        return None  # both hands of pictures: the protocol is about the dominant one
     inner = truth / "RHD_published_v2"
     split = answers.keys[0].partition("/")[0]
     return Layout(
@@ -92,25 +100,23 @@ def _rhd(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
     )
 
 
-def _hint(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
+def _hint(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout:
     if not answers.joints_px:
-        return None
+        raise ScoreError("no 2D joints are predicted")
     folders = ",".join(sorted({key.partition("/")[0] for key in answers.keys}))
     return Layout("hint", truth, _rows(_fields(answers, answers.keys)), options={"folders": folders})
 
 
-def _dexycb(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout | None:
-    joints = answers.joined("joints")
-    options = {"setup": str(raw.get("setup", "s0")), "split": str(raw.get("split", "test") or "test")}
-    try:
-        listed = list(dexycb.frames(truth, dexycb.Config(**options)))
-    except ScoreError:
-        return None  # not the whole data set: its frames have no official numbers
+def _dexycb(answers: Answers, truth: Path, raw: dict[str, Any]) -> Layout:
+    joints, options = _joints(answers), {"setup": raw.get("setup", "s0"), "split": raw.get("split") or "test"}
+    if "sequences_per_subject" in raw:
+        options["sequences"] = raw["sequences_per_subject"]
+    listed = dexycb.frames(truth, dexycb.Config(**options))
     number = {
         f"{p.parent.relative_to(truth).as_posix()}/{p.stem.removeprefix('labels_')}": i for i, p in enumerate(listed)
     }
-    if joints is None or not set(answers.keys) <= set(number):
-        return None
+    if strange := next((key for key in answers.keys if key not in number), None):
+        raise ScoreError(f"{truth}: frame {strange} is not in the folders that the split {options} counts")
     lines = (
         ",".join([str(number[key]), *(f"{v:.4f}" for v in (MM_PER_M * hand).ravel().tolist())]) + "\n"
         for key, hand in zip(answers.keys, joints, strict=True)
@@ -123,15 +129,9 @@ def _fields(answers: Answers, names: list[str]) -> dict[str, dict[str, np.ndarra
     return {n: {k: v[i] for k, v in columns.items() if v is not None} for i, n in enumerate(names)}
 
 
-def _rows(rows: dict[str, dict[str, np.ndarray]]) -> Iterator[str]:
+def _rows(rows: dict[str, dict[str, np.ndarray | list[str]]]) -> Iterator[str]:
     yield "{\n"
     for i, (name, row) in enumerate(rows.items()):
-        cells = ", ".join(f'"{key}": {numbers(values)}' for key, values in row.items())
-        yield (",\n" if i else "") + f"{json.dumps(name)}: {{{cells}}}"
+        cells = (f'"{k}": {json.dumps(v) if isinstance(v, list) else numbers(v)}' for k, v in row.items())
+        yield (",\n" if i else "") + f"{json.dumps(name)}: {{{', '.join(cells)}}}"
     yield "\n}\n"
-
-
-def _annotations(truth: Path, split: str) -> Path:
-    """The folder of the official annotations of a split, under the data set's."""
-    found = sorted(truth.rglob(f"InterHand2.6M_{split}_data.json"))
-    return found[0].parent if found else truth

@@ -47,7 +47,7 @@ class Evaluation:
     scores: dict[str, Accumulator]
     official: dict[str, Scores] = field(default_factory=dict)  # by predictor, from its file
     notes: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # broken samples, what and why
     gallery: list[tuple[str, Image]] = field(default_factory=list)  # caption, picture
 
 
@@ -174,7 +174,7 @@ def _page(evaluation: Evaluation, curves: bytes | None) -> str:
     parts += ["<h2>Generalisation</h2>", *_breakdown(evaluation)]
     if evaluation.left_out:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in evaluation.left_out)
-        parts += [f"<h2>Left out: {len(evaluation.left_out)} samples</h2><ul>{lines}</ul>"]
+        parts += [f"<h2>Left out: {len(evaluation.left_out)} broken samples</h2><ul>{lines}</ul>"]
     if evaluation.gallery:
         parts.append("<h2>The worst</h2><p>Each: labels, then the prediction.</p>")
         parts += [

@@ -2,7 +2,8 @@
 
 CONFIG holds the generator's options (default: virtual.yaml). The same command goes on after a kill. --shard i/n writes
 one share of n, into the same folder or another; copy the folders over one another and run the command without --shard
-to finish. Under `accelerate launch` or torchrun each process takes its own share.
+to finish. Under `accelerate launch` or torchrun each process takes its own share. --what says what to write: crops of
+one hand each, whole frames, moments seen by several cameras (views=V) or sequences (length=T rate=HZ).
 """
 
 from __future__ import annotations
@@ -33,16 +34,35 @@ if TYPE_CHECKING:
     from ..data.writers.job import Job, Shard, Store
     from ..virtual.config import VirtualConfig
     from ..virtual.generator import VirtualHands
+    from .generate_kinds import Source
 
 LAYOUTS = ("webdataset", "freihand", "folder")
 LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
 SIZES = 16, 4096  # px, least and largest side of a picture
 MOST = 10**8  # samples of one job
-FORMAT = 3  # of the folder; rises when equal settings would give other bytes
+FORMAT = 4  # of the folder; rises when equal settings would give other bytes
 SHEET = 24  # samples on a contact sheet
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What --what may name."""
+
+    layouts: tuple[str, ...]  # the first one by default
+    unit: str  # on the progress bar
+    size: int = 224  # px, of the pictures, by default
+    block: int = 0  # how many are rendered and written together; 0: the generator's own block
+
+
+KINDS = {
+    "crops": Kind(LAYOUTS, "img"),
+    "frames": Kind(("coco",), "frame", size=640, block=4),
+    "views": Kind(("groups",), "moment", block=4),
+    "sequences": Kind(("groups",), "sequence", block=1),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="the generator's options, such as seed=1")
     parser.add_argument("--out", metavar="DIR", help="where to write")
     parser.add_argument("--count", type=int, metavar="N", help="samples (default: the config's, where it has a number)")
-    parser.add_argument("--layout", default=LAYOUTS[0], help=f"{', '.join(LAYOUTS)} (default: {LAYOUTS[0]})")
-    parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the pictures (default: 224)")
+    parser.add_argument("--what", default="crops", help=f"{', '.join(KINDS)} (default: crops)")
+    parser.add_argument("--layout", help=f"of crops: {', '.join(LAYOUTS)} (default: {LAYOUTS[0]})")
+    parser.add_argument("--image-size", type=int, metavar="PX", help="side of the pictures (default: 224; frames: 640)")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--lossless", action="store_true", help="pictures as PNG")
     parser.add_argument("--left", type=float, default=0.0, metavar="P", help="share of left hands (default: 0)")
@@ -85,13 +106,21 @@ class Plan:
     shard: Shard
     left: float = 0.0
     labels: tuple[str, ...] = LABELS
+    what: str = "crops"
 
-    def hands(self) -> VirtualHands:
+    @property
+    def block(self) -> int:
+        """How many samples are rendered and written together."""
+        from ..virtual.generator import BLOCK
+
+        return KINDS[self.what].block or BLOCK
+
+    def hands(self) -> VirtualHands | Source:
         """The generator."""
         from ..mano import hand
-        from ..virtual.generator import VirtualHands
+        from .generate_kinds import source
 
-        return VirtualHands(self.config, hand.load(self.hand), self.labels)
+        return source(self.what, self.config, hand.load(self.hand), self.labels)
 
 
 @dataclass
@@ -99,7 +128,7 @@ class Renderer:
     """Renders blocks and writes them; one lives in every process."""
 
     plan: Plan
-    hands: VirtualHands
+    hands: VirtualHands | Source
     layout: Layout
     store: Store | None = None  # None: nothing is written
 
@@ -120,13 +149,16 @@ class Renderer:
         hands = plan.hands()
         return cls(plan, hands, layout_named(plan.layout, plan.encoding, plan.config.split, hands.hand), store)
 
-    def render(self, indices: list[int]) -> HandBatch:
-        """The samples; some are to be left hands, whose pictures the layouts mirror."""
+    def render(self, indices: list[int]) -> Any:
+        """What the layout encodes. Some crops are to be left hands, whose pictures the layouts mirror."""
         import torch
 
         from ..virtual.draws import generator
 
-        batch = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size).to("cpu")
+        made = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size)
+        if self.plan.what != "crops":
+            return made
+        batch: HandBatch = made.to("cpu")
         if not self.plan.left:
             return batch
         left = [bool(generator(self.plan.config, i, "side").random() < self.plan.left) for i in indices]
@@ -145,7 +177,8 @@ def generate(arguments: argparse.Namespace) -> int:
         arguments.config = "virtual.yaml"
     check(arguments)
     share, of = shard_of(arguments.shard, os.environ)
-    config = read_config(arguments.config, arguments.overrides, arguments.count, needs_count=bool(arguments.out))
+    wanted = arguments.config, arguments.overrides, arguments.count
+    config = read_config(*wanted, needs_count=bool(arguments.out), what=arguments.what)
     if arguments.sheet and not (arguments.out or arguments.dry_run):
         config = replace(config, count=max(config.count, SHEET))
     console.log_to_terminal()
@@ -166,6 +199,7 @@ def generate(arguments: argparse.Namespace) -> int:
         Shard(share, of),
         arguments.left,
         labels_of(arguments),
+        arguments.what,
     )
     workers = worker_count(arguments.workers, os.environ)
     if arguments.check:
@@ -186,15 +220,13 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse values that make no sense, before anything slow.
+    """Refuse values that make no sense, before anything slow; fill in what depends on --what.
 
     Raises:
         ConfigError: one of them.
     """
+    check_what(arguments)
     low, high = SIZES
-    if arguments.layout not in LAYOUTS:
-        hint = configs.nearest(arguments.layout, LAYOUTS)
-        raise ConfigError(f"--layout: no layout {arguments.layout!r}{hint} (there are: {', '.join(LAYOUTS)})")
     if not (arguments.out or arguments.sheet or arguments.dry_run or arguments.check):
         raise ConfigError("--out is missing: say where to write (or --dry-run, --sheet FILE, --check N)")
     if arguments.check is not None and arguments.out:
@@ -216,13 +248,36 @@ def check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--sheet {arguments.sheet}: its name should end in .png or .jpg")
 
 
+def check_what(arguments: argparse.Namespace) -> None:
+    """Settle layout and size by what is to be written, and refuse what only crops have.
+
+    Raises:
+        ConfigError: an unknown name, or options that do not fit.
+    """
+    what = arguments.what
+    if what not in KINDS:
+        hint = configs.nearest(what, tuple(KINDS))
+        raise ConfigError(f"--what: no {what!r}{hint} (there are: {', '.join(KINDS)})")
+    layouts = KINDS[what].layouts
+    if arguments.layout is None:
+        arguments.layout = layouts[0]
+    if arguments.layout not in layouts:
+        hint = configs.nearest(arguments.layout, layouts)
+        raise ConfigError(f"--layout: no layout {arguments.layout!r} of {what}{hint} (there are: {', '.join(layouts)})")
+    if arguments.image_size is None:
+        arguments.image_size = KINDS[what].size
+    alone = [name for name in ("sheet", "check", "left") if getattr(arguments, name)]
+    if what != "crops" and alone:
+        raise ConfigError(f"--{alone[0]} is for crops: leave it away with --what {what}")
+
+
 def labels_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The labels to make beyond the usual ones; FreiHAND's files have no room for any.
+    """The labels to make beyond the usual ones; frames and FreiHAND's files have no room for any.
 
     Raises:
         ConfigError: an unknown one.
     """
-    if arguments.labels == "none" or arguments.layout == "freihand":
+    if arguments.labels == "none" or arguments.layout in ("freihand", "coco"):
         return ()
     asked = LABELS if arguments.labels == "all" else tuple(arguments.labels.split(","))
     for name in asked:
@@ -258,15 +313,17 @@ def worker_count(asked: int, environment: dict[str, str] | os._Environ) -> int:
     return max(1, cores() // int(environment.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def read_config(path: str, overrides: list[str], count: int | None, needs_count: bool) -> VirtualConfig:
+def read_config(
+    path: str, overrides: list[str], count: int | None, needs_count: bool, what: str = "crops"
+) -> VirtualConfig:
     """The generator's options with the number of samples in them.
 
     Raises:
         ConfigError: an unknown key, a wrong type, no count, or more samples than a finite split has.
     """
-    from ..virtual.config import VirtualConfig
+    from .generate_kinds import SCHEMAS
 
-    config = configs.parse(VirtualConfig, configs.read(path, overrides))
+    config = configs.parse(SCHEMAS[what], configs.read(path, overrides))
     if config.count < 1:
         raise ConfigError(f"count: {config.count} should be 1 or more")
     if count is None:
@@ -278,7 +335,7 @@ def read_config(path: str, overrides: list[str], count: int | None, needs_count:
     return replace(config, count=count)
 
 
-def manifest(plan: Plan, hands: VirtualHands) -> dict[str, Any]:
+def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
     """Everything that decides the bytes, and a hash of what is drawn for the first samples."""
     from ..virtual.generator import BLOCK
     from ..virtual.parameters import split_hash
@@ -286,9 +343,10 @@ def manifest(plan: Plan, hands: VirtualHands) -> dict[str, Any]:
     first = replace(plan.config, count=min(plan.config.count, BLOCK))
     return {
         "format": FORMAT,
+        **({} if plan.what == "crops" else {"what": plan.what}),
         "layout": plan.layout,
         "count": plan.config.count,
-        "block": BLOCK,
+        "block": plan.block,
         "image_size": plan.size,
         "encoding": configs.to_mapping(plan.encoding),
         "left": plan.left,
@@ -331,7 +389,8 @@ def run(renderer: Renderer, job: Job, pending: list[int], workers: int) -> None:
 
     initial = job.samples() - job.samples(pending)
     quiet = bool(int(os.environ.get("LOCAL_RANK", 0)))
-    bar = tqdm(total=job.samples(), initial=initial, unit="img", desc="generate", dynamic_ncols=True, disable=quiet)
+    look = {"unit": KINDS[renderer.plan.what].unit, "desc": "generate", "dynamic_ncols": True}
+    bar = tqdm(total=job.samples(), initial=initial, disable=quiet, **look)
     done = _here(renderer, job, pending) if not workers else _in_processes(renderer, job, pending, workers)
     with bar:
         for number in done:
@@ -387,16 +446,14 @@ def _work(number: int, indices: list[int]) -> int:
 
 def estimate(renderer: Renderer, workers: int, out: Path) -> str:
     """Bytes, files and hours of our share, from its first block; rendered twice, since the first prepares things."""
-    from ..virtual.generator import BLOCK
-
     plan = renderer.plan
     share = -(-plan.config.count // plan.shard.count)
-    indices = list(range(min(BLOCK, plan.config.count)))
+    indices = list(range(min(plan.block, plan.config.count)))
     renderer.render(indices)
     start = time.perf_counter()
     block = renderer.layout.encode(renderer.render(indices), indices)
     rate = len(indices) / (time.perf_counter() - start) * max(1, workers)
-    blocks = -(-share // BLOCK)
+    blocks = -(-share // plan.block)
     groups = -(-blocks // renderer.layout.span) if renderer.layout.span else 1
     files = sum(map(len, block.files.values())) / len(indices) * share
     parts = len(block.part) / len(indices) * share
@@ -409,7 +466,7 @@ def estimate(renderer: Renderer, workers: int, out: Path) -> str:
         + (f" (shard {plan.shard})" if plan.shard.count > 1 else ""),
         f"bytes  {_bytes(files + parts)} ({_bytes(peak)} at most on the way; {_bytes(free)} free in {where})",
         f"files  {count:,}",
-        f"hours  {share / rate / 3600:.2f} with {workers} workers, {rate:.0f} images/s by one block on {plan.device}",
+        f"hours  {share / rate / 3600:.2f} with {workers} workers, {rate:.3g} {plan.what}/s, on {plan.device}",
     ]
     if peak > free:
         lines.append("This does not fit on the disk.")

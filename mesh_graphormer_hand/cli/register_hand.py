@@ -42,7 +42,8 @@ def register(arguments: argparse.Namespace) -> int:
     q = made.quality
     print(f"{first.name} ({first.fingerprint_hex}) <-> {second.name} ({second.fingerprint_hex})")
     print(f"surfaces: {q['surface']:.2f} mm apart in the mean, {q['surface_max']:.2f} mm at most")
-    print(f"joints: {q['joint_offset_forward']:.2f} mm apart in the mean, {q['joints_forward']:.2f} mm after the map")
+    before, after = q["joint_offset_forward"], q["joints_forward"]
+    print(f"joints: {before:.2f} mm apart (root mean square), {after:.2f} mm after the map")
     if q["surface"] > GOOD_MM:
         print(f"note: above {GOOD_MM} mm; are both hands of the same side, and is the file MANO's own?")
     print(path)

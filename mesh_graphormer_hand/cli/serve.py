@@ -1,4 +1,4 @@
-"""A page of your own machine's:  hand-demo --serve [--port N] [--weights RUN] [--detector NAME] [--backend onnx]
+"""A page of your own machine's:  hand-demo --serve [--port N] [--weights RUN] [--detector NAME] [...]
 
 Opens http://127.0.0.1:7860: drop a photo or take one, see the mesh on it, turn the hands in 3D, download the files.
 Only this machine can reach it, nothing is sent anywhere, and uploads are deleted after ten minutes, or at Ctrl-C.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..config import ConfigError
-from . import console
+from . import console, finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20  # of an upload
 MAX_PIXELS = 40_000_000  # of a photo, by its own header, before anything is decoded
 KEEP_S = 600  # seconds that files of a visit stay
+DETECTORS = tuple(name for name in finding.NAMES if name != "boxes")  # boxes are of one photo, a page sees many
 WAITING = 8  # photos in the queue; more are turned away
 SIDES = ("as seen", "right", "left")
 KINDS = ("json", "obj", "glb", "picture")
@@ -37,24 +38,28 @@ FONTS = ["system-ui", "sans-serif"]  # the library's own would be fetched from a
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and serve until Ctrl-C; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="hand-demo --serve", description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
-    parser.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
-    parser.add_argument(
-        "--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote"
-    )
-    parser.add_argument("--detector", help="who looks for hands: ours, mediapipe, whole")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
-    parser.add_argument("--open", action="store_true", help="open the page in your browser")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     return console.run(lambda: serve(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="hand-demo --serve", description=__doc__.splitlines()[0])
+    made.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    made.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
+    made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
+    made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
+    made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    made.add_argument("--open", action="store_true", help="open the page in your browser")
+    finding.add_options(made.add_argument_group("finding hands"), DETECTORS)
+    return made
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve as the command line says; see the module's docstring."""
     if not 0 <= arguments.port < 2**16:
         raise ConfigError(f"--port {arguments.port} should lie in 0..65535")
+    finding.check(arguments)
     if arguments.device != "cpu":
         console.check_device(arguments.device)
     with tempfile.TemporaryDirectory(prefix="hand_page_") as folder:
@@ -62,8 +67,7 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
         _gradio()
         console.log_to_terminal()
-        options = {} if arguments.detector is None else {"detector": arguments.detector}
-        blocks = build(Page(load(arguments, options), Path(folder)))
+        blocks = build(Page(load(arguments), Path(folder)))
         url = start(blocks, arguments.port, arguments.open)
         print(f"{url}   (Ctrl-C ends it)", flush=True)
         try:
@@ -73,13 +77,20 @@ def serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load(arguments: argparse.Namespace, options: dict[str, Any]) -> HandPredictor:
-    """The predictor that the command line names."""
+def load(arguments: argparse.Namespace) -> HandPredictor:
+    """The predictor and the detector that the command line names.
+
+    Raises:
+        ConfigError: no such weights, or something that the detector needs is not there.
+    """
     from ..predictor import HandPredictor
 
-    return HandPredictor.from_pretrained(
-        arguments.weights, arguments.device, backend=arguments.backend, mesh="mano", **options
+    detector = finding.build(arguments)  # first: it is the one that lacks something
+    predictor = HandPredictor.from_pretrained(
+        arguments.weights, arguments.device, backend=arguments.backend, mesh="mano"
     )
+    predictor.detector = detector or predictor.detector
+    return predictor
 
 
 class Page:

@@ -39,7 +39,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> int:
-    """Train as the command line says; see the module's docstring."""
+    """Train as the command line says; see the module's docstring. A run that was stopped is no failure."""
+    train_run(config, overrides, fresh, dry)
+    return 0
+
+
+def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> bool:
+    """Train one run, or with `dry` only measure it. Returns False where SIGINT or SIGTERM stopped it before its end."""
     experiment = configs.load(config, overrides)
     name = experiment.train.name or configs.find(config).stem
     folder = Path(experiment.train.output) / name
@@ -74,8 +80,8 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
         figures = dryrun.estimate(model, stream, experiment, template, accelerator)
         if accelerator.is_main_process:
             print(describe(name, experiment, figures, str(accelerator.device), accelerator.num_processes, stream))
-        return 0
-    train.fit(
+        return True
+    finished = train.fit(
         model,
         stream,
         experiment,
@@ -88,7 +94,7 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
     )
     if accelerator.is_main_process:
         print(folder)
-    return 0
+    return finished
 
 
 def warn_of_seen(experiment: configs.Experiment, source: str) -> None:

@@ -44,17 +44,23 @@ SMALLEST_BOX = 2.0  # px
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class ReaderConfig:
-    """What every reader can be told."""
+@dataclass(kw_only=True)
+class SplitConfig:
+    """How a data set is divided."""
 
-    root: str = ""  # the data set's folder, as it is unpacked
     split: str = ""  # train | val | test; empty: the one that is asked for
     # official: the data set's own splits | sample: of all labelled training data, by `split_seed`, so that pictures of
     # one moment stay on one side | sequence: the same, with whole recordings on one side
     split_by: str = "official"
     shares: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])  # of train, val and test
     split_seed: int = 0
+
+
+@dataclass
+class ReaderConfig(SplitConfig):
+    """What every reader can be told."""
+
+    root: str = ""  # the data set's folder, as it is unpacked
     scale: float = 1.25  # side of the square crop: longer side of the hand's box times this
     on_broken: str = "stop"  # stop: a broken sample is an error | skip: it is left out (training: replaced), and told
     cache: str = ""  # folder for indexes of large label files; empty: inside `root`
@@ -90,7 +96,8 @@ class Annotation:
 
 
 class NoHandError(DataError):
-    """The files are right and say that there is no hand here: left out by rule, whatever `on_broken`."""
+    """The files are right and say that there is no hand here: left out by rule, whatever `on_broken`. The message ends
+    in ": WHY"."""
 
 
 class FileDataset(HandDataset):
@@ -100,7 +107,8 @@ class FileDataset(HandDataset):
     mask = False
     depth = ""  # "": none | rendered: a label | sensor: an input
 
-    def __init__(self, config: ReaderConfig, split: str, image_size: int) -> None:
+    def __init__(self, config: SplitConfig, split: str, image_size: int) -> None:
+        """`config`: a ReaderConfig, or another one with `on_broken`."""
         self.config, self.image_size = config, image_size
         self.part = config.split or split
         self.training = split == "train"
@@ -121,9 +129,7 @@ class FileDataset(HandDataset):
         Raises:
             DataError: this set does not know its sequences.
         """
-        if self.config.split_by not in groups:
-            raise DataError(f"data set {self.name} cannot be split by {self.config.split_by}: try {', '.join(groups)}")
-        return split_groups(groups[self.config.split_by], self.config, self.part)
+        return in_part(groups, self.config, self.part, self.name)
 
     def annotation(self, index: int) -> Annotation:
         """What the files say about sample `index`.
@@ -134,36 +140,38 @@ class FileDataset(HandDataset):
         raise NotImplementedError
 
     def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
-        """The samples; with `on_broken: skip` the broken ones are missing and named in `left_out` (in training another
-        one stands in their place).
+        """The samples; with `on_broken: skip` the broken ones are missing and named in `left_out`, those without a hand
+        always, in `no_hand` (in training another one stands in their place).
 
         Raises:
             DataError: a broken sample, named by file and index.
         """
-        samples, left_out = [], []
+        samples, left_out, no_hand = [], [], []
         for index in indices:
-            sample = self._sample_or_none(index, left_out)
+            sample = self._sample_or_none(index, left_out, no_hand)
             for k in range(1, TRIES + 1 if sample is None and self.training else 1):
                 if sample is None:
-                    sample = self._sample_or_none((index + k * STRIDE) % len(self), left_out)
+                    sample = self._sample_or_none((index + k * STRIDE) % len(self), left_out, no_hand)
             if sample is None and self.training:
-                raise DataError(f"{self.name}: {TRIES} samples in a row are broken, the last one: {left_out[-1]}")
+                last = (left_out or no_hand)[-1]
+                raise DataError(f"{self.name}: {TRIES} samples in a row are broken, the last one: {last}")
             samples += [] if sample is None else [sample]
         batch = HandBatch.stack(samples) if samples else HandBatch(HandInputs(), HandTargets())
-        return replace(batch, left_out=tuple(left_out)).to(device)
+        return replace(batch, left_out=tuple(left_out), no_hand=tuple(no_hand)).to(device)
 
-    def _sample_or_none(self, index: int, left_out: list[str]) -> HandBatch | None:
+    def _sample_or_none(self, index: int, left_out: list[str], no_hand: list[str]) -> HandBatch | None:
         try:
             return self.sample(index)
+        except NoHandError as error:
+            no_hand.append(f"{self.name}, sample {index}: {error}")
         except DataError as error:
             message = f"{self.name}, sample {index}: {error}"
-            by_rule = isinstance(error, NoHandError)
-            if self.config.on_broken == "stop" and not by_rule:
+            if self.config.on_broken == "stop":
                 raise DataError(f"{message} (on_broken=skip leaves such samples out and lists them)") from None
             left_out.append(message)
-            if self.training and not by_rule:
+            if self.training:
                 logger.warning("replaced a broken sample: %s", message)
-            return None
+        return None
 
     def sample(self, index: int) -> HandBatch:
         """One sample, without a batch dimension."""
@@ -215,6 +223,16 @@ def check_config(config: ReaderConfig, split: str, name: str, known_parts: tuple
         )
     if not Path(config.root).is_dir():
         raise DataError(f"data set {name}: there is no folder {config.root}")
+    check_split(config, split, name, known_parts)
+    choose(name, "on_broken", config.on_broken, ON_BROKEN)
+
+
+def check_split(config: SplitConfig, split: str, name: str, known_parts: tuple[str, ...] = PARTS) -> None:
+    """Refuse splits that there are not.
+
+    Raises:
+        DataError: an unknown word, a split that the set does not have, or shares that divide nothing.
+    """
     choose(name, "split_by", config.split_by, SPLIT_BY)
     part = choose(name, "split", config.split or split, PARTS)
     if config.split_by == "official" and part not in known_parts:
@@ -222,7 +240,6 @@ def check_config(config: ReaderConfig, split: str, name: str, known_parts: tuple
         raise DataError(
             f"data set {name} has no official split {part!r}, only {has}; split_by=sample makes one of train"
         )
-    choose(name, "on_broken", config.on_broken, ON_BROKEN)
     if len(config.shares) != 3 or min(config.shares) < 0 or sum(config.shares) <= 0:
         raise DataError(f"data set {name}: shares {config.shares} should be three numbers, none negative, not all 0")
 
@@ -239,7 +256,18 @@ def choose(name: str, key: str, value: str, known: tuple[str, ...] | list[str]) 
     return value
 
 
-def split_groups(groups: np.ndarray, config: ReaderConfig, part: str) -> Bool[np.ndarray, "n"]:
+def in_part(groups: dict[str, np.ndarray], config: SplitConfig, part: str, name: str) -> Bool[np.ndarray, "n"]:
+    """Which samples belong to `part`; `groups`: what stays together, per way of splitting ("sample", "sequence").
+
+    Raises:
+        DataError: the data set `name` cannot be split in this way.
+    """
+    if config.split_by not in groups:
+        raise DataError(f"data set {name} cannot be split by {config.split_by}: try {', '.join(groups)}")
+    return split_groups(groups[config.split_by], config, part)
+
+
+def split_groups(groups: np.ndarray, config: SplitConfig, part: str) -> Bool[np.ndarray, "n"]:
     """Which samples belong to `part`, when all samples with equal `groups` stay together.
 
     Groups are shuffled by `split_seed` and dealt out until each part has its share of the samples; at least one group

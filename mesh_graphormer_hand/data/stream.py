@@ -91,14 +91,17 @@ class Stream(Dataset):
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.augmentation = augmentation or Augmentation(enabled=False)
         self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self._present = 0  # the step that is being shown
 
     def __getitem__(self, index: int) -> HandBatch:
         """The batch of one step, or a part of it."""
         step, part = divmod(index, self.parts)
+        if step != self._present:  # not before: parts of one step share blocks
+            self._forget(self._present)
+            self._present = step
         size = self.batch_size // self.parts
         rows = range(part * size, (part + 1) * size)
         loaded = [self._load(d, mine) for d, mine in enumerate(_cut(self.indices(step), rows)) if mine]
-        self._forget(step)
         return augment(join(loaded), self.augmentation, (self.seed, step), rows.start, self.batch_size)
 
     def indices(self, index: int) -> list[list[int]]:

@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..contracts import HandBatch, HandTargets
+from ..contracts import PARTS, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..virtual.background import paint
 from ..virtual.config import VirtualConfig
 from . import extra_labels
 
+BACKGROUND = PARTS.index("background")
+REACH = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
 LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it is no longer one to be found
 
 
@@ -50,6 +52,7 @@ class Augmentation:
     occlusion: float = 0.0  # probability of a rectangle of one colour over part of the image
     occlusion_max: float = 0.4  # of the crop's side, the rectangle's longest side
     background: float = 0.0  # probability of another background, where the sample knows the hand's mask
+    backgrounds: str = ""  # folder of photographs, some of those backgrounds; empty: procedural ones only
     mirror: float = 0.0  # probability that a whole frame is mirrored; crops are right hands, and stay so
 
 
@@ -208,11 +211,11 @@ def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
         return batch
     rows = torch.arange(len(batch), device=frames.device)
     both = HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * frames]
-    return replace(both, left_out=batch.left_out)
+    return replace(both, left_out=batch.left_out, no_hand=batch.no_hand)
 
 
 def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
-    """Paint another background behind some of the hands whose mask is known; the depth there is no longer known."""
+    """Paint another background behind some of the hands whose mask is known; depth and normals there are no longer."""
     targets, image = batch.targets, batch.inputs.image
     chosen = draws.uniform() < config.background
     if targets.mask is None:
@@ -221,21 +224,37 @@ def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> Ha
     rows = chosen.nonzero()[:, 0].tolist()
     if not rows:
         return batch
-    image, behind = image.clone(), chosen.to(image.device)[:, None, None] & ~targets.mask
+    image, kept = image.clone(), _foreground(targets)
+    behind = chosen.to(image.device)[:, None, None] & ~kept
+    look = VirtualConfig(backgrounds=config.backgrounds)
     for row in rows:
-        mask = targets.mask[row].to(image.dtype)
+        mask, front = targets.mask[row].to(image.dtype), kept[row].to(image.dtype)
         skin = (image[row] * mask).sum((1, 2)) / mask.sum()
         rng = np.random.default_rng([*(s & 0xFFFFFFFFFFFFFFFF for s in draws.seed), draws.rows.start + row])
-        picture = paint(rng, VirtualConfig(), skin.cpu().numpy(), image.shape[-1])
+        picture = paint(rng, look, skin.cpu().numpy(), image.shape[-1])
         picture = torch.from_numpy(np.ascontiguousarray(picture)).to(image).permute(2, 0, 1)
-        soft = F.avg_pool2d(mask[None, None], 3, 1, 1, count_include_pad=False)[0, 0]  # no cut-out looks: half a pixel
-        image[row] = torch.lerp(picture, image[row], soft * mask + 0.5 * soft * (1 - mask))
+        soft = F.avg_pool2d(front[None, None], 3, 1, 1, count_include_pad=False)[0, 0]  # no cut-out looks: half a pixel
+        image[row] = torch.lerp(picture, image[row], soft * front + 0.5 * soft * (1 - front))
     inputs = replace(batch.inputs, image=image)
     if inputs.depth is not None:
         inputs = replace(inputs, depth=inputs.depth.masked_fill(behind[:, None], 0.0))
     if targets.depth is not None:
         targets = replace(targets, depth=targets.depth.masked_fill(behind, 0.0))
+    if targets.normals is not None:
+        targets = replace(targets, normals=targets.normals.masked_fill(behind[:, None], 0.0))
     return replace(batch, inputs=inputs, targets=targets)
+
+
+def _foreground(targets: HandTargets) -> Bool[Tensor, "b h w"]:
+    """What is not background, as far as the labels know: by the parts, else by the rendered depth, else the mask."""
+    known = targets.mask
+    if targets.depth is not None:
+        hand = targets.depth * targets.mask
+        near = (targets.depth > 0) & (targets.depth < hand.amax((1, 2), keepdim=True) + REACH)
+        known = known | near & targets.depth_valid[:, None, None]
+    if targets.parts is not None:
+        known = torch.where(targets.parts_valid[:, None, None], targets.parts != BACKGROUND, known)
+    return known
 
 
 def _move_boxes(

@@ -1,7 +1,7 @@
 """Google's MediaPipe as a detector, where a user has it. Two ways:
 
-* the package in this environment (`pip install mediapipe`, 0.10.22 or newer, which work with numpy 2) and its model
-  file, which the user fetches from its makers: `hand_landmarker.task`;
+* the package in this environment (the extra "mediapipe": 1.x, which works with numpy 2) and its model file, which the
+  user fetches from its makers: `hand_landmarker.task`;
 * 0.10.21, which carries its models but needs numpy < 2 and so an environment of its own: `python` names that
   environment's interpreter, and a process of it is asked through a pipe (`mediapipe_worker.py`, which needs nothing of
   this package).
@@ -116,7 +116,8 @@ def _import_here(model: str) -> mediapipe_worker.Finder:
         return mediapipe_worker.landmarker(model, MOST)
     except ImportError as error:
         raise ConfigError(
-            f"the detector mediapipe needs the package ({error}): pip install mediapipe, or --detector-python"
+            f'the detector mediapipe needs the package ({error}): pip install "mesh-graphormer-hand[mediapipe]", or '
+            "--detector-python"
         ) from None
     except (RuntimeError, ValueError, OSError) as error:
-        raise ConfigError(f"--detector-model {model}: {error}") from None
+        raise ConfigError(f"--detector-model {model}: {error}; give MediaPipe's own hand_landmarker.task") from None

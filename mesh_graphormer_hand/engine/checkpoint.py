@@ -56,7 +56,9 @@ class Checkpoint:
 def save(
     root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int = 2
 ) -> Path:
-    """Write step_<step> under `root` and drop all but the newest `keep` checkpoints.
+    """Write step_<step> under `root` and drop all but the newest `keep` checkpoints up to it.
+
+    Later ones stay, uncounted: they are broken, or training would have gone on from them.
 
     Raises:
         CheckpointError: the disk is full or refuses; checkpoints already there stay whole.
@@ -80,7 +82,7 @@ def save(
         raise CheckpointError(
             f"cannot write checkpoint {target}: {error}. Earlier checkpoints are untouched."
         ) from None
-    for old in paths(root)[: -max(keep, 1)]:
+    for old in [path for path in paths(root) if _step(path) <= step][: -max(keep, 1)]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -123,7 +125,7 @@ def latest(root: Path) -> Checkpoint | None:
 def paths(root: Path) -> list[Path]:
     """The checkpoint folders under `root`, oldest first."""
     found = [p for p in root.glob("step_*") if p.is_dir() and STEP.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step_")))
+    return sorted(found, key=_step)
 
 
 def verify(path: Path) -> None:
@@ -137,6 +139,10 @@ def verify(path: Path) -> None:
         raise CheckpointError(f"{path / 'manifest.json'} lists no state.json or no model.safetensors")
     for name, entry in listed.items():
         _check_file(path, name, entry)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
 
 
 def _manifest(path: Path) -> dict[str, dict[str, Any]]:

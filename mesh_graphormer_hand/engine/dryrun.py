@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import Experiment
-from ..contracts import HandBatch
+from ..contracts import HandBatch, HandInputs
 from ..mano.template import HandTemplate
 from ..models.base import HandModel
 from .loader import Batches
@@ -29,6 +30,7 @@ from .train import Trainer
 
 STEPS = 8  # that are timed, at most
 SECONDS = 40.0  # for all of them: no further step is begun after that
+LEAST = 3  # batches that it takes: one to look into, one to warm up, one to time; a shorter run's data goes on
 STEP = 10.0  # s that a timed step may take, about
 ROOM = 0.6  # share of the memory that a timed step may take
 
@@ -61,13 +63,14 @@ def estimate(
 ) -> Estimate:
     """Measure `model` on real batches; its weights are changed."""
     parameters = count_parameters(model)
+    experiment = replace(experiment, train=replace(experiment.train, steps=max(experiment.train.steps, LEAST)))
     with TemporaryDirectory() as folder:
         trainer = Trainer(model, stream, experiment, Path(folder) / "none", accelerator)
     trainer.template = template.to(accelerator.device) if template is not None else None
-    train_mode(model, experiment.train.freeze_norms)
     batches = trainer._batches()
     batch = next(batches)
-    flops = _work(trainer, batch[:1])
+    flops = forward_flops(model, batch[:1].inputs)
+    train_mode(model, experiment.train.freeze_norms)
     few = min(2, len(batch))  # not one: some batch norms need more
     some = _kept_bytes(trainer, batch[:few])
     began = time.perf_counter()
@@ -120,12 +123,13 @@ def _static_bytes(model: nn.Module, experiment: Experiment) -> tuple[int, int]:
     return written + trained, written
 
 
-def _work(trainer: Trainer, batch: HandBatch) -> float:
-    model = trainer.module
+@torch.no_grad()
+def forward_flops(model: nn.Module, inputs: HandInputs | Tensor) -> float:
+    """Floating-point operations of a forward pass; a multiplication and an addition are two. Leaves `model` in
+    evaluation mode."""
     model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(batch.inputs)
-    model.train()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused on a CPU, it is not counted
+        model(inputs)
     return float(counter.get_total_flops())
 
 

@@ -2,6 +2,7 @@
 
 Workers start from a fork server: the training process has threads (and maybe a GPU) by then, and a process with
 threads should not be forked. They render with one thread each, and leave Ctrl-C and SIGTERM to the training process.
+A GPU without worker processes is fed by a thread, so that it works while the next batches are prepared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import multiprocessing.context
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +24,7 @@ from torch.utils.data import DataLoader
 from ..contracts import HandBatch
 from .memory import keep_freed_memory
 
-PREFETCH = 2  # batches that every worker keeps ready
+PREFETCH = 2  # batches that every worker, or the thread, keeps ready
 PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 REMEDY = "If memory is short: fewer data.workers (0: none), or more shared memory (docker run --shm-size=8g)."
 
@@ -63,19 +66,38 @@ class Chunks:
         return min(self.batch_size, self.samples - index * self.batch_size)
 
 
+class OneAtATime:
+    """A source that several threads may ask: what it keeps from one batch to the next is changed by one of them."""
+
+    def __init__(self, source: Batches) -> None:
+        self.source, self.lock = source, threading.Lock()
+
+    def __getitem__(self, index: int) -> HandBatch:
+        with self.lock:
+            return self.source[index]
+
+
 def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
-    """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: here).
+    """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: by this
+    one; for a GPU by a thread of it, so a source has to draw its random numbers from generators of its own).
+
+    Close the iterator to stop them early.
 
     Raises:
-        WorkerError: a process died. What a data set raises in one is raised here.
+        WorkerError: a process died. What a data set raises in a process or thread is raised here.
     """
-    options: dict[str, Any] = {}
     workers = min(workers, len(indices))
     if workers > 0:
-        context = process_context(PRELOAD)
-        options = {"multiprocessing_context": context, "worker_init_fn": _start_worker, "prefetch_factor": PREFETCH}
-    pin = device.type == "cuda"
-    loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=pin, **options)
+        return _from_processes(source, indices, workers, device)
+    if device.type == "cuda":
+        return _from_thread(source, indices, device)
+    return (source[index].to(device) for index in indices)
+
+
+def _from_processes(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
+    options: dict[str, Any] = {"multiprocessing_context": process_context(PRELOAD), "prefetch_factor": PREFETCH}
+    options |= {"worker_init_fn": _start_worker, "pin_memory": device.type == "cuda"}
+    loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, **options)
     try:
         for batch in loader:
             yield batch.to(device)
@@ -83,6 +105,24 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
         if "DataLoader worker" not in str(error):
             raise
         raise WorkerError(f"{' '.join(str(error).split())} {REMEDY}") from error
+
+
+def _from_thread(source: Batches, indices: Sequence[int], device: torch.device) -> Iterator[HandBatch]:
+    """One thread, so that batches come in order; it is up to PREFETCH of them ahead of who takes them."""
+    pool, coming = ThreadPoolExecutor(1, "batches"), deque[Future[HandBatch]]()
+
+    def prepare(index: int) -> HandBatch:
+        return source[index].to(device)
+
+    try:
+        for index in indices:
+            coming.append(pool.submit(prepare, index))
+            if len(coming) > PREFETCH:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:  # all taken, closed or failed: no other batch is begun, and the present one is waited for
+        pool.shutdown(cancel_futures=True)
 
 
 def worker_count(asked: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import platform
 import subprocess
 import sys
 import time
@@ -22,11 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import files, paths
+from .timing import machine
 
 logger = logging.getLogger(__name__)
 
 REFRESH = {True: 1.0, False: 10.0}  # s between two updates, on a terminal and in a file
 HISTORY = "log.jsonl"
+MACHINE = ("processor", "cores", "threads", "gpu", "python")  # of `timing.machine`, what a checkpoint says
 PACKAGES = ("mesh_graphormer_hand", "torch", "transformers", "accelerate", "torch_geometric", "numpy")
 
 
@@ -200,9 +201,9 @@ class Board:
             self.writer.close()
 
 
-def provenance() -> dict[str, str]:
-    """Versions, machine and git commit, as plain text for a checkpoint's state."""
-    found = {"python": platform.python_version(), "git": git_commit(), "threads": str(torch.get_num_threads())}
+def provenance(device: str = "cpu") -> dict[str, str]:
+    """Versions, git commit and the machine whose `device` trains, as plain text for a checkpoint's state."""
+    found = {"git": git_commit()} | {k: str(v) for k, v in machine(device).items() if k in MACHINE}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

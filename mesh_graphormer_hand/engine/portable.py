@@ -137,21 +137,30 @@ def load(folder: str | Path, backend: str = "torch") -> nn.Module:
 
 
 def largest_error(model: HandModel, names: list[str], exported: nn.Module, batch: int) -> float:
-    """The largest difference of an exported network from the model on random images, of an output's largest number."""
+    """The largest difference of an exported network from the model on random images, of an output's largest number.
+
+    Raises:
+        ConfigError: either gives numbers that are not finite.
+    """
     image = _example(model, batch)
     with torch.inference_mode():
         wanted = model(HandInputs(image=image))
         found = exported(HandInputs(image=image)) if isinstance(exported, OnnxModel) else exported(image)
     values = [getattr(found, n) for n in names] if isinstance(found, HandPrediction) else found
-    pairs = [(getattr(wanted, name), value) for name, value in zip(names, values, strict=True)]
-    return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-6)) for a, b in pairs)
+    pairs = {name: (getattr(wanted, name), value) for name, value in zip(names, values, strict=True)}
+    # looked for by name: `max` passes over a NaN that does not come first
+    if strange := [name for name, (a, b) in pairs.items() if not (a.isfinite().all() and b.isfinite().all())]:
+        raise ConfigError(
+            f"the model or its export gives {', '.join(strange)} that are not finite: export another checkpoint"
+        )
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-6)) for a, b in pairs.values())
 
 
 def check(model: HandModel, names: list[str], exported: nn.Module, batches: tuple[int, ...] = (1, 3)) -> float:
     """`largest_error` over several batch sizes.
 
     Raises:
-        ConfigError: it is above TOLERANCE.
+        ConfigError: it is above TOLERANCE, or no finite number.
     """
     error = max(largest_error(model, names, exported, batch) for batch in batches)
     if not error < TOLERANCE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def write(
         "scaler": scaler.state_dict() if scaler is not None else None,
         "log": dict(log),
         "processes": accelerator.num_processes,
-        "provenance": provenance(),
+        "provenance": provenance(str(accelerator.device)),
     }
     checkpoint.save(folder, step, tensors, state, experiment.train.keep)
     write_model(model, folder / "model", tensors.get("ema") or tensors["model"])
@@ -83,6 +83,25 @@ def find(folder: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
     if found is not None:
         check_same_run(found.state.get("experiment", {}), to_mapping(experiment), found.path)
     return found
+
+
+def check_same_step(folder: Path, steps: Sequence[int]) -> None:
+    """Refuse to train where processes go on from different steps: those of a machine without the checkpoints would
+    show other samples, at another learning rate.
+
+    Args:
+        folder: of the run.
+        steps: of the checkpoint that each process found there, 0: none; the main process's first.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    other = next((rank for rank, step in enumerate(steps) if step != steps[0]), None)
+    if other is not None:
+        raise checkpoint.CheckpointError(
+            f"{folder}: process 0 finds step {steps[0]} to go on from, process {other} step {steps[other]} (0: none). "
+            f"Put train.output on a folder that all machines share, or copy {folder} to each of them"
+        )
 
 
 def load_weights(model: HandModel, found: checkpoint.Checkpoint) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Timing:
     ratio: float | None  # times faster than the baseline: median over rounds of the ratio in the same round
     memory_mib: float | None  # most memory above what was held before; None where it cannot be told
     note: str = ""  # such as how far its answers are from the baseline's
+    peak: float | None = None  # share of the machine's matrix rate that it reaches
+    waiting: float | None = None  # share of the time that it waits for data
 
     @property
     def rate(self) -> float:
@@ -46,6 +49,15 @@ class Case:
     call: Callable[[], object]
     items: int = 1
     note: str = ""
+    tells: bool = False  # the call returns its own seconds: of another process, whose memory is not known here
+
+
+def multiplication(dtype: torch.dtype, device: str = "cpu") -> Case:
+    """A product of square matrices, large enough for the machine's matrix rate; an item is an operation, of which a
+    multiplication and an addition are two."""
+    side = 8192 if device.startswith("cuda") else 2048
+    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+    return Case(partial(torch.mm, a, b), 2 * side**3)
 
 
 def compare(
@@ -80,7 +92,7 @@ def compare(
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
-            seconds[name].append(stopwatch(case.call, device, clock))
+            seconds[name].append(case.call() if case.tells else stopwatch(case.call, device, clock))
     return [_timing(name, case, seconds, cases, baseline, memory[name]) for name, case in cases.items()]
 
 
@@ -97,18 +109,23 @@ def _timing(
     if baseline is not None:
         per_item = case.items / cases[baseline].items
         ratio = statistics.median(b / s for b, s in zip(seconds[baseline], own, strict=True)) * per_item
-    middle = statistics.median(own)
-    quartiles = statistics.quantiles(own, n=4) if len(own) > 1 else [middle, middle, middle]
-    return Timing(name, middle, (quartiles[2] - quartiles[0]) / middle, case.items, ratio, memory, case.note)
+    return Timing(name, *middle(own), case.items, ratio, None if case.tells else memory, case.note)
+
+
+def middle(seconds: Sequence[float]) -> tuple[float, float]:
+    """The median of some timings and their spread, as Timing has them."""
+    median = statistics.median(seconds)
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median, median, median]
+    return median, (quartiles[2] - quartiles[0]) / median
 
 
 def stopwatch(call: Callable[[], object], device: str = "cpu", clock: str = "wall") -> float:
     """Seconds that a call takes, the device's own work included."""
     now = CLOCKS[clock]
-    _wait(device)
+    wait(device)
     start = now()
     call()
-    _wait(device)
+    wait(device)
     return now() - start
 
 
@@ -121,7 +138,7 @@ def peak_memory(call: Callable[[], object], device: str = "cpu") -> float | None
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        _wait(device)
+        wait(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
     statm = Path("/proc/self/statm")
     if not statm.is_file():
@@ -165,7 +182,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 def table(title: str, timings: Sequence[Timing], unit: str = "image") -> str:
     """A Markdown table; milliseconds and rates are of one item."""
-    head = f"| {title} | ms an {unit} | {unit}s/s | times faster | MiB | |\n|---|---:|---:|---:|---:|---|"
+    head = f"| {title} | ms per {unit} | {unit}/s | times faster | MiB | |\n|---|---:|---:|---:|---:|---|"
     rows = []
     for t in timings:
         ratio = "" if t.ratio is None else f"{t.ratio:.2f}"
@@ -179,6 +196,7 @@ def as_mapping(timing: Timing) -> dict[str, Any]:
     return {**asdict(timing), "rate": timing.rate}
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

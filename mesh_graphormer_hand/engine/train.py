@@ -33,7 +33,7 @@ from . import guard, report, state
 from .evaluate import Predictor, as_float, evaluate
 from .guard import Guard, Incidents, TrainingError
 from .launch import Interrupt, make_accelerator, seed_all
-from .loader import Batches, Samples, load, worker_count
+from .loader import Batches, OneAtATime, Samples, load, worker_count
 from .lock import RunLock
 from .log import Board, History, Progress, Window
 from .optim import Ema, build_optimizer, learning_rate, set_learning_rate
@@ -72,7 +72,7 @@ def fit(
     Raises:
         ConfigError: settings that cannot work, or that differ from those that the folder's run was started with.
         TrainingError: losses that stay not finite, or too little memory.
-        CheckpointError: no checkpoint can be read or written.
+        CheckpointError: no checkpoint can be read or written, or the processes do not see the same one.
         LockedError: another process trains in `folder`.
     """
     accelerator = accelerator or make_accelerator(experiment)
@@ -98,8 +98,9 @@ class Trainer:
         accelerator: Accelerator,
     ) -> None:
         self.experiment, self.config, self.folder = experiment, experiment.train, folder
-        self.stream, self.accelerator = stream, accelerator
+        self.accelerator = accelerator
         self.workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
+        self.stream = stream if self.workers else OneAtATime(stream)  # a loader's thread asks, and `_save_bad_step`
         self.tests: dict[str, Samples] = {}
         self.references: dict[str, Predictor] = {}
         self.template: HandTemplate | None = None
@@ -110,6 +111,7 @@ class Trainer:
         layout = torch.contiguous_format if self.config.shard else torch.channels_last  # shards are cut from rows
         self.module = model.to(accelerator.device, memory_format=layout)
         found = state.find(folder, experiment)
+        state.check_same_step(folder, gather_object([found.step if found else 0]))
         if found is not None:
             state.load_weights(model, found)
         self.model = self._prepare(model)
@@ -153,6 +155,7 @@ class Trainer:
                 if main:
                     report.write(self.folder, self.step)
         finally:
+            batches.close()  # where something failed: nothing should be prepared any more
             progress.close()
             board.close()
         if self.step < steps:

@@ -8,7 +8,7 @@ from .rotations import quaternion_to_matrix
 
 _LEAST_SPREAD = 1e-6  # m^2: keeps the fit finite for points that (still) lie in one place
 _SQUARINGS = 12  # power iteration by squaring: 2^12 steps
-_IN_RANGE = 3  # squarings after which a matrix of trace 1 is still far from underflow: its largest entry is 4^-8 or more
+_IN_RANGE = 3  # squarings that leave a matrix of trace 1 far from underflow: its largest entry is 4^-8 or more
 
 
 def fit_weak_perspective(

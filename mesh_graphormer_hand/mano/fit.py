@@ -53,7 +53,7 @@ class _Constants:
 
 @dataclass(frozen=True)
 class _State(Record):
-    """Parameters under way: world and relative rotations side by side."""
+    """Parameters under way."""
 
     rotations: Float[Tensor, "b 16 3 3"]  # relative to the parent
     shape: Float[Tensor, "b 10"]

@@ -82,7 +82,7 @@ def table(
                 rows[_named(label, i, edges, limits)] = {"samples": int(mine.sum())} | {
                     metric: mean for metric, mean in means.items() if mean == mean
                 }
-        if rows:
+        if rows and (limits is not None or len(rows) > 1):
             out[name] = rows
     return out
 

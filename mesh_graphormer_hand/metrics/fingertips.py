@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from ..config import ConfigError, nearest
 from ..skeleton import FINGERTIPS, TIPS
 
 EXACT_M = 2e-5  # m: a vertex this near to the joint is the joint
@@ -35,6 +36,16 @@ def convert(
     converted = np.array(joints, copy=True)
     converted[:, list(TIPS)] = np.asarray(vertices)[:, list(FINGERTIPS[convention])]
     return converted
+
+
+def check(tips: str) -> None:
+    """Refuse an option `tips` that is neither empty nor a convention.
+
+    Raises:
+        ConfigError: it names the nearest one.
+    """
+    if tips and tips not in FINGERTIPS:
+        raise ConfigError(f"tips={tips}{nearest(tips, list(FINGERTIPS))}: one of {', '.join(FINGERTIPS)}")
 
 
 def difference_mm(vertices: Float[np.ndarray, "n 778 3"], first: str, second: str) -> Float[np.ndarray, "5"]:

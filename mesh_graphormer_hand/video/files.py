@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -51,26 +52,38 @@ class Footage:
         self.fps = float(fps) if fps == fps and SANE_FPS[0] <= fps <= SANE_FPS[1] else FALLBACK_FPS
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not isinstance(source, int) and 0 < count < 10**9 else None  # as the file claims
-        self.read, self._last = 0, 0.0
+        self.read, self._first, self._seconds = 0, 0.0, 0.0  # frames; time of the first; from there to the last one
 
     def __iter__(self) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
-        """Frames and their times in s from the first one."""
+        """Frames and their times in s from the first one: a camera's by the clock, since frames are dropped where they
+        are not asked for in time; a file's by its own times where they increase, else by its nominal rate."""
         while True:
             there, frame = self._capture.read()
             if not there or frame is None:
                 break
             if frame.shape[0] * frame.shape[1] > MAX_PIXELS // 4:
                 raise DataError(f"{self.source}: frames of {frame.shape[1]} x {frame.shape[0]} px are too large")
-            seconds, self.read = self.read / self.fps, self.read + 1
-            self._last = max(seconds, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            yield np.ascontiguousarray(frame[..., ::-1]), seconds
+            self._keep_time()
+            yield np.ascontiguousarray(frame[..., ::-1]), self._seconds
         if self.read == 0:
             raise DataError(f"{self.source} has no frames that can be read; copy it again")
+
+    def _keep_time(self) -> None:
+        """Count the frame just read and say when it was."""
+        now = time.monotonic() if isinstance(self.source, int) else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self.read == 0:
+            self._first = now
+        elif now - self._first > self._seconds:
+            self._seconds = now - self._first
+        else:
+            self._seconds += 1 / self.fps
+        self.read += 1
 
     @property
     def broken_off(self) -> str:
         """What to say of a file whose frames ended long before the time that it claims; "" for a whole one."""
-        if self.count is None or (self._last + 2 / self.fps) >= WHOLE * self.count / self.fps:
+        last = max((self.read - 1) / self.fps, self._first + self._seconds)
+        if self.count is None or (last + 2 / self.fps) >= WHOLE * self.count / self.fps:
             return ""
         return (
             f"{self.source}: {self.read} of about {self.count} frames can be read: it was cut short, or is damaged; "

@@ -6,8 +6,9 @@
 
 Between detections a hand's crop stands round its joints of the frame before. A track ends when its joints leave the
 frame or change their size at once, or when two detections in a row do not find it. The side of a track is what its
-detections say together. `one_shape` keeps a person's hand one hand: MANO's shape is fitted while a track is young, the
-mean is kept, and every later mesh is the posed hand of that shape.
+detections say together or, where they cannot tell, what the model does, which then looks at it both ways. `one_shape`
+keeps a person's hand one hand: MANO's shape is fitted while a track is young, the mean is kept, and every later mesh is
+the posed hand of that shape.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from ..detectors.base import Detection
+from ..detectors.base import Detection, Side
 from ..geometry.boxes import box_iou
 from ..mano.fit import NOISE
 from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult, explain, posed
@@ -29,6 +30,7 @@ SOON = 3  # frames between detections while there is none, or one was missed
 SAME = 0.25  # overlap of a detection and a track from which they are one hand
 JUMP = 2.0  # change of a hand's size in one frame that is no hand's
 PATIENCE = 2  # detections in a row that may miss a hand
+NO_CAMERA = np.eye(3, dtype=np.float32)  # where only boxes and sides are asked for
 YOUNG = 10  # frames in which a track's shape is fitted
 # cut-off (Hz) at rest, and its slope per m/s (of points of the hand), per m/s (of the wrist), per hand size/s (of px)
 SHAPE_FILTER, PLACE_FILTER, PIXEL_FILTER = (1.5, 6.0), (1.0, 3.0), (2.0, 3.0)
@@ -69,7 +71,8 @@ class HandTracker:
         focal: float | None = None,
         bone_length: float | None = None,
     ) -> None:
-        """`every`: frames between detections, 1: no tracking; `sides`: one for all hands; the rest as in `predict`."""
+        """`every`: frames between detections, 1: no tracking; `one_shape`: posed hands of one shape a track, whatever
+        the predictor's `mesh` is; `sides`: one for all hands; the rest as in `predict`."""
         self.predictor, self.every = predictor, max(every, 1)
         self.smooth, self.one_shape = smooth, one_shape
         self.sides, self.camera = sides, {"K": K, "focal": focal, "bone_length": bone_length}
@@ -114,7 +117,7 @@ class HandTracker:
                 best = int(np.argmax(overlap))
                 taken.add(best)
                 track.missed, track.score = 0, found[best].score
-                track.left += _vote(found[best])
+                track.left += _vote(found[best].side, found[best].side_score)
             elif not any(d.rough for d in found):  # the whole picture confirms nothing and misses nothing
                 track.missed += 1
         self.tracks = [t for t in self.tracks if t.missed < PATIENCE]
@@ -122,17 +125,27 @@ class HandTracker:
             if i not in taken and not (detection.rough and self.tracks):
                 box = detection.box if not detection.rough else self._refined(frame, detection)
                 self.tracks.append(Track(self._count, np.asarray(box, np.float32), score=detection.score))
-                side = {"left": 1.0, "right": -1.0}.get(self.sides[0], 0.0) * np.inf if self.sides else 0.0
-                self.tracks[-1].left = side or _vote(detection)
+                self.tracks[-1].left = self._told() or _vote(detection.side, detection.side_score)
                 self._count += 1
+        if not self.sides and not all(d.side for d in found):
+            self._ask_the_model(frame)
         self._wait = self.every if self.tracks and not any(t.missed for t in self.tracks) else min(self.every, SOON)
+
+    def _told(self) -> float:
+        """The caller's vote for the side, which no other can outweigh; 0 where there is none."""
+        return {"left": np.inf, "right": -np.inf}[self.sides[0]] if self.sides else 0.0
 
     def _refined(self, frame: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Float[np.ndarray, "4"]:
         """The crop of a rough detection after the predictor's second look, as a box."""
-        K = np.eye(3, dtype=np.float32)
         side = self.sides[0] if self.sides else None
-        (hand,) = self.predictor.look(frame, [replace(detection, side=side)], K)
+        (hand,) = self.predictor.look(frame, [replace(detection, side=side)], NO_CAMERA)
         return _scaled(hand.box, 1 / BOX_SCALE)
+
+    def _ask_the_model(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """A vote on the side of every hand, of a predictor that looks at it both ways."""
+        hands = self.predictor.look(frame, [Detection(track.box) for track in self.tracks], NO_CAMERA)
+        for track, hand in zip(self.tracks, hands, strict=True):
+            track.left += _vote(hand.side, hand.side_score)
 
     def _finish(self, track: Track, result: HandResult, seconds: float) -> HandResult:
         """One shape, then smoothing."""
@@ -189,12 +202,12 @@ def _smoothed(track: Track, result: HandResult, seconds: float) -> HandResult:
     return replace(result, **changed)
 
 
-def _vote(detection: Detection) -> float:
-    """How much a detection speaks for the left side (or, below 0, for the right one): its log-odds."""
-    if detection.side is None:
+def _vote(side: Side | None, score: float | None) -> float:
+    """How much somebody speaks for the left side (or, below 0, for the right one): the log-odds of a score."""
+    if side is None:
         return 0.0
-    sure = float(np.clip(detection.side_score or 0.6, 0.5, 0.99))
-    return float(np.log(sure / (1 - sure))) * (1 if detection.side == "left" else -1)
+    sure = float(np.clip(score or 0.6, 0.5, 0.99))
+    return float(np.log(sure / (1 - sure))) * (1 if side == "left" else -1)
 
 
 def _scaled(box: Float[np.ndarray, "4"], factor: float) -> Float[np.ndarray, "4"]:

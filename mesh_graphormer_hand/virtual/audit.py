@@ -1,7 +1,8 @@
 """Whether samples are what they say: labels against each other, against the depth, and against the mesh drawn anew.
 
-`measure` looks at one block of rendered samples; `Audit` adds blocks up and judges them. Nothing here is shared with
-the code that makes the labels: joints are projected in doubles, the hand is drawn once more from its 778 vertices.
+`measure` looks at one block of rendered samples, `judge` at all of them. They go other ways than the code that makes
+the labels: joints are projected in doubles, the hand is drawn once more from its 778 vertices (by the same rasteriser,
+which has tests of its own), and whether a joint is in sight is asked of rays, not of the picture's depth.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ from torch import Tensor
 from ..contracts import PARTS, HandBatch
 from ..geometry.rotations import axis_angle_to_matrix
 from ..render.raster import rasterize
-from .labels import DEPTHS
 
 REPROJECTION = 0.01  # px
 AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
 WORST = 0.85  # least of any sample with enough pixels to say
 ENOUGH = 60  # px of hand
 BEHIND = 0.008  # m that the drawn scene may lie behind the mesh: what is nearer hides it, what is farther is a mistake
+# How far before a joint, in distances to the skin that is nearest to it, a ray meets the hand. Of 6,085 joints on the
+# hand (320 samples of 64 px), all 3,165 below SEEN were labelled in sight, and all 929 beyond HIDDEN were not.
+SEEN, HIDDEN = 1.5, 4.0
+# Share of such joints whose label may say otherwise, since the drawn skin is finer than the mesh: 1 of 1,462 in 96
+# samples of 224 px, none of 5,198 in 384 of 64 px. Labels that forget what hides a joint are wrong for one in five.
+DENIED = 0.005
 UNEVEN = 3.0  # fullest bin over emptiest of a distribution that is to be even
+TIPS = [4, 8, 12, 16, 20]
 NUMBER = {name: k for k, name in enumerate(PARTS)}
 
 
@@ -37,7 +44,8 @@ class Measures:
     finite: Bool[np.ndarray, "n"]
     hand: Int64[np.ndarray, "n"]  # px of the hand in sight
     agreement: Float[np.ndarray, "n"]  # of mask and mesh, by pixels
-    wrong_visible: Int64[np.ndarray, "n"]  # joints whose visibility the depth denies
+    told: Int64[np.ndarray, "n"]  # joints of which rays say whether they are in sight
+    denied: Int64[np.ndarray, "n"]  # those of them whose label says otherwise
     visible: Int64[np.ndarray, "n"]  # joints in sight
     lightness: Float[np.ndarray, "n"]  # CIE L* of the skin
     view: Float[np.ndarray, "n 3"]  # direction from the hand to the camera in the hand's own frame
@@ -63,13 +71,15 @@ def measure(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Measures:
     towards = -F.normalize(t.root.double() + t.joints.double().mean(1), dim=1)
     luminance = (t.skin_tone.double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64)).numpy()
     lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+    told, denied = _visibility(batch, faces)
     share = F.one_hot(t.parts.long().flatten(1), len(PARTS)).double().mean(1)[:, :8]
     return Measures(
         error.numpy(),
         finite.numpy(),
         hand.numpy(),
         _agreement(batch, faces).numpy(),
-        _wrong_visible(batch).sum(1).numpy(),
+        told.sum(1).numpy(),
+        denied.sum(1).numpy(),
         t.joints_visible.sum(1).numpy(),
         lightness,
         (rotation.transpose(1, 2) @ towards[..., None])[..., 0].numpy(),
@@ -111,18 +121,47 @@ def _agreement(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Float[Tensor, "
     return 1 - (missing | surplus).flatten(1).sum(1) / hand.clamp_min(1)
 
 
-def _wrong_visible(batch: HandBatch) -> Bool[Tensor, "b 21"]:
-    """Joints said to be in sight that are outside, covered or behind the scene's depth, and the other way round."""
-    t = batch.targets
-    height, width = t.depth.shape[-2:]
-    x, y = t.joints_2d.unbind(-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    at = y.long().clamp(0, height - 1) * width + x.long().clamp(0, width - 1)
-    surface = t.depth.flatten(1).gather(1, at)
-    covered = t.parts.flatten(1).gather(1, at) == NUMBER["in front"]
-    z = (t.joints + t.root[:, None])[..., 2]
-    hidden = (surface > 0) & (z - surface > DEPTHS)
-    return t.joints_visible != (inside & ~covered & ~hidden)
+def _visibility(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> tuple[Bool[Tensor, "b 21"], Bool[Tensor, "b 21"]]:
+    """Joints for which rays tell without doubt whether they are in sight, and those of them whose label denies it.
+
+    Rays go from the camera through the corners of the joint's pixel, since the labels look at one depth a pixel; all
+    of them have to agree. A joint is in sight if they meet the hand's 778 vertices hardly before the skin that is
+    nearest to it, and hidden if that is a piece of hand away (SEEN, HIDDEN). Things that are no hand are not among the
+    vertices: joints under them are left out, but for scraps `in front`, which hide them.
+    """
+    t, k = batch.targets, batch.inputs.intrinsics.double()
+    points, joints = ((v + t.root[:, None]).double() for v in (t.vertices, t.joints))
+    pixels = t.joints_2d.double().floor()
+    corners = pixels[..., None, :] + torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])  # b 21 4 2
+    rays = F.pad(corners, (0, 1), value=1.0).flatten(1, 2) @ k.inverse().transpose(1, 2)
+    first = torch.stack([_first(*each, faces) for each in zip(points, rays, strict=True)]).unflatten(1, (-1, 4))
+    skin = torch.cdist(joints, points).amin(2)
+    skin[:, TIPS] = skin[:, [tip - 1 for tip in TIPS]]  # tips are vertices themselves: the joint before them
+    before = (joints[..., 2:] - first) / skin[..., None]
+
+    size = t.parts.shape[-1]
+    inside = ((pixels >= 0) & (pixels < size)).all(-1)
+    column, row = pixels.long().clamp(0, size - 1).unbind(-1)
+    part = t.parts[torch.arange(len(batch))[:, None], row, column]
+    hand = inside & (part == NUMBER["hand"])
+    seen = hand & (before < SEEN).all(-1)
+    hidden = ~inside | (part == NUMBER["in front"]) | (hand & (before > HIDDEN).all(-1))
+    return seen | hidden, (seen & ~t.joints_visible) | (hidden & t.joints_visible)
+
+
+def _first(points: Float[Tensor, "v 3"], rays: Float[Tensor, "n 3"], faces: Int64[Tensor, "f 3"]) -> Float[Tensor, "n"]:
+    """How far (m along z) rays from the camera, of z 1, go until they meet the mesh `points`; inf where they do not.
+
+    The side of a ray on which an edge passes is the sign of their triple product with the camera; a ray meets a face
+    whose three edges pass on one side, and these products are the weights of its corners' 1 / z there.
+    """
+    corners = points[faces]  # f 3 3
+    edges = torch.linalg.cross(corners.roll(-1, 1), corners.roll(-2, 1))  # opposite each corner
+    sides = torch.einsum("nc,fkc->nkf", rays, edges)
+    met = (sides >= 0).all(1) | (sides <= 0).all(1)
+    volume = torch.linalg.det(corners)  # 6 times that of camera and face; 0: seen edge-on
+    nearness = torch.where(met & (volume != 0), sides.sum(1) / volume, 0.0)
+    return 1 / nearness.amax(1)
 
 
 @dataclass(frozen=True)
@@ -141,14 +180,15 @@ def judge(m: Measures) -> list[Verdict]:
     agreement = m.agreement[enough] if enough.any() else np.zeros(1)
     skins, views = uneven(m.lightness, 8), uneven_views(m.view)
     low, mean, error = float(np.quantile(agreement, 0.001)), float(agreement.mean()), float(m.reprojection.max())
-    strange, empty, denied = int((~m.finite).sum()), int((m.hand == 0).sum()), int(m.wrong_visible.sum())
+    strange, empty = int((~m.finite).sum()), int((m.hand == 0).sum())
+    denied = float(m.denied.sum() / max(m.told.sum(), 1))
     return [
         Verdict("worst joint's reprojection", f"{error:.5f} px", f"< {REPROJECTION}", error < REPROJECTION),
         Verdict("samples with a number that is none", f"{strange}", "0", not strange),
         Verdict("samples without a pixel of hand", f"{empty}", "0", not empty),
         Verdict("mask and mesh agree, mean", f"{mean:.4f}", f"> {AGREEMENT}", mean > AGREEMENT),
         Verdict("mask and mesh agree, 1 in 1,000", f"{low:.4f}", f"> {WORST}", low > WORST),
-        Verdict("joints whose visibility depth denies", f"{denied}", "0", not denied),
+        Verdict("joints whose visibility rays deny", f"{denied:.3%}", f"< {DENIED:.1%}", denied < DENIED),
         Verdict("skin lightness, fullest / emptiest eighth", f"{skins:.2f}", f"< {UNEVEN}", skins < UNEVEN),
         Verdict("views, fullest / emptiest of 8 octants", f"{views:.2f}", f"< {UNEVEN}", views < UNEVEN),
     ]

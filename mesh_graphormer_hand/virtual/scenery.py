@@ -81,12 +81,12 @@ def room(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
 def table(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
     """A surface from above with things on it and their shadows."""
     screen = material(rng, size)
-    shadow, mask = np.zeros((size, size), np.uint8), rng.normal(size=2) * 0.03
+    shadow, offset = np.zeros((size, size), np.uint8), rng.normal(size=2) * 0.03
     things = [
         (rng.uniform(-0.1, 1.1, 2), rng.uniform(0.03, 0.3, 2), rng.uniform(0, 180)) for _ in range(rng.integers(6))
     ]
     for centre, half, turn in things:
-        _box(shadow, centre + mask, half, turn, 255)
+        _box(shadow, centre + offset, half, turn, 255)
     if things:
         shadow = cv2.GaussianBlur(shadow, (0, 0), size * rng.uniform(0.006, 0.03))
         screen = cv2.multiply(
@@ -320,9 +320,10 @@ def _printed(rng: Random, size: int, base: np.ndarray) -> Screen:
         for _ in range(int(rng.integers(3, 12))):
             place, reach, ink = rng.random(2), rng.uniform(0.03, 0.16), inks[int(rng.integers(3))]
             for _ in range(int(rng.integers(1, 6))):
-                turn = rng.uniform(0, 180)
-                petal = place + 0.8 * reach * np.array([np.cos(turn), np.sin(turn)])
-                ellipse(motif, petal, (reach, 0.6 * reach), turn, np.clip(ink * rng.uniform(0.7, 1.2), 0, 1))
+                degrees = rng.uniform(0, 360)
+                outwards = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+                shade = np.clip(ink * rng.uniform(0.7, 1.2), 0, 1)
+                ellipse(motif, place + 0.8 * reach * outwards, (reach, 0.6 * reach), degrees, shade)
     times = size // side + 1
     return np.ascontiguousarray(np.tile(motif, (times, times, 1))[:size, :size])
 

@@ -11,6 +11,9 @@ Each image has a list of hands; of each hand, all keys but one of the first thre
     handedness    "right" or "left", the person's own hand ("right" when it is missing); left hands are mirrored
     score         how sure the source is, 0 to 1
 
+Splits: all of the file whatever is asked for (give training and test a file each), or, with split_by=sample or
+sequence, 70/15/15 of its photos or of the folders that they lie in.
+
 docs/your_own_photos.md shows it step by step.
 """
 
@@ -20,7 +23,7 @@ import fnmatch
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -43,7 +46,7 @@ from ...geometry.crops import (
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
 from ..images import DataError, cut_crop, read_image, to_tensor
-from ..readers import ON_BROKEN, FileDataset
+from ..readers import ON_BROKEN, FileDataset, SplitConfig, check_split, in_part
 
 KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
 CROPS = ("auto", "box", "whole")
@@ -57,7 +60,8 @@ SHAPES = {
 
 
 @dataclass
-class Config:
+class Config(SplitConfig):
+    # split_by: official: all of the file | sample: by photo | sequence: by the folder that a photo lies in
     root: str = ""  # the folder
     labels: str = "keypoints.json"  # the JSON file in it
     crop: str = (
@@ -84,20 +88,27 @@ class Entry:
     joints_m: np.ndarray | None
     box: np.ndarray | None
     intrinsics: np.ndarray | None
+    score: float | None
 
 
 class FolderDataset(FileDataset):
     """The hands of the folder, in the order of the JSON file."""
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
-        self.config, self.image_size, self.root, self.training = config, image_size, Path(config.root), split == "train"
-        entries = read_labels(self.root / config.labels, config.order, config.min_score)
+        super().__init__(config, split, image_size)
+        self.root = Path(config.root)
+        path = self.root / config.labels
+        # before any hand is left out, so that `files` and `min_score` move no photo to another side
+        entries = own_part(read_labels(path, config.order), config, self.part, path)
         self.entries = [entry for entry in entries if fnmatch.fnmatchcase(entry.file, config.files)]
         if not self.entries:
-            raise DataError(f"{self.root / config.labels}: no image matches files={config.files!r}")
+            raise DataError(f"{path}: no image matches files={config.files!r}")
+        self.entries = [e for e in self.entries if e.score is None or e.score >= config.min_score]
+        if not self.entries:
+            raise DataError(f"{path} holds no hand with a score of {config.min_score} or more")
         for file in dict.fromkeys(e.file for e in self.entries):
             if not (self.root / file).is_file():
-                raise DataError(f"{self.root / config.labels}: {file!r}: there is no such image in {self.root}")
+                raise DataError(f"{path}: {file!r}: there is no such image in {self.root}")
         self._read = lru_cache(maxsize=4)(read_image)  # neighbours in a list often share their image
 
     def __len__(self) -> int:
@@ -147,7 +158,7 @@ class FolderDataset(FileDataset):
 
 
 def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderDataset:
-    """The data set; both splits read the same file, so give training and test different `labels`.
+    """The data set. Without `split_by` all parts read all of the file: give training and test different `labels`.
 
     Raises:
         DataError: no folder, an unknown option, or a JSON file with a mistake in it, named by image and hand.
@@ -161,10 +172,31 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderData
     ):
         if value not in known:
             raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
+    check_split(config, split, "folder")
     return FolderDataset(config, split, image_size)
 
 
-def read_labels(path: Path, order: str = "canonical", min_score: float = 0.0) -> list[Entry]:
+def own_part(entries: list[Entry], config: SplitConfig, part: str, path: Path) -> list[Entry]:
+    """The hands of one part: those of a photo, or of all photos of a folder, stay together.
+
+    Raises:
+        DataError: the part is empty.
+    """
+    if config.split_by == "official":
+        return entries
+    files = np.array([entry.file for entry in entries])
+    folders = np.array([str(PurePosixPath(file).parent) for file in files])
+    mine = in_part({"sample": files, "sequence": folders}, config, part, "folder")
+    if not mine.any():
+        there = f"{len(set(files))} photos in {len(set(folders))} folders"
+        raise DataError(
+            f"{path}: split_by={config.split_by} leaves nothing for {part}: there are {there}; split_by=sample divides "
+            "photos, sequence folders, and each part with a share takes one at least"
+        )
+    return [entry for entry, own in zip(entries, mine.tolist(), strict=True) if own]
+
+
+def read_labels(path: Path, order: str = "canonical") -> list[Entry]:
     """Every hand of a JSON file.
 
     Raises:
@@ -187,11 +219,9 @@ def read_labels(path: Path, order: str = "canonical", min_score: float = 0.0) ->
             raise DataError(f"{path}: {file!r} should have a list of hands, not a {type(hands).__name__}")
         for index, hand in enumerate(hands):
             where = f"{path}: {file!r}, hand {index}"
-            entry = _entry(hand, file, index, len(hands) == 1, order, where)
-            if hand.get("score") is None or hand["score"] >= min_score:
-                entries.append(entry)
+            entries.append(_entry(hand, file, index, len(hands) == 1, order, where))
     if not entries:
-        raise DataError(f"{path} holds no hand (with a score of {min_score} or more)")
+        raise DataError(f"{path} holds no hand")
     return entries
 
 
@@ -214,9 +244,8 @@ def _entry(hand: Any, file: str, index: int, alone: bool, order: str, where: str
         raise DataError(f'{where}: handedness {side!r} should be "right" or "left"')
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise DataError(f"{where}: score {score!r} should be a number")
-    return Entry(
-        file, index, alone, side == "left", arrays["keypoints_px"], arrays["joints_m"], box, intrinsics=arrays["K"]
-    )
+    known = (arrays["keypoints_px"], arrays["joints_m"], box, arrays["K"])
+    return Entry(file, index, alone, side == "left", *known, None if score is None else float(score))
 
 
 def _array(value: Any, key: str, where: str) -> np.ndarray | None:

@@ -25,6 +25,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from ...mano.hand import Hand
 from ...skeleton import PERMUTATIONS
@@ -102,6 +103,11 @@ class InterHand(FileDataset):
         order = np.lexsort((sides, rows))
         told(f"interhand26m {self.part}", len(rows), dropped)
         return rows[order], sides[order]
+
+    @property
+    def interacting_ids(self) -> Int64[np.ndarray, "n"]:
+        """The annotations of pictures of two interacting hands."""
+        return self.index["id"][self.index["type"] == TYPES.index("interacting")]
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

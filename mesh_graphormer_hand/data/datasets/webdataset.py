@@ -5,6 +5,8 @@
 Only the picture and the npz are required; the npz holds fields of HandTargets and `intrinsics`. Pictures of left hands
 are pictures of left hands in the tar, and mirrored here; the npz has the mirrored, right hand already. A sample is read
 in one piece, so that tars may lie on a slow or remote disk. Nothing in a tar is executed.
+
+Splits: all that `files` names, or, with split_by=sample or sequence, 70/15/15 of runs of 16 samples or of whole tars.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, NUM_VERTICES
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
+from ..readers import SplitConfig, check_split, in_part
 from ..writers.base import DEPTH_UNIT
 
 PICTURES = ("jpg", "jpeg", "png")
@@ -54,20 +57,21 @@ SHAPES = {  # of what an npz may hold besides one number for each sample
 
 
 @dataclass
-class Config:
+class Config(SplitConfig):
+    # split_by: official: all of the tars | sample: by runs of BLOCK samples of a tar | sequence: by tars
     root: str = ""  # the folder
     files: str = "*.tar"  # which tars of it
 
 
 class WebDataset(HandDataset):
-    """The samples of all tars, in the order of the tars' names."""
+    """The samples of all tars, in the order of the tars' names, or those of them that are in the split."""
 
     block = BLOCK
 
-    def __init__(self, config: Config, image_size: int) -> None:
+    def __init__(self, config: Config, split: str, image_size: int) -> None:
         """
         Raises:
-            DataError: no such folder, no tar, a damaged or an empty one.
+            DataError: no such folder, no tar, a damaged or an empty one, or a split without samples.
         """
         self.root, self.image_size = Path(config.root), image_size
         if not config.root or not self.root.is_dir():
@@ -77,10 +81,13 @@ class WebDataset(HandDataset):
             raise DataError(f"{self.root}: no tar matches files={config.files!r}; tools/generate.py writes such")
         self._starts: dict[int, Int64[np.ndarray, "n"]] = {}
         self.counts = np.cumsum([0, *self._sizes()])
+        self.rows = np.arange(self.counts[-1])
+        if config.split_by != "official":
+            self.rows = self._part(config, config.split or split)
         self.hand = int(self.load([0]).targets.hand[0])
 
     def __len__(self) -> int:
-        return int(self.counts[-1])
+        return len(self.rows)
 
     def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
         """The samples with these numbers.
@@ -88,9 +95,24 @@ class WebDataset(HandDataset):
         Raises:
             DataError: a sample that cannot be read, named with its tar and key.
         """
-        tars = np.searchsorted(self.counts, indices, side="right") - 1
-        samples = [self._sample(int(t), int(i - self.counts[t])) for t, i in zip(tars, indices, strict=True)]
+        rows = self.rows[indices]
+        tars = np.searchsorted(self.counts, rows, side="right") - 1
+        samples = [self._sample(int(t), int(i - self.counts[t])) for t, i in zip(tars, rows, strict=True)]
         return HandBatch.stack(samples).to(device)
+
+    def _part(self, config: Config, part: str) -> Int64[np.ndarray, "n"]:
+        """The samples of a split; runs of BLOCK stay together, since they are quickest to read so."""
+        tars = np.repeat(np.arange(len(self.tars)), np.diff(self.counts))
+        runs = (self.rows - self.counts[tars]) // BLOCK
+        groups = {"sample": tars * (runs.max() + 1) + runs, "sequence": tars}
+        mine = self.rows[in_part(groups, config, part, "webdataset")]
+        if not len(mine):
+            raise DataError(
+                f"{self.root}: split_by={config.split_by} leaves nothing for {part}: there are "
+                f"{len(self.rows)} samples in {len(self.tars)} tars; split_by=sample divides runs of {BLOCK} samples, "
+                "sequence tars"
+            )
+        return mine
 
     def _sizes(self) -> list[int]:
         """Samples of each tar: by the manifest where it tells, else by looking into every one."""
@@ -232,5 +254,10 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
 
 
 def build(config: Config, split: str, hand: Hand, image_size: int) -> WebDataset:
-    """The data set; `files` chooses a split where a folder holds several."""
-    return WebDataset(config, image_size)
+    """The data set; `files` chooses a split where a folder holds several.
+
+    Raises:
+        DataError: see `WebDataset`; or an unknown way of splitting.
+    """
+    check_split(config, split, "webdataset")
+    return WebDataset(config, split, image_size)

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import cv2
 import numpy as np
@@ -64,8 +64,8 @@ class Layout(Protocol):
     span: int
     about: str
 
-    def encode(self, batch: HandBatch, indices: list[int]) -> Block:
-        """The files of the samples `indices`, which are the rows of `batch`."""
+    def encode(self, batch: Any, indices: list[int]) -> Block:
+        """The files of the samples `indices`: the rows of a HandBatch, or what else the layout takes."""
         ...
 
     def outputs(self, group: int) -> list[str]:
@@ -140,12 +140,22 @@ class Samples:
         return {
             "key": self.keys[k],
             **self.photo_labels(k),
+            "box": self._box(row),
             "visible": row["joints_visible"].tolist(),
             **{name: np.round(row[field].astype(float), 4).tolist() for name, field in also.items() if field in row},
             "pose": numbers(row["pose"], "rad"),
             "shape": numbers(row["shape"], "rad"),
             "hand": fingerprint_to_hex(int(row["hand"])),
         }
+
+    def _box(self, row: dict[str, np.ndarray]) -> list[float]:
+        """px, x0, y0, x1, y1 round the hand without its arm, cut off at the picture and in its own frame."""
+        width = self.images.shape[2]
+        seen = (row["vertices"].astype(np.float64) + row["root"]) @ row["intrinsics"].T
+        outline = (seen[:, :2] / seen[:, 2:]).clip(0, width)
+        if row["is_left"]:
+            outline = [width, 0] + outline * [-1, 1]
+        return numbers(np.concatenate([outline.min(0), outline.max(0)]), "px")
 
 
 def encode_normals(normals: Float[np.ndarray, "b h w 3"], left: Bool[np.ndarray, "b"]) -> UInt8[np.ndarray, "b h w 3"]:

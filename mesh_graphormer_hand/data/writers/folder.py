@@ -37,14 +37,26 @@ class Folder(Layout):
         samples, files, entries = Samples.of(batch), {}, []
         for k, index in enumerate(indices):
             name = f"{index // SUBFOLDER:04d}/{index:08d}"
-            image = f"images/{name}.{self.encoding.suffix}"
-            files[image] = self.encoding.encode(samples.images[k])
-            files[f"masks/{name}.png"] = png(samples.mask[k])
-            files[f"depth/{name}.png"] = png(samples.depth[k])
-            files |= {f"{label}/{name}.png": png(values[k]) for label, values in samples.maps.items()}
+            files |= self.pictures(samples, k, name)
             files[f"labels/{name}.npz"] = npz(samples.arrays(k))
-            entries.append(f"{to_json(image)}:[{to_json(samples.photo_labels(k))}]")
+            entries.append(self.entry(samples, k, name))
         return Block(files, ",\n".join(entries).encode())
+
+    def pictures(self, samples: Samples, k: int, name: str) -> dict[str, bytes]:
+        """The image of a sample and its labels that are images."""
+        return {
+            self._image(name): self.encoding.encode(samples.images[k]),
+            f"masks/{name}.png": png(samples.mask[k]),
+            f"depth/{name}.png": png(samples.depth[k]),
+            **{f"{label}/{name}.png": png(values[k]) for label, values in samples.maps.items()},
+        }
+
+    def entry(self, samples: Samples, k: int, name: str) -> str:
+        """What the JSON file says about a sample."""
+        return f"{to_json(self._image(name))}:[{to_json(samples.photo_labels(k))}]"
+
+    def _image(self, name: str) -> str:
+        return f"images/{name}.{self.encoding.suffix}"
 
     def outputs(self, group: int) -> list[str]:
         """See `Layout`."""

@@ -24,11 +24,12 @@ from typing import Any, BinaryIO, TextIO
 from ... import files
 from ...config import ConfigError
 from ...mano.hand import Hand
-from . import folder, freihand, webdataset
+from . import coco, folder, freihand, groups, webdataset
 from .base import Block, Encoding, Layout, WriteError
 
 MANIFEST, CARD, STATE = "manifest.json", "README.md", ".generate"
-LAYOUTS = {"webdataset": webdataset, "freihand": freihand, "folder": folder}
+LAYOUTS = {"webdataset": webdataset, "freihand": freihand, "folder": folder, "coco": coco, "groups": groups}
+TITLES = {"frames": "virtual frames", "views": "moments of virtual hands", "sequences": "sequences of virtual hands"}
 STAYS = "what is written so far stays: the same command goes on from there"
 
 
@@ -273,8 +274,10 @@ def card(manifest: dict[str, Any], layout: Layout) -> str:
     sides = "right hands"
     if manifest.get("left"):
         sides = "right and left hands (of a left one the `npz` has the mirrored, right hand, and `is_left`)"
+    elif manifest.get("what") == "frames":
+        sides = "right and left hands"
     return (
-        f"# {manifest['count']:,} virtual hands\n\n"
+        f"# {manifest['count']:,} {TITLES.get(manifest.get('what'), 'virtual hands')}\n\n"
         f"{layout.about}.\n\n"
         "Rendered by mesh_graphormer_hand (`hand-generate`); `manifest.json` has every setting. Metres, radians, "
         f"pixels measured from the picture's top-left corner; camera axes x right, y down, z forward; {sides}; "

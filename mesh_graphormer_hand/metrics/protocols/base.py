@@ -14,7 +14,7 @@ Each protocol says in its docstring what names a sample and which of these keys 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...config import ConfigError
+from ...json_stream import JsonError, json_items
 
 MM_PER_M, CM_PER_M = 1000.0, 100.0
 SHOWN = 5  # broken samples that a message lists
@@ -145,18 +146,18 @@ def distance(a: Float[np.ndarray, "*b c"], b: Float[np.ndarray, "*b c"]) -> Floa
     return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
 
 
-def procrustes(
-    target: Float[np.ndarray, "b n 3"], predicted: Float[np.ndarray, "b n 3"], reflections: bool = True
+def official_procrustes(
+    source: Float[np.ndarray, "b n 3"], target: Float[np.ndarray, "b n 3"], allow_reflection: bool = True
 ) -> Float[np.ndarray, "b n 3"]:
-    """`predicted` moved, rotated and scaled onto `target`, to the last digit as FreiHAND's, HO-3D's and DexYCB's
-    programs do it: both centred and divided by (Frobenius norm + 1e-8). Without `reflections` the rotation is proper.
+    """`source` moved, rotated and scaled onto `target`, to the last digit as FreiHAND's, HO-3D's and DexYCB's programs
+    do it: both centred and divided by (Frobenius norm + 1e-8), reflections allowed. Elsewhere: geometry.alignment.
     """
     centre = target.mean(1, keepdims=True)
-    a, b = target - centre, predicted - predicted.mean(1, keepdims=True)
+    a, b = target - centre, source - source.mean(1, keepdims=True)
     size_a, size_b = (np.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-8 for x in (a, b))
     a, b = a / size_a, b / size_b
     u, singular, vh = np.linalg.svd(np.einsum("bnc,bnd->bcd", b, a))  # b^T a
-    if not reflections:
+    if not allow_reflection:
         sign = np.sign(np.linalg.det(u @ vh))
         u[:, :, 2] *= sign[:, None]
         singular[:, 2] *= sign
@@ -183,6 +184,18 @@ def read_json(path: Path, what: str, remedy: str = "") -> Any:
         raise ScoreError(f"{path} {cut} ({what}): {error.msg} in line {error.lineno}; copy it again") from None
     except (RecursionError, ValueError) as error:  # lists in lists without end, numbers of thousands of digits
         raise ScoreError(f"{path} is not valid JSON ({what}): {error}") from None
+
+
+def read_items(path: Path, depth: int, what: str) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """The values `depth` levels below the top of a large JSON file, one by one, with the keys that lead there.
+
+    Raises:
+        ScoreError: missing or damaged; the message names the file and `what` it is.
+    """
+    try:
+        yield from json_items(path, depth)
+    except JsonError as error:
+        raise ScoreError(f"{error} ({what})") from None
 
 
 def numbers(value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:

@@ -19,13 +19,14 @@ from jaxtyping import Float
 
 from ...config import ConfigError, nearest
 from ...files import read_arrays
-from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, first, procrustes
+from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, first, official_procrustes
 
 SETUPS, SPLITS = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
 SUBJECTS = {"s1": {"train": (0, 1, 2, 3, 4, 5, 9), "val": (6,), "test": (7, 8)}}
 SUBJECTS["s0"] = {"train": tuple(range(10)), "val": (0, 1), "test": tuple(range(2, 10))}
 CAMERAS = {"train": (0, 1, 2, 3, 4, 5), "val": (6,), "test": (7,)}  # of s2
 GRASPS = {"val": (3, 19), "test": (7, 11, 15)}  # of s3, sequence number // 5
+SEQUENCES = 100  # of each subject in the full data set
 LIMIT_MM, STEPS = 50.0, 100
 
 
@@ -35,7 +36,7 @@ class Config:
 
     setup: str = "s0"  # s0: unseen frames | s1: subjects | s2: views | s3: grasped objects
     split: str = "test"
-    sequences: int = 100  # of each subject in the full data set
+    sequences: int = SEQUENCES  # of each subject; fewer in a copy that is meant to be smaller
 
     def __post_init__(self) -> None:
         for name, value, known in (("setup", self.setup, SETUPS), ("split", self.split, SPLITS)):
@@ -67,6 +68,10 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
         raise ScoreError(f"{predictions}: no frame to score; its numbers are {first(answers)}")
     scores = compare(np.stack(target), np.stack(predicted))
     scores.left_out = broken.listed
+    if config.sequences != SEQUENCES:
+        scores.notes.append(
+            f"{config.sequences} sequences of each subject instead of {SEQUENCES}: another split than the published one"
+        )
     return scores
 
 
@@ -75,14 +80,14 @@ def compare(target: Float[np.ndarray, "n 21 3"], predicted: Float[np.ndarray, "n
     aligned = {
         "absolute": (target, predicted),
         "root_relative": (target - target[:, :1], predicted - predicted[:, :1]),
-        "procrustes": (target, procrustes(target, predicted)),
+        "procrustes": (target, official_procrustes(predicted, target)),
     }
     errors = {name: Errors(distance(*pair)) for name, pair in aligned.items()}
     official = {}
     for name, error in errors.items():
         official |= {f"{name}_mpjpe": error.mean(), f"{name}_auc": error.auc(0.0, LIMIT_MM, STEPS)}
     thresholds = np.linspace(0.0, LIMIT_MM, STEPS)
-    proper = Errors(distance(target, procrustes(target, predicted, reflections=False)))
+    proper = Errors(distance(target, official_procrustes(predicted, target, allow_reflection=False)))
     return Scores(
         protocol="dexycb",
         official=official,

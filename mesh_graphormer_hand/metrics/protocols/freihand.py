@@ -17,11 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ...config import ConfigError, nearest
-from ...skeleton import FINGERTIPS
 from .. import fingertips
 from ..measures import f_scores
-from .base import CM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, numbers, procrustes, read_json
+from .base import CM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, numbers, official_procrustes, read_json
 
 AUC_M, STEPS = 0.05, 100
 NO_MESH = -1.0  # what the official program says of meshes that it cannot compare
@@ -36,8 +34,7 @@ class Config:
     tips: str = ""  # take the predicted fingertips from the predicted vertices by this convention (skeleton.FINGERTIPS)
 
     def __post_init__(self) -> None:
-        if self.tips and self.tips not in FINGERTIPS:
-            raise ConfigError(f"tips={self.tips}{nearest(self.tips, list(FINGERTIPS))}: one of {', '.join(FINGERTIPS)}")
+        fingertips.check(self.tips)
 
 
 @dataclass
@@ -79,7 +76,7 @@ def compare(target: Meshes, predicted: Meshes, tips: str = "") -> Scores:
             if pair is None:
                 values |= {f"{label}_mean3d": NO_MESH, f"{label}_auc3d": NO_MESH}
                 continue
-            moved = pair[1] if reflections is None else procrustes(*pair, reflections)
+            moved = pair[1] if reflections is None else official_procrustes(pair[1], pair[0], reflections)
             errors[label] = Errors(distance(pair[0], moved))
             values[f"{label}_mean3d"] = CM_PER_M * errors[label].mean()
             values[f"{label}_auc3d"] = errors[label].auc(0.0, AUC_M, STEPS)
@@ -157,7 +154,7 @@ def _f_scores(target: Meshes, predicted: Meshes) -> dict[str, float]:
     out = {f"f{al}_score_{mm}": NO_MESH for mm in names.values() for al in ("", "_al")}
     if predicted.verts is None:
         return out
-    for al, points in (("", predicted.verts), ("_al", procrustes(target.verts, predicted.verts))):
+    for al, points in (("", predicted.verts), ("_al", official_procrustes(predicted.verts, target.verts))):
         values = f_scores(torch.from_numpy(np.ascontiguousarray(points)), torch.from_numpy(target.verts))
         out |= {f"f{al}_score_{mm}": float(values[name].mean()) for name, mm in names.items()}
     return out

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...skeleton import PERMUTATIONS
+from .. import fingertips
 from . import freihand
 from .base import CM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
@@ -26,6 +27,10 @@ class Config:
     """Options of the protocol."""
 
     split: str = "evaluation"  # prefix of the truth's files
+    tips: str = ""  # take the predicted fingertips from the predicted vertices by this convention (skeleton.FINGERTIPS)
+
+    def __post_init__(self) -> None:
+        fingertips.check(self.tips)
 
 
 def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
@@ -41,13 +46,19 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
             f"{predictions}: every joint has positive z, HO-3D's hands lie at negative z (OpenGL axes): "
             "multiply x, y, z by 1, -1, -1"
         )
-    scores = compare(target, predicted)
+    scores = compare(target, predicted, config.tips)
     scores.left_out = broken.listed
     return scores
 
 
-def compare(target: freihand.Meshes, predicted: freihand.Meshes) -> Scores:
+def compare(target: freihand.Meshes, predicted: freihand.Meshes, tips: str = "") -> Scores:
     """The official scores; joints in HO-3D's order."""
+    order = list(PERMUTATIONS["mano"])
+    canonical = [freihand.Meshes(m.xyz[:, order], m.verts) for m in (target, predicted)]
+    notes = freihand.fingertip_notes(*canonical, tips)
+    if tips and predicted.verts is not None:
+        converted = fingertips.convert(canonical[1].xyz, predicted.verts, tips)
+        predicted = freihand.Meshes(converted[:, np.argsort(order)], predicted.verts)
     base = freihand.compare(*(freihand.Meshes(m.xyz, m.verts) for m in (target, predicted)))
     errors = Errors(distance(target.xyz, scale_translation(target.xyz, predicted.xyz)))
     renamed = {name.replace("xyz_al_", "xyz_procrustes_al_"): value for name, value in base.official.items()}
@@ -60,13 +71,12 @@ def compare(target: freihand.Meshes, predicted: freihand.Meshes) -> Scores:
         official[name] = value
         if name == "xyz_procrustes_al_auc3d":
             official |= moved
-    order = list(PERMUTATIONS["mano"])
     base.protocol, base.official = "ho3d", official
     base.extra = {name.replace("xyz_al_", "xyz_procrustes_al_"): value for name, value in base.extra.items()}
     base.units = {name: "cm" for name in [*official, *base.extra] if name.endswith("mean3d")}
     base.per_joint = {name: values[order] for name, values in base.per_joint.items()}  # canonical, as all tables here
     base.curves["xyz_scale_trans_al"] = freihand.curve(errors)
-    base.notes = freihand.fingertip_notes(*(freihand.Meshes(m.xyz[:, order], m.verts) for m in (target, predicted)))
+    base.notes = notes
     return base
 
 

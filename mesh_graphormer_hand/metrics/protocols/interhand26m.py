@@ -4,16 +4,20 @@ Truth: the folder that holds `InterHand2.6M_SPLIT_{data,camera,joint_3d}.json`, 
 Predictions: our table; a sample is an annotation's id, with
 
     joints_mm           42 x [x, y, z], camera axes; right hand 0-20, then left, each from tip to base, wrist last
+    hands               which hands of joints_mm are answers: ["right"], ["left"] or, by default, both
     hand_type           [probability of a right hand, of a left hand]
     left_from_right_mm  [x, y, z] of the left wrist minus the right one; by default from joints_mm
 
 Each hand is compared minus its own wrist, which is included with its error of 0. MPJPE is the mean over the 42 joints
 of per-joint means, MRRPE (interacting hands, both wrists known) the error of the vector between the wrists.
+
+Every hand with a valid joint and wrist needs an answer, others may have one. With partial=true those that are not
+answered do not count, and the share of those that do is told. All files are read record by record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .base import Broken, Errors, ScoreError, Scores, distance, first, numbers, read_json
+from .base import Broken, Errors, ScoreError, Scores, distance, first, numbers, read_items
 
 RIGHT, LEFT, WRISTS = slice(0, 21), slice(21, 42), (20, 41)
+HANDS = {"right": RIGHT, "left": LEFT}
 BANKS = {"right": "single", "left": "single", "interacting": "interacting"}
 
 
@@ -32,6 +37,7 @@ class Config:
     """Options of the protocol."""
 
     split: str = "test"
+    partial: bool = False  # score the hands that are answered, and tell their share, instead of asking for all
 
 
 @dataclass
@@ -52,6 +58,23 @@ class Answer:
     joints: Float[np.ndarray, "42 3"]  # mm, camera axes
     right_left: Float[np.ndarray, "2"] | None  # probabilities
     left_from_right: Float[np.ndarray, "3"]  # mm
+    hands: tuple[str, ...] = tuple(HANDS)  # that `joints` speaks of
+
+
+@dataclass
+class Share:
+    """How many hands the annotations label, and how many of them were scored."""
+
+    labelled: int = 0
+    scored: int = 0
+
+    @property
+    def note(self) -> str | None:
+        """What to tell of numbers that are not about all hands."""
+        if self.scored == self.labelled:
+            return None
+        part = f"{self.scored:,} of {self.labelled:,} labelled hands ({self.scored / self.labelled:.1%})"
+        return f"scored: {part}; published numbers are of all"
 
 
 def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
@@ -60,98 +83,175 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     Raises:
         ScoreError: a missing or damaged file, or a broken sample.
     """
-    broken = Broken(skip_broken)
-    table = read_json(predictions, "predictions")
-    if not isinstance(table, dict):
-        raise ScoreError(f"{predictions} should hold one answer for each annotation's id, not a {type(table).__name__}")
-    samples, answers = [], []
-    for sample in read_truth(truth, config.split, broken):
-        try:
-            answer = _answer(table.get(sample.name), f"{predictions}: annotation {sample.name}")
-        except ValueError as error:
-            broken.add(sample.name, str(error))
-            continue
-        samples.append(sample)
-        answers.append(answer)
-    if not samples:
-        raise ScoreError(f"{predictions}: none of its ids ({first(table)}) is an annotation of {truth}")
-    scores = compare(samples, answers)
+    broken, share = Broken(skip_broken), Share()
+    scores = compare(_pairs(Truth(truth, config.split), predictions, config.partial, share, broken))
     scores.left_out = broken.listed
+    scores.counts["hands"] = share.scored
+    scores.notes += [share.note] if share.note else []
     return scores
 
 
-def compare(samples: list[Sample], answers: list[Answer]) -> Scores:
+def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
     """The official scores."""
-    target, predicted = np.stack([s.joints for s in samples]), np.stack([a.joints for a in answers])
-    valid = np.stack([s.valid for s in samples])
-    errors = np.where(valid, distance(_rooted(target), _rooted(predicted)), np.nan)
-    bank = np.array([BANKS[s.hand_type] for s in samples])
-    both = (bank == "interacting") & valid[:, list(WRISTS)].all(1)
-    vector = target[:, WRISTS[1]] - target[:, WRISTS[0]]
-    relative = distance(vector, np.stack([a.left_from_right for a in answers]))[both]
-    told = [(s, a) for s, a in zip(samples, answers, strict=True) if s.hand_type_valid and a.right_left is not None]
-    banks = {"all": Errors(errors), **{name: Errors(errors[bank == name]) for name in ("single", "interacting")}}
-    official = {"handedness_accuracy": _share([_same_type(s.hand_type, a.right_left) for s, a in told])}
-    official["mrrpe"] = float(relative.mean()) if len(relative) else float("nan")
-    official |= {f"mpjpe_{name}": e.mean() for name, e in banks.items()}
+    errors, banks, relative, told = [], [], [], []
+    for sample, answer in pairs:
+        error = distance(_rooted(sample.joints), _rooted(answer.joints))
+        errors.append(np.where(sample.valid, error, np.nan))
+        banks.append(BANKS[sample.hand_type])
+        if banks[-1] == "interacting" and sample.valid[list(WRISTS)].all():
+            vector = sample.joints[WRISTS[1]] - sample.joints[WRISTS[0]]
+            relative.append(float(np.linalg.norm(vector - answer.left_from_right)))
+        if sample.hand_type_valid and answer.right_left is not None:
+            told.append(_same_type(sample.hand_type, answer.right_left))
+    all_errors, bank = np.reshape(errors, (-1, 42)), np.array(banks, str)
+    of = {"all": Errors(all_errors), **{n: Errors(all_errors[bank == n]) for n in ("single", "interacting")}}
+    official = {"handedness_accuracy": _mean(told), "mrrpe": _mean(relative)}
+    official |= {f"mpjpe_{name}": e.mean() for name, e in of.items()}
     official = {name: value for name, value in official.items() if not np.isnan(value)}
     return Scores(
         protocol="interhand26m",
         official=official,
         units={name: "mm" for name in official if name != "handedness_accuracy"},
-        extra={f"mpjpe_{n}_flat": e.flat_mean() for n, e in banks.items() if e.known.any()},  # as mmpose averages
-        counts={"samples": len(samples), "single": int((bank == "single").sum()), "mrrpe": len(relative)}
+        extra={f"mpjpe_{n}_flat": e.flat_mean() for n, e in of.items() if e.known.any()},  # as mmpose averages
+        counts={"samples": len(errors), "single": banks.count("single"), "mrrpe": len(relative)}
         | {"handedness": len(told)},
-        per_joint={f"mpjpe_{name}_mm": e.by_joint for name, e in banks.items()},
+        per_joint={f"mpjpe_{name}_mm": e.by_joint for name, e in of.items()},
+        notes=[] if told else ["no handedness_accuracy: no answer predicts which hands there are (`hand_type`)"],
     )
 
 
-def read_truth(folder: Path, split: str, broken: Broken) -> Iterator[Sample]:
-    """The annotations of a split, in their order.
+class Truth:
+    """The annotations of a split, in their order; memory holds cameras, moments and what names the pictures."""
 
-    Raises:
-        ScoreError: a missing or damaged file, or a broken annotation.
-    """
-    data, cameras, joints = (_table(folder, split, part) for part in ("data", "camera", "joint_3d"))
-    images = {image["id"]: image for image in data["images"]}
-    for annotation in data["annotations"]:
-        name = str(annotation["id"])
-        try:
-            image = images[annotation["image_id"]]
-            yield _sample(annotation, image, cameras[str(image["capture"])], joints[str(image["capture"])])
-        except (KeyError, ValueError) as error:
-            broken.add(name, f"{folder}: annotation {name}: {_reason(error)}")
+    def __init__(self, folder: Path, split: str) -> None:
+        """
+        Raises:
+            ScoreError: a missing or damaged file.
+        """
+        self.data = _file(folder, split, "data")
+        self.cameras = {capture: views for (capture,), views in read_items(_file(folder, split, "camera"), 1, "truth")}
+        moments = read_items(_file(folder, split, "joint_3d"), 2, "truth")
+        self.worlds = {moment: _compact(value["world_coord"]) for moment, value in moments}
+        self.images = {
+            image["id"]: (str(image["capture"]), str(image["frame_idx"]), str(image["camera"]))
+            for image in self._section("images")
+        }
+        if not self.images:
+            raise ScoreError(f"{self.data} holds no `images`; is it the official file of {split}?")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The annotations as they stand in the file."""
+        return self._section("annotations")
+
+    def sample(self, annotation: dict[str, Any]) -> Sample:
+        """The annotation with its joints.
+
+        Raises:
+            KeyError: its picture, camera or moment is not in the files.
+            ValueError: it or they hold something else than expected.
+        """
+        capture, frame, camera = self.images[annotation["image_id"]]
+        views, hand_type = self.cameras[capture], annotation["hand_type"]
+        rotation = numbers(views["camrot"][camera], (3, 3), "camrot")
+        world = numbers(self.worlds[capture, frame], (42, 3), "world_coord")
+        joints = (world - numbers(views["campos"][camera], (3,), "campos")) @ rotation.T
+        if hand_type not in BANKS:
+            raise ValueError(f"hand_type {hand_type!r} should be one of {', '.join(BANKS)}")
+        valid, known = valid_joints(annotation), bool(annotation["hand_type_valid"])
+        return Sample(str(annotation["id"]), joints, valid, hand_type, known)
+
+    def _section(self, name: str) -> Iterator[dict[str, Any]]:
+        return (value for place, value in read_items(self.data, 2, "truth") if place[:1] == (name,))
 
 
-def _sample(annotation: dict, image: dict, camera: dict, frames: dict) -> Sample:
-    key = str(image["camera"])
-    rotation = numbers(camera["camrot"][key], (3, 3), "camrot")
-    world = numbers(frames[str(image["frame_idx"])]["world_coord"], (42, 3), "world_coord")
-    joints = (world - numbers(camera["campos"][key], (3,), "campos")) @ rotation.T
+def valid_joints(annotation: dict[str, Any]) -> Bool[np.ndarray, "42"]:
+    """Which joints count: those of a hand without its wrist do not."""
     valid = np.asarray(annotation["joint_valid"], np.float64).reshape(42) > 0
     for hand, wrist in zip((RIGHT, LEFT), WRISTS, strict=True):
         valid[hand] &= valid[wrist]
-    hand_type = annotation["hand_type"]
-    if hand_type not in BANKS:
-        raise ValueError(f"hand_type {hand_type!r} should be one of {', '.join(BANKS)}")
-    return Sample(str(annotation["id"]), joints, valid, hand_type, bool(annotation["hand_type_valid"]))
+    return valid
+
+
+def labelled_hands(annotation: dict[str, Any]) -> set[str]:
+    """The hands that count, which need an answer."""
+    valid = valid_joints(annotation)
+    return {hand for hand, own in HANDS.items() if valid[own].any()}
+
+
+def read_answers(path: Path) -> dict[str, Answer | ValueError]:
+    """The answers by annotation; in the place of one that cannot be read, why.
+
+    Raises:
+        ScoreError: the file is missing, damaged or no table.
+    """
+    answers: dict[str, Answer | ValueError] = {}
+    for place, raw in read_items(path, 1, "predictions"):
+        if not place or not isinstance(place[0], str):
+            raise ScoreError(f"{path} should hold one answer for each annotation's id, {{ID: {{joints_mm: ...}}, ...}}")
+        try:
+            answers[place[0]] = _answer(raw, f"{path}: annotation {place[0]}")
+        except ValueError as error:
+            answers[place[0]] = error
+    return answers
+
+
+def _pairs(
+    truth: Truth, predictions: Path, partial: bool, share: Share, broken: Broken
+) -> Iterator[tuple[Sample, Answer]]:
+    """Annotations with their answers; counts hands into `share`.
+
+    Raises:
+        ScoreError: see `score`; also when no annotation is left.
+    """
+    answers = read_answers(predictions)
+    some, count = first(answers), 0
+    for annotation in truth:
+        name = str(annotation["id"])
+        answer = answers.pop(name, None)
+        try:
+            labelled = labelled_hands(annotation)
+            share.labelled += len(labelled)
+            if answer is None and (partial or not labelled):
+                continue
+            if isinstance(answer, ValueError):
+                broken.add(name, str(answer))
+                continue
+            missing = labelled - set(answer.hands if answer else ())
+            if missing and not partial:
+                what = f"no answer for its {' and '.join(sorted(missing))} hand" if answer else "missing"
+                broken.add(name, f"{predictions}: annotation {name}: {what}; partial=true scores what is answered")
+                continue
+            sample = truth.sample(annotation)
+        except (KeyError, ValueError) as error:
+            reason = f"no entry {error.args[0]!r}" if isinstance(error, KeyError) else error
+            broken.add(name, f"{truth.data}: annotation {name}: {reason}")
+            continue
+        for hand in missing:
+            sample.valid[HANDS[hand]] = False
+        share.scored += len(labelled - missing)
+        count += 1
+        yield sample, answer
+    if not count:
+        raise ScoreError(f"{predictions}: none of its ids ({some}) is an annotation of {truth.data}")
 
 
 def _answer(raw: Any, where: str) -> Answer:
     if not isinstance(raw, dict) or "joints_mm" not in raw:
-        raise ValueError(f"{where}: {'no `joints_mm`' if isinstance(raw, dict) else 'missing'}")
+        raise ValueError(f"{where}: no `joints_mm`")
     joints = numbers(raw["joints_mm"], (42, 3), f"{where}: joints_mm")
-    told = raw.get("hand_type")
-    vector = raw.get("left_from_right_mm")
+    told, vector, hands = (raw.get(key) for key in ("hand_type", "left_from_right_mm", "hands"))
+    if hands is not None and not (isinstance(hands, list) and hands and set(hands) <= set(HANDS)):
+        raise ValueError(f'{where}: hands should be some of ["right", "left"]')
     return Answer(
         joints,
         None if told is None else numbers(told, (2,), f"{where}: hand_type"),
         joints[WRISTS[1]] - joints[WRISTS[0]] if vector is None else numbers(vector, (3,), f"{where}: left_from_right"),
+        tuple(HANDS if hands is None else hands),
     )
 
 
-def _rooted(joints: Float[np.ndarray, "n 42 3"]) -> Float[np.ndarray, "n 42 3"]:
-    return np.concatenate([joints[:, h] - joints[:, w : w + 1] for h, w in zip((RIGHT, LEFT), WRISTS, strict=True)], 1)
+def _rooted(joints: Float[np.ndarray, "42 3"]) -> Float[np.ndarray, "42 3"]:
+    return np.concatenate([joints[hand] - joints[wrist] for hand, wrist in zip((RIGHT, LEFT), WRISTS, strict=True)])
 
 
 def _same_type(hand_type: str, right_left: Float[np.ndarray, "2"]) -> bool:
@@ -160,15 +260,22 @@ def _same_type(hand_type: str, right_left: Float[np.ndarray, "2"]) -> bool:
     return all(probability > 0.5 if want else probability < 0.5 for probability, want in there)  # 0.5 is neither
 
 
-def _share(hits: list[bool]) -> float:
-    return float(np.mean(hits)) if hits else float("nan")
+def _mean(values: list[float] | list[bool]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
-def _table(folder: Path, split: str, part: str) -> Any:
+def _compact(world: Any) -> Any:
+    """An array instead of lists of lists; what is none is told when its annotation comes."""
+    try:
+        return np.asarray(world, np.float64)
+    except (TypeError, ValueError):
+        return world
+
+
+def _file(folder: Path, split: str, part: str) -> Path:
     name = f"InterHand2.6M_{split}_{part}.json"
-    inside = [f for f in (folder / name, folder / split / name, folder / "annotations" / split / name) if f.is_file()]
-    return read_json(inside[0] if inside else folder / name, "truth", f"give the folder of annotations/{split}")
-
-
-def _reason(error: Exception) -> str:
-    return f"no entry {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+    places = (folder / name, folder / split / name, folder / "annotations" / split / name)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ScoreError(f"{folder / name}: no such file (truth); give the folder of annotations/{split}")
+    return found

@@ -1,8 +1,9 @@
 """2D keypoints as mmpose scores them (PCK, PCKh, AUC, EPE, NME), and PCKb.
 
 Truth: a COCO-style JSON file, `annotations` with `id`, `keypoints` (63 numbers or 21 triples, x, y, visible), `bbox`
-and, for PCKh, `head_size`. Predictions: COCO results, a list of {"id" or "image_id": ..., "keypoints": ...}, or our
-table (a sample is an annotation's id) with `joints_px`; pixels of the picture. Joint orders must agree.
+and, for PCKh, `head_size`. Predictions: COCO results, a list of {"id": ..., "keypoints": ...} with annotations' ids, or
+with "image_id" instead where the picture has one annotation only (whose `image_id` it is); or our table (a sample is an
+annotation's id) with `joints_px`; pixels of the picture. Joint orders must agree.
 
     pck@0.2    share nearer (strictly) than 0.2 of the longer side of the annotated box; mean over the joints
     pckh@0.7   the same with the head's size        auc   mean of that share, unnormalised, at 0, 1.5, ..., 28.5 px
@@ -12,7 +13,8 @@ table (a sample is an annotation's id) with `joints_px`; pixels of the picture. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class Labels:
     points: Float[np.ndarray, "n 21 2"]  # px
     box: Float[np.ndarray, "n"]  # px, longer side of the annotated box
     head: Float[np.ndarray, "n"]  # px, NaN where unknown
+    alone: dict[str, str] = field(default_factory=dict)  # image id -> name, of annotations with a picture to themselves
 
 
 def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
@@ -50,7 +53,7 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
         ScoreError: a missing or damaged file, or a broken sample.
     """
     labels, broken = read_labels(truth), Broken(skip_broken)
-    answers = read_answers(predictions)
+    answers = read_answers(predictions, labels.alone)
     if not set(answers) & set(labels.names):
         raise ScoreError(
             f"{predictions} names none of the annotations of {truth}: it has {first(answers)}, wanted "
@@ -121,13 +124,14 @@ def read_labels(path: Path) -> Labels:
     content = read_json(path, "truth")
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise ScoreError(f'{path} should be a COCO-style file with a list of "annotations" (truth)')
-    names, points, boxes, heads = [], [], [], []
+    names, images, points, boxes, heads = [], [], [], [], []
     for i, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotation {i}"
         try:
             row = np.array(annotation["keypoints"], np.float64).reshape(21, 3)
             box = numbers(annotation["bbox"], (4,), f"{where}: bbox")
             names.append(str(annotation["id"]))
+            images.append(str(annotation.get("image_id")))
         except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(f"{where}: keypoints (21 x 3), bbox (4) and id expected: {error}") from None
         points.append(np.where(row[:, 2:] > 0, row[:, :2], np.nan))
@@ -135,25 +139,36 @@ def read_labels(path: Path) -> Labels:
         heads.append(float(annotation.get("head_size") or np.nan))
     if not names:
         raise ScoreError(f"{path} holds no annotation")
-    return Labels(names, np.stack(points), np.array(boxes), np.array(heads))
+    shared = Counter(images)
+    alone = {image: name for image, name in zip(images, names, strict=True) if shared[image] == 1}
+    return Labels(names, np.stack(points), np.array(boxes), np.array(heads), alone)
 
 
-def read_answers(path: Path) -> dict[str, Any]:
-    """Annotation id -> predicted keypoints (21 x 2 or more).
+def read_answers(path: Path, alone: dict[str, str]) -> dict[str, Any]:
+    """Annotation id -> predicted keypoints (21 x 2 or more). `alone`: image id -> the only annotation of the picture.
 
     Raises:
-        ScoreError: a missing or damaged file, neither COCO results nor our table.
+        ScoreError: a missing or damaged file, neither COCO results nor our table, two results for one annotation, or a
+            result with an image_id only of a picture that has not exactly one annotation.
     """
     content = read_json(path, "predictions")
     if isinstance(content, dict):
         return {name: (answer or {}).get("joints_px") for name, answer in content.items() if isinstance(answer, dict)}
     if not isinstance(content, list):
         raise ScoreError(f"{path} should hold COCO results (a list) or a table of predictions")
-    answers = {}
+    answers: dict[str, Any] = {}
     for i, result in enumerate(content):
         try:
-            name = result["id"] if "id" in result else result["image_id"]
-            answers[str(name)] = np.array(result["keypoints"], np.float64).reshape(21, -1)[:, :2]
+            image = str(result["image_id"]) if "id" not in result else None
+            name = str(result["id"]) if image is None else alone.get(image)
+            points = np.array(result["keypoints"], np.float64).reshape(21, -1)[:, :2]
         except (KeyError, TypeError, ValueError):
             raise ScoreError(f"{path}: result {i} should have an id or image_id and keypoints of 21 joints") from None
+        if name is None:
+            raise ScoreError(
+                f'{path}: result {i} has only image_id {image}, of a picture with no or several annotations; give "id"'
+            )
+        if name in answers:
+            raise ScoreError(f"{path}: result {i} is another one for annotation {name}; leave one of them")
+        answers[name] = points
     return answers

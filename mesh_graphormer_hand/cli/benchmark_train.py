@@ -1,0 +1,127 @@
+"""What hand-benchmark times of training: an optimiser step, on hands that lie ready and on hands made meanwhile."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from .. import assembly
+from .. import config as configs
+from ..config import Experiment
+from ..contracts import HandBatch
+from ..engine import timing
+from ..engine.dryrun import forward_flops
+from ..engine.evaluate import as_float
+from ..engine.loader import PREFETCH, load, worker_count
+from ..engine.optim import build_optimizer
+from ..engine.timing import Case, Timing
+from ..losses import supervised_losses
+from ..mano.hand import Hand
+from ..mano.template import hand_template
+from .benchmark_cases import Options, Table, compare
+from .benchmark_scenes import load_hand
+
+TRAINED_ON = {"graphormer": 4}  # images a step on a CPU; the rest take MANY
+MANY, ON_GPU = 16, 64
+PASSES = 3  # of a forward pass's work in a step: the backward pass takes two
+
+
+class Step:
+    """A network in training; a call is one optimiser step on a batch."""
+
+    def __init__(
+        self, experiment: Experiment, hand: Hand, device: str, precision: torch.dtype, compiled: bool = False
+    ) -> None:
+        torch.manual_seed(0)
+        self.precision, self.weights = precision, experiment.train.losses
+        self.model = assembly.build_model(experiment, hand).to(device, memory_format=torch.channels_last).train()
+        self.template = hand_template(hand, self.model.coarse).to(device)
+        self.optimizer = build_optimizer(self.model, experiment.train.optimizer)
+        if compiled:
+            self.model.compile(dynamic=False)
+
+    def __call__(self, batch: HandBatch) -> None:
+        half = self.precision is torch.bfloat16
+        with torch.autocast(batch.inputs.image.device.type, torch.bfloat16, enabled=half):
+            prediction = as_float(self.model(batch.inputs))
+        codec = getattr(self.model, "codec", None)
+        terms = supervised_losses(prediction, batch.targets, self.weights, self.template, codec)
+        sum(self.weights[name] * value.float().mean() for name, value in terms.items()).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def train(options: Options) -> Iterator[Table]:
+    """A step in several ways, with its share of the machine's matrix rate; the last way also fed by the generator."""
+    hand = load_hand()
+    for name in options.configs:
+        experiment = configs.load(name)
+        experiment.train.batch_size = _batch_size(name, options.device)
+        # every image new: where a config shows them again, its first hundred steps render more than all that follow
+        experiment.data.train = {"virtual": {}}
+        steps = _steps(options, experiment, hand)
+        title = f"training step, {name}, batch {experiment.train.batch_size}"
+        way, step = list(steps.items())[-1]
+        fed = _fed(options, experiment, hand, step, f"{way}, fed by new virtual hands")
+        yield title, [*_ready(options, experiment, hand, steps, title), fed], "image"
+
+
+def _batch_size(name: str, device: str) -> int:
+    return TRAINED_ON.get(name, MANY) if torch.device(device).type == "cpu" else ON_GPU
+
+
+def _steps(options: Options, experiment: Experiment, hand: Hand) -> dict[str, Step]:
+    make = partial(Step, experiment, hand, options.device)
+    steps = {"float32": make(torch.float32), "bfloat16": make(torch.bfloat16)}
+    if options.compile:
+        steps["bfloat16, compiled"] = make(torch.bfloat16, compiled=True)
+    return steps
+
+
+def _ready(options: Options, experiment: Experiment, hand: Hand, steps: dict[str, Step], title: str) -> list[Timing]:
+    """Steps on one batch, in turns with products of matrices at their precisions."""
+    batch = assembly.build_stream(experiment, hand)[0].to(options.device)
+    model = assembly.build_model(experiment, hand).to(options.device)
+    work = PASSES * forward_flops(model, batch[:1].inputs)  # an image
+    cases = {way: Case(partial(step, batch), len(batch)) for way, step in steps.items()}
+    products = {step.precision: timing.multiplication(step.precision, options.device) for step in steps.values()}
+    both = {**cases, **{str(precision): product for precision, product in products.items()}}
+    rows = {row.name: row for row in compare(options, title, both, "float32")}
+    told = []
+    for way, step in steps.items():
+        limit = rows[str(step.precision)].rate
+        peak = rows[way].rate * work / limit
+        told.append(replace(rows[way], peak=peak, note=f"{peak:.0%} of {limit / 1e12:.3g} TFLOP/s"))
+    return told
+
+
+def _fed(options: Options, experiment: Experiment, hand: Hand, step: Step, name: str) -> Timing:
+    """Steps on batches that are made meanwhile: on a CPU by workers, elsewhere on the training device itself."""
+    device, before = torch.device(options.device), torch.get_num_threads()
+    workers = worker_count(experiment.data.workers) if device.type == "cpu" else 0
+    stream = assembly.build_stream(experiment, hand, device="cpu" if workers else options.device)
+    ready = PREFETCH * max(workers, 1) + options.warmup  # steps on batches that lay ready before the first
+    order = range(ready + options.rounds)
+    batches = load(stream, order, workers, device)
+    took, waited = [], []
+    torch.set_num_threads(max(1, before - workers))  # as in a run, the workers have their own
+    try:
+        for _ in order:
+            start = time.perf_counter()
+            batch = next(batches)
+            waited.append(time.perf_counter() - start)
+            step(batch)
+            timing.wait(options.device)
+            took.append(time.perf_counter() - start)
+    finally:
+        batches.close()
+        torch.set_num_threads(before)
+    share = statistics.median(w / t for w, t in zip(waited[ready:], took[ready:], strict=True))
+    seconds, spread = timing.middle(took[ready:])
+    note = f"{share:.0%} of the time waiting, {workers} workers"
+    return Timing(name, seconds, spread, experiment.train.batch_size, None, None, note, waiting=share)
