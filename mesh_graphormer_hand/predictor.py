@@ -41,7 +41,7 @@ from .geometry.crops import (
     tight_box,
 )
 from .geometry.heatmaps import expectation
-from .geometry.metric import default_intrinsics, place_hand, reference_length
+from .geometry.metric import default_intrinsics, perspective_translation, photo_camera, place_hand, reference_length
 from .mano import hand as hands
 from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
@@ -407,30 +407,6 @@ def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: 
 
 def _mirror(side: Side) -> Float[np.ndarray, "3"]:
     return np.float32([-1 if side == "left" else 1, 1, 1])
-
-
-def photo_camera(
-    camera: Float[Tensor, "3"], image_from_crop: Float[Tensor, "2 3"], size: int
-) -> Float[np.ndarray, "3"]:
-    """The crop's camera (crop in [-1, 1] = s (xy + t)) for the photo: px = s' xy + (x, y), xy in the photo's axes.
-
-    A mirrored crop's camera speaks of mirrored points; the mirror turns both, so the scale stays positive.
-    """
-    scale = float(camera[0]) * size / 2 * float(torch.linalg.vector_norm(image_from_crop[:, 1]))
-    origin = apply_affine((camera[None, 0] * camera[None, 1:] + 1) / 2 * size, image_from_crop)[0]
-    return np.array([scale, *origin.tolist()], np.float32)
-
-
-def perspective_translation(camera: Float[np.ndarray, "3"], K: Float[np.ndarray, "3 3"]) -> np.ndarray | None:
-    """Where (m) the wrist is before the camera `K` so that the hand looks as large and stands where `camera` has it.
-
-    `camera` is `photo_camera`'s. None for a scale that is not positive: no place looks like that.
-    """
-    scale, x, y = (float(c) for c in camera)
-    depth = float(np.sqrt(K[0, 0] * K[1, 1])) / scale if scale > 0 else np.inf
-    if not np.isfinite(depth):
-        return None
-    return (np.linalg.inv(K.astype(np.float64)) @ [x, y, 1.0] * depth).astype(np.float32)
 
 
 def _second_look(joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"]) -> Tensor | None:

@@ -44,7 +44,7 @@ def test_named_poses_do_not_pass_through_themselves(anatomy):
     overlap = 1e3 * poses.penetration(anatomy.pose(anatomy.rotations(gestures.FINGERS, gestures.THUMBS)))
     names = np.array(list(gestures.GESTURES))
     assert overlap.max() < 8, dict(zip(names[overlap > 8], overlap[overlap > 8].round(1), strict=True))
-    assert np.mean(overlap < 4.5) > 0.75
+    assert np.mean(overlap < 5.1) > 0.75
 
 
 def test_a_pinch_touches_and_an_open_hand_does_not(anatomy):

@@ -262,7 +262,7 @@ def test_answers_that_are_not_finite_are_told(stub, image):
 
 
 def test_camera_behind_the_photo_gives_no_translation():
-    assert predictor.perspective_translation(np.array([-3.0, 1, 1], np.float32), K) is None
+    assert metric.perspective_translation(np.array([-3.0, 1, 1], np.float32), K) is None
 
 
 def test_from_pretrained_finds_models_by_folder_run_and_name(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ bytes), answers {"hands": how many it finds}, and from then on every line with {
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -71,8 +72,9 @@ def main() -> int:
     now = {"wall": time.perf_counter, "cpu": time.process_time}[head["clock"]]
     try:
         sys.path.insert(0, str(WORKER))
-        import mediapipe_worker
         import numpy as np
+
+        mediapipe_worker = importlib.import_module("mediapipe_worker")  # of the detectors, outside this package
 
         photo = np.frombuffer(data, np.uint8).reshape(head["shape"])
         find = mediapipe_worker.solution(mediapipe_worker.MOST)

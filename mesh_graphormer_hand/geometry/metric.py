@@ -22,7 +22,11 @@ pose is wrong (turned the wrong way, say) it trades the mismatch for distance an
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
+
+from .crops import apply_affine
 
 REFERENCE_BONE = (9, 10)  # joints whose distance is FreiHAND's scale
 STEPS = 20  # of the fixed point; five give a millimetre
@@ -88,3 +92,27 @@ def _moments(points: Float[np.ndarray, "n 2"], w: Float[np.ndarray, "n"]) -> tup
     """Weighted mean and root of the summed squared distances from it."""
     mean = w @ points
     return mean, float(np.sqrt(w @ np.square(points - mean).sum(-1)))
+
+
+def photo_camera(
+    camera: Float[Tensor, "3"], image_from_crop: Float[Tensor, "2 3"], size: int
+) -> Float[np.ndarray, "3"]:
+    """The crop's camera (crop in [-1, 1] = s (xy + t)) for the photo: px = s' xy + (x, y), xy in the photo's axes.
+
+    A mirrored crop's camera speaks of mirrored points; the mirror turns both, so the scale stays positive.
+    """
+    scale = float(camera[0]) * size / 2 * float(torch.linalg.vector_norm(image_from_crop[:, 1]))
+    origin = apply_affine((camera[None, 0] * camera[None, 1:] + 1) / 2 * size, image_from_crop)[0]
+    return np.array([scale, *origin.tolist()], np.float32)
+
+
+def perspective_translation(camera: Float[np.ndarray, "3"], K: Float[np.ndarray, "3 3"]) -> np.ndarray | None:
+    """Where (m) the wrist is before the camera `K` so that the hand looks as large and stands where `camera` has it.
+
+    `camera` is `photo_camera`'s. None for a scale that is not positive: no place looks like that.
+    """
+    scale, x, y = (float(c) for c in camera)
+    depth = float(np.sqrt(K[0, 0] * K[1, 1])) / scale if scale > 0 else np.inf
+    if not np.isfinite(depth):
+        return None
+    return (np.linalg.inv(K.astype(np.float64)) @ [x, y, 1.0] * depth).astype(np.float32)
