@@ -25,8 +25,9 @@ def ship(monkeypatch, tmp_path):
     return module
 
 
-def write_run(folder: Path, init: str = ""):
-    model = assembly.build_model(Experiment(model=TINY), load("open")).eval()
+def write_run(folder: Path, init: str = "", channels: int = 8):
+    tiny = TINY | {"channels": [channels, 16]}
+    model = assembly.build_model(Experiment(model=tiny), load("open")).eval()
     write_model(model, folder / "model")
     (folder / "step_000007").mkdir()
     state = {"step": 7, "experiment": {"train": {"batch_size": 4, "accumulate": 2, "init": init}}}
@@ -56,6 +57,20 @@ def test_every_piece_of_training_is_named(ship, tmp_path):
     found = json.loads((tmp_path / "weights" / "small" / "training.json").read_text())
     assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first", "small, first"]
     assert found["images"] == 3 * 28
+
+
+def test_the_mean_of_two_runs(ship, tmp_path):
+    """Weights lie half way, the pieces of both are named once, networks that differ are refused."""
+    models = write_run(tmp_path / "first"), write_run(tmp_path / "second", init=str(tmp_path / "first"))
+    assert ship.main([str(tmp_path / "second"), "both", "--with", str(tmp_path / "first")]) == 0
+    shipped = assembly.load_model(tmp_path / "weights" / "both").state_dict()
+    for name, value in shipped.items():
+        wanted = sum(m.state_dict()[name].double() for m in models) / 2
+        torch.testing.assert_close(value.double(), wanted, rtol=2e-3, atol=1e-3)
+    found = json.loads((tmp_path / "weights" / "both" / "training.json").read_text())
+    assert [p["experiment"]["train"]["init"] for p in found["pieces"]] == ["", "first"]
+    write_run(tmp_path / "wide", channels=16)
+    assert ship.main([str(tmp_path / "wide"), "none", "--with", str(tmp_path / "first")]) == 2
 
 
 def test_a_folder_that_is_no_run_is_refused(ship, tmp_path, capsys):
