@@ -11,14 +11,15 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand import assembly, config, paths
+from mesh_graphormer_hand import config, paths
 from mesh_graphormer_hand.cli import console
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 LIMIT_MIB = 16  # of the file with the weights
 
@@ -39,6 +40,7 @@ def ship(run: Path, name: str, others: Sequence[Path] = ()) -> int:
     Raises:
         ConfigError: no run with a model and a checkpoint, networks that differ, or weights too large for the box.
     """
+    from mesh_graphormer_hand import assembly
     from mesh_graphormer_hand.engine.state import write_model
     from mesh_graphormer_hand.files import write_json
 
@@ -59,12 +61,14 @@ def ship(run: Path, name: str, others: Sequence[Path] = ()) -> int:
     return 0
 
 
-def mean(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+def mean(models: "Sequence[nn.Module]") -> "dict[str, Tensor]":
     """The mean of the models' weights and statistics; counters are the first one's.
 
     Raises:
         ConfigError: they are not of one kind.
     """
+    import torch
+
     states = [model.state_dict() for model in models]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):
@@ -94,6 +98,8 @@ def training(source: Path) -> list[dict]:
 
 def before(init: str) -> list[dict]:
     """The pieces behind the weights that a run started from, each once."""
+    from mesh_graphormer_hand import assembly
+
     folders = [assembly.find_model(source) for source in config.sources(init)]
     return merged(training(folder.parent if folder.name == "model" else folder) for folder in folders)
 
