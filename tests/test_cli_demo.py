@@ -64,6 +64,14 @@ def test_mesh_model_writes_picture_mesh_and_numbers(with_stub, image, tmp_path, 
     assert mesh.vertices.shape == (778, 3) and mesh.faces.shape == (1538, 3)
 
 
+def test_meshes_of_all_formats_are_one(with_stub, image, tmp_path):
+    """OBJ is written here, PLY by trimesh."""
+    assert demo.main([str(image), "--out", str(tmp_path), "--save", "obj,ply", "--side", "left"]) == 0
+    ours, theirs = (trimesh.load(tmp_path / f"cup_hand.{kind}", process=False) for kind in ("obj", "ply"))
+    np.testing.assert_allclose(ours.vertices, theirs.vertices, atol=1e-7)
+    np.testing.assert_array_equal(ours.faces, theirs.faces)
+
+
 def test_mesh_is_drawn_where_the_hand_is(with_stub, image, tmp_path):
     assert demo.main([str(image), "--out", str(tmp_path), "--box", "110,70,240,170"]) == 0
     picture = cv2.imread(str(tmp_path / "cup_hand.png")).astype(int)
