@@ -74,13 +74,14 @@ def kill_and_resume(root: Path, kills: int, steps: int, seed: int = 0) -> dict[s
     prepare(root, steps)
     began, chance = time.monotonic(), random.Random(seed)
     assert finish(start(root, "whole")) == 0, (root / "whole.txt").read_text()
+    pause = min(0.3, 10 * (time.monotonic() - began) / steps)  # s: about ten steps, however fast the machine is
     cut, at, writing = root / "cut", [], 0
     for left in range(kills, 0, -1):
         base = reached(cut)
         wanted = min(base + chance.uniform(0, 2 * max(steps - 20 - base, 0) / left), steps - 10)
         process = start(root, "cut")
         wait_until(lambda wanted=wanted: reached(cut) >= wanted, process)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, pause))
         os.kill(process, signal.SIGKILL)
         code = finish(process)
         assert code == -signal.SIGKILL, f"ended by itself ({code}): take more steps. " + (root / "cut.txt").read_text()
