@@ -88,7 +88,7 @@ def kill_and_resume(root: Path, kills: int, count: int, size: int, workers: int 
     first, second = tree(whole), tree(cut)
     assert sorted(first) == sorted(second), set(first) ^ set(second)
     assert not (differ := [name for name in first if first[name] != second[name]]), differ
-    dataset = WebDataset(Config(root=str(cut)), size)
+    dataset = WebDataset(Config(root=str(cut)), "train", size)
     keys = [key for i in range(0, len(dataset), 50) for key in dataset.load(list(range(i, min(i + 50, count)))).keys]
     assert len(keys) == len(set(keys)) == count, (len(keys), len(set(keys)))
     return {"samples": count, "kills": len(at), "at": at, "files": len(first), "seconds": time.monotonic() - began}
