@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
 from . import console
-from .cross_evaluate import MISSING, parse_data
+from .cross_evaluate import MISSING, data_state, parse_tests
 from .train import train_run
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ def ablate(arguments: argparse.Namespace) -> int:
 
     table = read(arguments.rows, arguments.overrides, arguments.steps)
     out = arguments.out or Path("runs") / f"ablation_{configs.find(arguments.rows).stem}"
-    tests = dict(parse_data(text) for text in [VIRTUAL, *arguments.data])
+    tests = parse_tests([VIRTUAL, *arguments.data])
     for name, _ in tests.values():
         assembly.plugin("datasets", name, where="--data")
+    states = {column: data_state(raw) for column, (_, raw) in tests.items()}
     store = out / "table.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {"trained": []}
     scores: dict[str, list[dict[str, float]]] = {}
@@ -87,7 +88,7 @@ def ablate(arguments: argparse.Namespace) -> int:
                 write_json(store, known)
             found: dict[str, float] = {}
             for column, (dataset, raw) in tests.items():
-                key = f"{name}|{column}|{arguments.samples}"
+                key = f"{name}|{column}|{arguments.samples}|{states[column]}"
                 if key not in known:
                     known[key] = score(out / name / "model", dataset, raw, arguments)
                     write_json(store, known)

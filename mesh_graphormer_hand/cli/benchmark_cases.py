@@ -47,7 +47,8 @@ COMMANDS = (
     "register_hand",
     "benchmark",
 )
-SCRIPTS = ("ship", "bench_detector", "bench_mesh", "bench_video")  # of tools/, without a command of the package
+# of tools/, without a command of the package
+SCRIPTS = ("ship", "bench_detector", "bench_mesh", "bench_sides", "bench_video")
 
 logger = logging.getLogger(__name__)
 
