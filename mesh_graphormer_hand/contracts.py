@@ -152,6 +152,8 @@ class HandTargets(Record):
     boxes_left: Bool[Tensor, "*b n"] | None = None  # the person's own left hand (frames are never mirrored)
     boxes_known: Bool[Tensor, "*b"] | None = None  # whether the sample says where its hands are
     is_left: Bool[Tensor, "*b"] | None = None  # a left hand that was mirrored on loading
+    shows_left: Bool[Tensor, "*b"] | None = None  # the crop was mirrored after loading and shows a left hand
+    no_hand: Bool[Tensor, "*b"] | None = None  # the crop shows no hand
     hand: Int64[Tensor, "*b"] | None = None  # fingerprint, 0: labels of no parametric hand
 
 
@@ -175,6 +177,8 @@ class HandPrediction(Record):
     pose: Float[Tensor, "*b 16 3"] | None = None  # MANO axis-angles
     shape: Float[Tensor, "*b 10"] | None = None
     confidence: Float[Tensor, "*b 21"] | None = None  # in [0, 1]
+    left_logit: Float[Tensor, "*b"] | None = None  # of "the crop shows a left hand", as it is shown to the model
+    presence_logit: Float[Tensor, "*b"] | None = None  # of "the crop shows a hand"
     hand: Int64[Tensor, "*b"] | None = None  # fingerprint of the hand of `vertices` and `joints`
     aux: dict[str, Tensor] = field(default_factory=dict)  # private to the model
 

@@ -72,6 +72,8 @@ def exact(targets: HandTargets, template, sharpness: float = 100.0) -> HandPredi
         joints_25d=torch.cat([uv, depth], -1),
         surface=template_points(template)[point].mT.unflatten(-1, (CELLS, CELLS)),
         mask=sharpness * (2.0 * targets.mask - 1),
+        left_logit=torch.full((BATCH,), -sharpness),
+        presence_logit=torch.full((BATCH,), sharpness),
         hand=targets.hand,
     )
 
@@ -98,6 +100,29 @@ def test_the_right_answer_costs_nothing(name, targets, template, context):
         return
     tolerance = 1e-4 if name == "joints_25d_l1" else 2e-6  # what keeps the camera's fit finite costs 4e-4 of its scale
     assert_close(TERMS[name](prediction, targets, context), torch.zeros(BATCH), atol=tolerance, rtol=0)
+
+
+def test_left_hands_teach_their_side_and_no_mesh(targets, template, context):
+    shown = dataclasses.replace(targets, shows_left=torch.tensor([True, False, False]))
+    prediction = guess(targets, template)
+    assert TERMS["joints_2d_l1"](prediction, shown, context)[0] == 0
+    assert TERMS["heatmaps"](prediction, shown, context)[0] > 0
+    right = exact(targets, template)  # sure of three right hands
+    assert_close(TERMS["handedness"](right, shown, context), torch.tensor([100.0, 0, 0]))
+
+
+def test_presence_learns_from_hands_and_from_crops_without_one(targets, template, context):
+    """A crop from which most joints were moved out is neither."""
+    out = targets.joints_2d.clone()
+    out[1, :15] += CROP
+    none = targets.joints_2d_valid.clone()
+    none[2] = False
+    shown = dataclasses.replace(
+        targets, joints_2d=out, joints_2d_valid=none, no_hand=torch.tensor([False, False, True])
+    )
+    sure = exact(targets, template)
+    assert_close(TERMS["presence"](sure, shown, context), torch.tensor([0.0, 0, 100]))
+    assert TERMS["handedness"](guess(targets, template), shown, context)[2] == 0
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))

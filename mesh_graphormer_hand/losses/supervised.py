@@ -86,6 +86,8 @@ TERMS: dict[str, Term] = {
     "surface": Term(surface.surface, ("surface",), (*_MESH, *_JOINTS, *_JOINTS_2D), template=True),
     "heatmaps": Term(terms.heatmaps, ("heatmaps",), _JOINTS_2D),
     "heatmaps_mse": Term(terms.heatmaps_mse, ("heatmaps",), _JOINTS_2D),
+    "handedness": Term(terms.handedness, ("left_logit",), _JOINTS_2D),
+    "presence": Term(terms.presence, ("presence_logit",), _JOINTS_2D),
     "mask": Term(terms.mask, ("mask",), ("mask", "mask_valid")),
 }
 

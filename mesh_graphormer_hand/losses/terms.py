@@ -139,6 +139,25 @@ def mask(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "
     return masked(error, t.mask_valid)
 
 
+def handedness(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
+    """Binary cross-entropy of "the crop shows a left hand", where enough of a hand is in it."""
+    left = torch.zeros_like(p.left_logit) if t.shows_left is None else t.shows_left.to(p.left_logit)
+    return masked(F.binary_cross_entropy_with_logits(p.left_logit, left, reduction="none"), _shows_hand(t))
+
+
+def presence(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
+    """Binary cross-entropy of "the crop shows a hand"; a crop that shows a scrap of one is neither."""
+    hand = _shows_hand(t)
+    error = F.binary_cross_entropy_with_logits(p.presence_logit, hand.to(p.presence_logit), reduction="none")
+    return masked(error, hand if t.no_hand is None else hand | t.no_hand)
+
+
+def _shows_hand(t: HandTargets) -> Bool[Tensor, "b"]:
+    """Whether at least half of the labelled joints lie in the crop."""
+    inside = (t.joints_2d_valid & inside_crop(t.joints_2d, t.crop_size)).sum(-1)
+    return (inside > 0) & (2 * inside >= t.joints_2d_valid.sum(-1))
+
+
 def _mesh(p: HandPrediction, t: HandTargets, error: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     return masked(error, t.vertices_valid & same_mesh(p, t))
 
@@ -156,7 +175,8 @@ def _joints_2d(
     t: HandTargets, predicted: Float[Tensor, "b 21 2"], power: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "b"]:
     units_per_px = 2.0 / t.crop_size[..., None, None]
-    return masked_mean(power((predicted - t.joints_2d) * units_per_px).mean(-1), t.joints_2d_valid)
+    valid = t.joints_2d_valid if t.shows_left is None else t.joints_2d_valid & ~t.shows_left[:, None]  # no right hand's
+    return masked_mean(power((predicted - t.joints_2d) * units_per_px).mean(-1), valid)
 
 
 def _rows(valid: Bool[Tensor, "b n"], samples: Bool[Tensor, "b"] | bool) -> Bool[Tensor, "b n"]:

@@ -21,14 +21,14 @@ it; the one between the regressed joints and all 2.5D joints gives the rotation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..backbones.hrnet import VARIANTS, Head, HRNet
+from ..backbones.hrnet import VARIANTS, Features, Head, HRNet
 from ..config import ConfigError, nearest, parse
 from ..contracts import HandInputs, HandPrediction
 from ..geometry.bones import Binding, bind, pose, with_lengths
@@ -36,6 +36,7 @@ from ..geometry.cameras import LearnedCamera
 from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.rotations import rotation_6d_to_matrix
+from ..layers.crop_head import CropHead
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph
 from ..layers.graph import adjacency_edges
 from ..layers.keypoints import KeypointHead
@@ -83,6 +84,7 @@ class Config:
     keypoint_stride: int = 4  # 4 | 8
     start: str = "published"  # of fresh weights: published | mesh (`MeshGraphormer.start_on_mesh`)
     keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
+    crop_head: int = 0  # hidden width of the head that tells sides and whether there is a hand, 0: none
 
 
 class MeshGraphormer(HandModel):
@@ -124,6 +126,10 @@ class MeshGraphormer(HandModel):
             self.camera = CameraHead(NUM_JOINTS + options.coarse, options.camera)
         if options.camera.rotation == "learned":
             self.rotation = RotationHead(NUM_JOINTS, sizes[-2], options.camera.hidden)
+        if options.crop_head:
+            known = NUM_JOINTS * (3 + self.fitted) if options.keypoints else 0  # place, spread; depth
+            self.crop_head = CropHead(options.feature, known, options.crop_head)
+            self.produces += ("left_logit", "presence_logit")
         if options.start == "mesh":
             self.start_on_mesh(hand_template(hand or hands.find(self.config.hand), options.coarse))
 
@@ -161,18 +167,34 @@ class MeshGraphormer(HandModel):
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, whose sides are multiples of 32."""
-        points, camera, keypoints = self.regress(self.normalise(inputs.image))
-        return self.interpret(points, camera, keypoints, float(inputs.image.shape[-1]))
+        features, keypoints = self.extract(self.normalise(inputs.image))
+        points, camera = self.regress_points(features, keypoints)
+        prediction = self.interpret(points, camera, keypoints, float(inputs.image.shape[-1]))
+        if not self.options.crop_head:
+            return prediction
+        left, presence = self.crop_head(features.pooled, self._flat(keypoints, features.pooled))
+        return replace(prediction, left_logit=left, presence_logit=presence)
+
+    def extract(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Features, Keypoints | None]:
+        """Normalised image -> the trunk's features and what its heat maps say of the joints."""
+        features = self.backbone(image.contiguous(memory_format=torch.channels_last))
+        if not self.options.keypoints:
+            return features, None
+        branches = features.branches[self.options.keypoint_stride // 8 :]
+        return features, read(*self.keypoint_head(branches), NUM_JOINTS)
 
     def regress(
         self, image: Float[Tensor, "b 3 h w"]
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b c"], Keypoints | None]:
-        """Normalised image -> raw xyz of "joints", "coarse" and "vertices"; what the config wants regressed of the
-        camera: (s, tx, ty), then six numbers of a rotation; the keypoints."""
-        features = self.backbone(image.contiguous(memory_format=torch.channels_last))
-        keypoints = None
-        if self.options.keypoints:
-            keypoints = read(*self.keypoint_head(features.branches[self.options.keypoint_stride // 8 :]), NUM_JOINTS)
+        """Normalised image -> raw points and camera as of `regress_points`; the keypoints."""
+        features, keypoints = self.extract(image)
+        return (*self.regress_points(features, keypoints), keypoints)
+
+    def regress_points(
+        self, features: Features, keypoints: Keypoints | None
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b c"]]:
+        """Raw xyz of "joints", "coarse" and "vertices"; what the config wants regressed of the camera: (s, tx, ty),
+        then six numbers of a rotation."""
         tokens = self.tokenize(*self.token_parts(features.pooled, features.grid, keypoints))
         graph = Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
         raw = []
@@ -186,7 +208,14 @@ class MeshGraphormer(HandModel):
         if self.options.camera.source == "tokens":
             raw.insert(0, self.camera(xyz))
         raw = torch.cat(raw, -1) if raw else xyz.new_zeros(xyz.shape[0], 0)
-        return {"joints": joints, "coarse": coarse, "vertices": vertices}, raw, keypoints
+        return {"joints": joints, "coarse": coarse, "vertices": vertices}, raw
+
+    def _flat(self, keypoints: Keypoints | None, like: Tensor) -> Float[Tensor, "b k"]:
+        """The keypoints' places, spreads and depths, one row an image."""
+        if keypoints is None:
+            return like.new_zeros(len(like), 0)
+        known = [keypoints.uv, keypoints.spread] + [keypoints.depth] * self.fitted
+        return torch.cat(known, -1).flatten(1)
 
     def token_parts(
         self, pooled: Float[Tensor, "b f"], grid: Float[Tensor, "b g h w"], keypoints: Keypoints | None
