@@ -315,6 +315,23 @@ def test_frames_may_be_mirrored_and_their_hands_change_sides():
     assert_close(out.inputs.image[2], batch.inputs.image[2], atol=1e-4, rtol=0)
 
 
+def test_some_crops_are_shown_as_left_hands_without_a_mesh():
+    batch = make_batch(16)
+    still = Augmentation(left_hands=0.5, rotation_off=1.0, scale=0.0, channel_gain=0.0)
+    out = augment(batch, still, 5)
+    left = out.targets.shows_left
+    assert 3 < int(left.sum()) < 13 and torch.equal(out.targets.is_left, left)
+    assert_close(out.inputs.image[left], batch.inputs.image[left].flip(-1), atol=1e-4, rtol=0)
+    assert_close(out.inputs.image[~left], batch.inputs.image[~left], atol=1e-4, rtol=0)
+    assert (value_at(out.inputs.image, out.targets.joints_2d) > 0.5).all()
+    for name in ("joints_valid", "vertices_valid", "mano_valid"):
+        valid = getattr(out.targets, name).flatten(1).all(1) if name == "joints_valid" else getattr(out.targets, name)
+        assert torch.equal(valid, ~left)
+    assert out.targets.joints_2d_valid.all()
+    part = augment(batch[3:5], still, 5, 3, 16)
+    assert torch.equal(part.targets.shows_left, left[3:5])
+
+
 def test_rows_of_a_larger_batch_come_out_as_they_would_in_it():
     batch = rectangle_of_hand(4)
     everything = replace(EVERYTHING, background=0.7)

@@ -53,7 +53,11 @@ class Augmentation:
     occlusion_max: float = 0.4  # of the crop's side, the rectangle's longest side
     background: float = 0.0  # probability of another background, where the sample knows the hand's mask
     backgrounds: str = ""  # folder of photographs, some of those backgrounds; empty: procedural ones only
-    mirror: float = 0.0  # probability that a whole frame is mirrored; crops are right hands, and stay so
+    mirror: float = 0.0  # probability that a whole frame is mirrored
+    left_hands: float = (
+        0.0  # probability that a crop is mirrored: of the left hand that it then shows, a model learns the
+    )
+    #   side and the 2D places of the joints, no mesh
 
 
 def generator(*seed: int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -102,6 +106,10 @@ def augment(
         batch = _swap_background(batch, config, extra)
     if config.mirror and batch.targets.boxes is not None:
         batch = _mirror_some(batch, extra.uniform() < config.mirror)
+    if config.left_hands and batch.targets.joints_2d is not None:
+        batch = _show_left(
+            batch, Draws((*seed, 3), start, len(batch), total or len(batch)).uniform() < config.left_hands
+        )
     border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
     batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
     batch = _occlude(batch, config, draws)
@@ -202,16 +210,29 @@ def _mirror_boxes(boxes: Float[Tensor, "b n 4"], size: int) -> Float[Tensor, "b 
 
 
 def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
-    """The batch with the chosen whole frames mirrored: their hands change sides. A crop of one hand never is: inside,
-    every hand is a right one."""
+    """The batch with the chosen whole frames mirrored: their hands change sides."""
     frames = chosen.to(batch.targets.boxes.device)
     if batch.targets.boxes_known is not None:
         frames = frames & batch.targets.boxes_known
-    if not frames.any():
-        return batch
-    rows = torch.arange(len(batch), device=frames.device)
-    both = HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * frames]
+    return _mirror_rows(batch, frames) if frames.any() else batch
+
+
+def _mirror_rows(batch: HandBatch, chosen: Bool[Tensor, "b"]) -> HandBatch:
+    rows = torch.arange(len(batch), device=chosen.device)
+    both = HandBatch.cat([batch, mirror(batch)])[rows + len(batch) * chosen]
     return replace(both, left_out=batch.left_out, no_hand=batch.no_hand)
+
+
+def _show_left(batch: HandBatch, chosen: Bool[Tensor, "b"]) -> HandBatch:
+    """The batch with the chosen crops mirrored, each then a left hand without labels in 3D: a right hand's mesh has
+    nothing to learn from it."""
+    chosen = chosen.to(batch.targets.joints_2d.device)
+    batch = _mirror_rows(batch, chosen)
+    targets = replace(batch.targets, shows_left=chosen)
+    for name in ("joints_valid", "vertices_valid", "mano_valid"):
+        if (valid := getattr(targets, name)) is not None:
+            targets = replace(targets, **{name: valid & ~chosen.view(-1, *[1] * (valid.ndim - 1))})
+    return replace(batch, targets=targets)
 
 
 def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
