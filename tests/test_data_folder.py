@@ -359,3 +359,15 @@ def test_crops_beyond_the_photo_repeat_its_edge():
         assert (cut_crop(image, crop_affine(torch.tensor(centre), torch.tensor(100.0), SIZE), SIZE) == 77).all()
     one = np.full((1, 1, 3), 9, np.uint8)
     assert (cut_crop(one, crop_affine(torch.tensor([0.5, 0.5]), torch.tensor(1.0), SIZE), SIZE) == 9).all()
+
+
+def test_sets_of_a_folder_are_shown_as_often_as_asked_for(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, {"a.png": [{"keypoints_px": keypoints()}] * 4})
+    batch = load(tmp_path, sets={"a": 0.5, "b": 1.5})
+    assert batch.keys == ["a/a.png#1", "a/a.png#3"] + [f"b/a.png#{i}" for i in (0, 1, 1, 2, 3, 3)]
+    with pytest.raises(DataError, match="sets.a should be 0 or more"):
+        load(tmp_path, sets={"a": -1.0})
+    with pytest.raises(DataError, match="c/keypoints.json"):
+        load(tmp_path, sets={"c": 1.0})

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -64,6 +64,8 @@ class Config(SplitConfig):
     # split_by: official: all of the file | sample: by photo | sequence: by the folder that a photo lies in
     root: str = ""  # the folder
     labels: str = "keypoints.json"  # the JSON file in it
+    sets: dict[str, float] = field(default_factory=dict)  # folders in `root`, each with its own `labels` -> how often
+    #   its hands are shown an epoch (0.5: every second one; 2: twice); empty: `root` itself
     crop: str = (
         "auto"  # box: a square around the hand | whole: all of the image | auto: whole for a square image of one
     )
@@ -97,9 +99,9 @@ class FolderDataset(FileDataset):
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
-        path = self.root / config.labels
+        path = self.root / config.labels if not config.sets else self.root
         # before any hand is left out, so that `files` and `min_score` move no photo to another side
-        entries = own_part(read_labels(path, config.order), config, self.part, path)
+        entries = own_part(_read_sets(config), config, self.part, path)
         self.entries = [entry for entry in entries if fnmatch.fnmatchcase(entry.file, config.files)]
         if not self.entries:
             raise DataError(f"{path}: no image matches files={config.files!r}")
@@ -172,6 +174,8 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderData
     ):
         if value not in known:
             raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
+    if wrong := [name for name, times in config.sets.items() if not 0 <= times < float("inf")]:
+        raise DataError(f"data set folder: sets.{wrong[0]} should be 0 or more, not {config.sets[wrong[0]]}")
     check_split(config, split, "folder")
     return FolderDataset(config, split, image_size)
 
@@ -194,6 +198,19 @@ def own_part(entries: list[Entry], config: SplitConfig, part: str, path: Path) -
             "photos, sequence folders, and each part with a share takes one at least"
         )
     return [entry for entry, own in zip(entries, mine.tolist(), strict=True) if own]
+
+
+def _read_sets(config: Config) -> list[Entry]:
+    """The hands of `root`, or of each of its `sets` as often as it says, evenly dealt."""
+    root = Path(config.root)
+    if not config.sets:
+        return read_labels(root / config.labels, config.order)
+    entries = []
+    for name, times in config.sets.items():
+        for k, entry in enumerate(read_labels(root / name / config.labels, config.order)):
+            count = int((k + 1) * times + 1e-9) - int(k * times + 1e-9)
+            entries += [replace(entry, file=f"{name}/{entry.file}")] * count
+    return entries
 
 
 def read_labels(path: Path, order: str = "canonical") -> list[Entry]:
