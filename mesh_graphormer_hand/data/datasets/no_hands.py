@@ -1,0 +1,139 @@
+"""Crops without a hand, for models that tell whether they see one (the loss `presence`): squares of any size from
+photographs without hands, and from photographs of people beside their hands, where faces, arms and clothes are.
+
+`backgrounds` are folders of photographs without hands. `sets` are folders with a `frames.json`,
+
+    {"whole/a.jpg": {"hands": [{"keypoints_px": 21 x [x, y]}], "human_boxes": [[x0, y0, x1, y1]] or null}, ...}
+
+of which photos count whose boxes are known (all hands of a photo have one). A square touches no hand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...contracts import HandBatch, HandInputs, HandTargets
+from ...geometry.crops import crop_affine
+from ...mano.hand import Hand
+from ...skeleton import NUM_JOINTS
+from ..images import DataError, cut_crop, read_image, to_tensor
+from ..readers import FileDataset, SplitConfig
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MARGIN = 0.15  # of a hand's box, added round it on each side
+SMALLEST = 24.0  # px, of a square
+
+
+@dataclass
+class Config(SplitConfig):
+    root: str = ""  # the folder that the others lie in
+    backgrounds: list[str] = field(default_factory=list)  # folders of photographs without hands
+    leave: int = 0  # last photographs of each of them (by name) that are left out, to test on
+    sets: list[str] = field(default_factory=list)  # folders of photographs of people, each with a frames.json
+    squares: int = 8  # of each photograph
+    seed: int = 0
+    on_broken: str = "stop"  # stop | skip
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph and where its hands are."""
+
+    file: Path
+    hands: Float[np.ndarray, "n 4"]  # x0, y0, x1, y1, px
+
+
+class NoHands(FileDataset):
+    """`squares` crops of each photograph, the same ones each time."""
+
+    def __init__(self, config: Config, split: str, image_size: int) -> None:
+        super().__init__(config, split, image_size)
+        root = Path(config.root)
+        self.photos = [p for name in config.backgrounds for p in _backgrounds(root / name, config.leave)]
+        self.photos += [p for name in config.sets for p in _people(root / name)]
+        if not self.photos:
+            raise DataError(f"data set no_hands: no photograph in {root}: name some in `backgrounds` or `sets`")
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.config.squares
+
+    def sample(self, index: int) -> HandBatch:
+        """One square. A photo that hands fill gives its least bad corner, a square of a few pixels.
+
+        Raises:
+            DataError: the photo cannot be read.
+        """
+        photo = self.photos[index // self.config.squares]
+        image = read_image(photo.file)
+        centre, side = _square(np.random.default_rng([self.config.seed, index]), image.shape[:2], photo.hands)
+        image_from_crop = crop_affine(centre, side, self.image_size)
+        targets = HandTargets(
+            joints_2d=torch.zeros(NUM_JOINTS, 2),
+            joints_2d_valid=torch.zeros(NUM_JOINTS, dtype=torch.bool),
+            crop_size=torch.tensor(float(self.image_size)),
+            is_left=torch.tensor(False),
+            no_hand=torch.tensor(True),
+            hand=torch.tensor(0),
+        )
+        crop = to_tensor(cut_crop(image, image_from_crop, self.image_size))
+        return HandBatch(HandInputs(image=crop), targets, [f"{photo.file.name}#{index}"], image_from_crop)
+
+
+def build(config: Config, split: str, hand: Hand, image_size: int) -> NoHands:
+    """The data set; both splits read the same photographs.
+
+    Raises:
+        DataError: no photographs, or a frames.json with a mistake in it.
+    """
+    return NoHands(config, split, image_size)
+
+
+def _backgrounds(folder: Path, leave: int) -> list[Photo]:
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+    return [Photo(p, np.zeros((0, 4), np.float32)) for p in files[: len(files) - leave]]
+
+
+def _people(folder: Path) -> list[Photo]:
+    path = folder / "frames.json"
+    try:
+        frames = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Photo(folder / file, _hands(frame)) for file, frame in frames.items() if frame["human_boxes"] is not None
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read as photos with `hands` and `human_boxes`: {error}") from None
+
+
+def _hands(frame: dict) -> Float[np.ndarray, "n 4"]:
+    """All boxes of a photo, grown by a margin."""
+    points = [np.asarray(hand["keypoints_px"], np.float32) for hand in frame["hands"]]
+    boxes = [np.concatenate([p.min(0), p.max(0)]) for p in points] + list(frame["human_boxes"])
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    grown = (boxes[:, 2:] - boxes[:, :2]) * MARGIN
+    return np.concatenate([boxes[:, :2] - grown, boxes[:, 2:] + grown], 1)
+
+
+def _square(
+    rng: np.random.Generator, shape: tuple[int, int], hands: Float[np.ndarray, "n 4"], tries: int = 24
+) -> tuple[Tensor, Tensor]:
+    """Centre and side of a square clear of the hands: large ones are tried first."""
+    height, width = shape
+    for k in range(tries):
+        largest = max(min(height, width) * (1 - k / tries), SMALLEST)
+        side = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(largest))))
+        x, y = rng.uniform(0, max(width - side, 0)), rng.uniform(0, max(height - side, 0))
+        clear = (hands[:, 0] > x + side) | (hands[:, 2] < x) | (hands[:, 1] > y + side) | (hands[:, 3] < y)
+        if clear.all():
+            return torch.tensor([x + side / 2, y + side / 2]), torch.tensor(side)
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
+    middle = np.concatenate([hands[:, :2] + hands[:, 2:]]).mean(0) / 2
+    x, y = corners[np.abs(corners - middle).sum(1).argmax()]
+    side = SMALLEST / 2
+    return torch.tensor([abs(x - side / 2), abs(y - side / 2)]), torch.tensor(side)
