@@ -25,7 +25,14 @@ TINY = {
         TRUNK | ENCODERS,
         TRUNK | ENCODERS | {"camera": {"rotation": "learned"}, "grid_tokens": False, "graph": [True, False, True]},
         TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}, "start": "mesh"},
-        TRUNK | ENCODERS | {"keypoints": 12, "camera": {"source": "heatmaps", "rotation": "fitted"}, "crop_head": 8},
+        TRUNK
+        | ENCODERS
+        | {
+            "keypoints": 12,
+            "camera": {"source": "heatmaps", "rotation": "fitted"},
+            "crop_head": 8,
+            "follow_heatmaps": 0.1,
+        },
     ],
     "simple_baseline": [{"channels": 32}],
     "hand_detector": [{"channels": [4, 6, 8, 8, 8], "blocks": [0, 1, 0, 0, 1], "neck": 8}],

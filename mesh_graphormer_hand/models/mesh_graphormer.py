@@ -53,6 +53,7 @@ SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
 POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 LEAST_SPREAD = 0.02  # crop units: no joint is known better than that
 SCALES = (3.0, 60.0)  # 1/m, within which a camera is fitted: a hand of 0.19 m on between a quarter and all of the crop
+FOLLOW_STEPS = 2  # of moving the mesh towards the heat maps: each leaves what the skin between joints smooths away
 FARTHEST = 0.3  # m that a query may be moved from the template
 NEIGHBOURHOOD = 0.012  # m: how far what the image says of a joint reaches over the template's skin
 
@@ -84,6 +85,7 @@ class Config:
     keypoint_stride: int = 4  # 4 | 8
     start: str = "published"  # of fresh weights: published | mesh (`MeshGraphormer.start_on_mesh`)
     keypoint_sigma: float = 1.5  # heat-map cells, of the Gaussians that the maps are trained on
+    follow_heatmaps: float = 0.0  # crop units: a joint whose heat map is this wide is moved half-way there, 0: none is
     crop_head: int = 0  # hidden width of the head that tells sides and whether there is a hand, 0: none
 
 
@@ -150,12 +152,16 @@ class MeshGraphormer(HandModel):
         edges, weights = adjacency_edges(template.adjacency)
         binding = bind(template.coarse_vertices, template.joints)
         queries = torch.cat([template.joints, template.coarse_vertices])
-        near = torch.softmax(-0.5 * (torch.cdist(template.coarse_vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
+        near, skin = (
+            torch.softmax(-0.5 * (torch.cdist(vertices, template.joints) / NEIGHBOURHOOD) ** 2, -1)
+            for vertices in (template.coarse_vertices, template.vertices)
+        )
         return {
             "queries": queries,
             "joint_regressor": template.joint_regressor,
             "graph_edges": edges,
             "graph_weights": weights,
+            "skin_joints": skin,
             "near_joints": torch.cat([torch.eye(NUM_JOINTS, device=near.device), near]),
             **{f"bind_{name}": value for name, value in vars(binding).items()},
             "fingerprint": torch.tensor(hand.fingerprint),
@@ -170,6 +176,8 @@ class MeshGraphormer(HandModel):
         features, keypoints = self.extract(self.normalise(inputs.image))
         points, camera = self.regress_points(features, keypoints)
         prediction = self.interpret(points, camera, keypoints, float(inputs.image.shape[-1]))
+        if self.options.follow_heatmaps:
+            prediction = self.follow(prediction, keypoints, float(inputs.image.shape[-1]))
         if not self.options.crop_head:
             return prediction
         left, presence = self.crop_head(features.pooled, self._flat(keypoints, features.pooled))
@@ -301,6 +309,35 @@ class MeshGraphormer(HandModel):
                 hand=self.fingerprint.expand(raw.shape[0]),
             )
 
+    def follow(self, prediction: HandPrediction, keypoints: Keypoints, side: float) -> HandPrediction:
+        """The mesh moved in the image plane to where sharp heat maps see its joints, in float32.
+
+        Convolutions place joints more exactly than the regressed mesh does; depths stay. With w = 1 / (1 + (spread /
+        `follow_heatmaps`)^2) each joint moves by w times what it lacks, and the skin with the joints near it.
+        """
+        with torch.autocast(keypoints.uv.device.type, enabled=False):
+            camera, uv = prediction.camera, keypoints.uv.detach()
+            scale, shift = camera[:, None, :1], camera[:, None, 1:]
+            trust = 1 / (1 + (keypoints.spread.detach() / self.options.follow_heatmaps) ** 2)
+            vertices = prediction.vertices
+            for _ in range(FOLLOW_STEPS):
+                joints = self.joint_regressor @ vertices
+                lack = trust * (uv / scale - shift - joints[..., :2])
+                vertices = vertices + nn.functional.pad(self.skin_joints @ lack, (0, 1))
+            joints = self.joint_regressor @ vertices
+            wrist = joints[:, WRIST : WRIST + 1]
+            camera = torch.cat([camera[:, :1], camera[:, 1:] + wrist[:, 0, :2]], -1)
+            joints = joints - wrist
+            view = LearnedCamera.from_weak_perspective(camera, backend=self.options.camera.backend)
+            return replace(
+                prediction,
+                joints=joints,
+                joints_2d=view.project_pixels(joints, side),
+                vertices=vertices - wrist,
+                vertices_coarse=prediction.vertices_coarse - wrist,
+                camera=camera,
+            )
+
 
 PRODUCES = ("joints", "joints_token", "joints_2d", "joints_token_2d", "vertices", "vertices_coarse", "camera")
 
@@ -364,6 +401,10 @@ def check(options: Config) -> Config:
         raise ConfigError("model.widths and model.graph name every encoder, model.outputs every encoder but the last")
     if options.camera.source == "heatmaps" and not options.keypoints:
         raise ConfigError("model.camera.source=heatmaps needs heat maps: set model.keypoints to their head's channels")
+    if options.follow_heatmaps and not options.keypoints:
+        raise ConfigError("model.follow_heatmaps needs heat maps: set model.keypoints to their head's channels")
+    if options.follow_heatmaps < 0:
+        raise ConfigError(f"model.follow_heatmaps is {options.follow_heatmaps:g}, it should be 0 or more")
     if options.camera.rotation == "fitted" and options.camera.source != "heatmaps":
         raise ConfigError("model.camera.rotation=fitted goes with model.camera.source=heatmaps")
     return options
