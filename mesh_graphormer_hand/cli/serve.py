@@ -109,7 +109,8 @@ class Page:
         from . import outputs
 
         photo = read_upload(upload)
-        hands = self.predictor.predict(photo, sides=None if side == SIDES[0] else [side])
+        # the file, not its pixels: its EXIF may hold the focal length
+        hands = self.predictor.predict(upload, sides=None if side == SIDES[0] else [side])
         about = {"image_size": [photo.shape[1], photo.shape[0]], "detector": self.predictor.detector.name}
         contents = outputs.encode(KINDS, photo, hands, about)
         place = self.folder / uuid4().hex
@@ -192,7 +193,12 @@ def build(page: Page) -> Any:
         with gradio.Row():
             with gradio.Column():
                 photo = gradio.Image(
-                    label="photo", type="filepath", sources=["upload", "webcam", "clipboard"], elem_id="photo"
+                    label="photo",
+                    type="filepath",
+                    image_mode=None,  # the file as it is: another mode would be written anew, without EXIF
+                    sources=["upload", "webcam", "clipboard"],
+                    webcam_options=gradio.WebcamOptions(mirror=False),  # mirrored, a right hand is a left one
+                    elem_id="photo",
                 )
                 side = gradio.Radio(SIDES, value=SIDES[0], label="whose hand")
                 button = gradio.Button("Look", variant="primary", elem_id="look")
