@@ -16,7 +16,7 @@ from mesh_graphormer_hand.predictor import HandPredictor
 from mesh_graphormer_hand.video.files import Film, Footage
 from mesh_graphormer_hand.video.one_euro import OneEuro
 from mesh_graphormer_hand.video.tracker import HandTracker
-from two_dots import TwoDots, photo
+from two_dots import TwoDots, left_mesh, photo
 
 SIZE = (240, 320)
 
@@ -274,6 +274,8 @@ def test_a_video_can_be_animated_from_its_one_file(filmed, tmp_path):
     vertices = posed_mesh(hands.load("open"), pose, shape)[0][0].numpy() * [-1, 1, 1]
     (mesh,) = np.load(out / "wave_frames" / "000002_hand.npz")["vertices"]
     np.testing.assert_allclose(vertices, mesh, atol=2e-4)  # m; angles are written to 0.1 mrad
+    assert record["mano"]["fingerprint"] == hands.load("open").fingerprint_hex and hand["mano_mirrored"] is True
+    np.testing.assert_allclose(left_mesh(hand["mano_pose_left"], hand["mano_shape"]), mesh, atol=2e-4)
 
 
 def test_regressed_meshes_of_a_video_stay_as_they_are(filmed, tmp_path):

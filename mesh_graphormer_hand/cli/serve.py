@@ -29,7 +29,7 @@ KEEP_S = 600  # seconds that files of a visit stay
 DETECTORS = tuple(name for name in finding.NAMES if name != "boxes")  # boxes are of one photo, a page sees many
 WAITING = 8  # photos in the queue; more are turned away
 SIDES = ("as seen", "right", "left")
-KINDS = ("json", "obj", "glb", "picture")
+KINDS = ("json", "obj", "glb", "scene", "picture")
 TITLE = "A hand in 3D from one photo"
 SAYS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
 BUTTONS = ["download", "fullscreen"]  # the library's own "share" would send the picture away
@@ -116,8 +116,8 @@ class Page:
         place = self.folder / uuid4().hex
         files = outputs.write_all(place, "hand", contents)
         scene = None
-        if any(hand.vertices is not None for hand in hands):
-            (scene,) = outputs.write_all(place, "hands_together", {".glb": encode_scene(hands)})
+        if any(hand.vertices_cam is not None for hand in hands):
+            (scene,) = outputs.write_all(place, "hands_together", {".glb": outputs.scene_glb(hands, centred=True)})
         return outputs.picture(photo, hands), scene, files, say(hands, self.predictor.detector.name)
 
 
@@ -138,26 +138,6 @@ def read_upload(path: str | Path) -> np.ndarray:
     if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
         raise ConfigError(f"the photo has {claimed[0]} x {claimed[1]} pixels; make it smaller")
     return decode_image(data, "the photo")
-
-
-def encode_scene(hands: list[HandResult]) -> bytes:
-    """All hands before the camera as one GLB file, y up, the middle of them at the origin."""
-    import numpy as np
-    import trimesh
-
-    solid = [hand for hand in hands if hand.vertices is not None]
-    placed = [h.vertices if h.vertices_cam is None else h.vertices_cam for h in solid]
-    middle = np.concatenate(placed).mean(0)
-    skin = trimesh.visual.material.PBRMaterial(
-        baseColorFactor=[0.82, 0.63, 0.53, 1.0], metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True
-    )
-    scene = trimesh.Scene()
-    for points, hand in zip(placed, solid, strict=True):
-        mesh = trimesh.Trimesh((points - middle) * [1, -1, -1], hand.faces, process=False)
-        mesh.visual = trimesh.visual.TextureVisuals(material=skin)
-        mesh.vertex_normals  # noqa: B018 (asking for normals makes the file carry them: viewers then shade smoothly)
-        scene.add_geometry(mesh)
-    return scene.export(file_type="glb", include_normals=True)
 
 
 def say(hands: list[HandResult], detector: str) -> str:
