@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand.cli import demo
+from mesh_graphormer_hand.cli import demo, demo_video
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
-from mesh_graphormer_hand.predictor import HandPredictor
+from mesh_graphormer_hand.predictor import HandPredictor, HandResult
 from mesh_graphormer_hand.video.files import Film, Footage
 from mesh_graphormer_hand.video.one_euro import OneEuro
 from mesh_graphormer_hand.video.tracker import HandTracker
@@ -237,6 +237,15 @@ def filmed(monkeypatch, tmp_path):
         return tmp_path / name
 
     return write
+
+
+def test_a_mask_is_drawn_on_the_frame():
+    """Of models that give nothing else, such as hand_seg_net."""
+    frame, mask = frames(1)[0], np.zeros(SIZE, bool)
+    mask[100:140, 50:90] = True
+    hand = HandResult("right", np.float32([0, 0, 9, 9]), np.eye(3, dtype=np.float32), "toy", mask=mask)
+    drawn = demo_video.draw(frame, [hand])
+    assert ((drawn != frame).any(-1) == mask).mean() > 0.99
 
 
 def test_demo_of_a_video(filmed, tmp_path, capsys):

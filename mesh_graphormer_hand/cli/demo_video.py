@@ -93,13 +93,14 @@ def film(run: Run, source: Path | int, stem: str) -> None:
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
-    """The frame with every hand's mesh, or, of models without one, its skeleton."""
+    """The frame with every hand's mesh or, of models without one, its mask and its skeleton."""
     from ..render import maps, overlay
 
     meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
     if meshes:
         return maps.draw_quickly(frame, meshes, hands[0].intrinsics)
     for hand in hands:
+        frame = frame if hand.mask is None else overlay.draw_mask(frame, hand.mask)
         frame = frame if hand.joints_2d is None else overlay.draw_skeleton(frame, hand.joints_2d)
     return frame
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Contents = dict[str, bytes]
 PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
-MASK_COLOUR = 60, 220, 120
 KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
 DEFAULT_KINDS = ("picture", "json", "obj")
 HELP = (
@@ -71,7 +70,7 @@ def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
     if any(h.mask is not None for h in hands):
         drawn = photo
         for hand in hands:
-            drawn = drawn if hand.mask is None else _draw_mask(drawn, hand.mask)
+            drawn = drawn if hand.mask is None else overlay.draw_mask(drawn, hand.mask)
         views.append(drawn)
     if any(h.joints_2d is not None for h in hands):
         drawn = photo
@@ -241,15 +240,6 @@ def resize(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     smaller = target.max() < shape.max()
     method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return cv2.resize(photo, target.tolist(), interpolation=method), target / shape
-
-
-def _draw_mask(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The photo with the mask in colour over it."""
-    import cv2
-    import numpy as np
-
-    covers = cv2.resize(mask.astype(np.float32), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None] * 0.55
-    return np.rint(photo * (1 - covers) + covers * np.array(MASK_COLOUR)).astype(np.uint8)
 
 
 def _mesh(hand: HandResult) -> Any:
