@@ -239,6 +239,43 @@ def filmed(monkeypatch, tmp_path):
     return write
 
 
+@pytest.mark.usefixtures("filmed")
+def test_a_network_camera(monkeypatch, tmp_path, capsys):
+    """Read like a camera of this machine; nobody reads its password in messages and files."""
+    opened = []
+
+    class Camera(Capture):
+        def read(self):
+            if not self.times:
+                raise KeyboardInterrupt
+            return True, self.times.pop()
+
+        def release(self):
+            pass
+
+    def capture(*arguments):
+        if len(arguments) == 1:  # a file
+            return files(*arguments)
+        opened.append(arguments)
+        camera = Camera([])
+        camera.times = list(frames(3))
+        return camera
+
+    files = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    address = "rtsp://user:se@cret@10.0.0.9:554/live?token=secret"
+    assert demo.main([address, "--out", str(tmp_path)]) == 0
+    assert {a[:2] for a in opened} == {(address, cv2.CAP_FFMPEG)}
+    text, told = (tmp_path / "camera_hand.json").read_text(), capsys.readouterr()
+    assert json.loads(text)["video"] == "rtsp://10.0.0.9:554/live" and len(json.loads(text)["frames"]) == 3
+    assert "rtsp://10.0.0.9:554/live: 3 frames" in told.err and "cret" not in told.err + told.out + text
+
+
+def test_a_network_camera_that_is_off(tmp_path, capfd):
+    assert demo.main(["rtsp://user:secret@127.0.0.1:9/live", "--out", str(tmp_path)]) == 2
+    assert "camera rtsp://127.0.0.1:9/live gives no video" in (said := capfd.readouterr().err) and "secret" not in said
+
+
 def test_a_mask_is_drawn_on_the_frame():
     """Of models that give nothing else, such as hand_seg_net."""
     frame, mask = frames(1)[0], np.zeros(SIZE, bool)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AHEAD = 4  # frames that may wait to be drawn
 
 
-def film(run: Run, source: Path | int, stem: str) -> None:
+def film(run: Run, source: Path | int | str, stem: str) -> None:
     """Write NAME_hand.mp4, NAME_hand.json and the frames' own files; print their paths and how fast it went.
 
     Raises:
@@ -65,7 +65,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
                 for job in waiting:
                     job.result()
         except KeyboardInterrupt:
-            if not isinstance(source, int):
+            if not footage.live:
                 picture.close(keep=False)
                 raise
         except BaseException:
@@ -80,7 +80,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
     seen = sum(bool(r["hands"]) for r in records)
     print(
-        f"{source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
+        f"{footage.source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
         f"the detector ({run.predictor.detector.name}) ran {tracker.detections} times",
         file=sys.stderr,
     )
