@@ -56,17 +56,21 @@ def said(error: BaseException) -> str:
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that is not there.
+    """Refuse a device that is not there, or that does not compute.
 
     Raises:
-        ConfigError: with what torch says of it.
+        ConfigError: with what torch says of it, and which ones can be used.
     """
     import torch
 
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).splitlines()[0]
+        if why.startswith("Could not run"):  # an operator of torch, at length
+            why = "this machine has none, or this build of torch does not know it"
+        more = [torch.accelerator.current_accelerator().type] if torch.accelerator.is_available() else []
+        raise ConfigError(f"--device {name}: {why} (usable here: {', '.join(['cpu', *more])})") from None
 
 
 class BarHandler(logging.Handler):
