@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from .. import paths
 from ..config import ConfigError
 
 T = TypeVar("T")
@@ -53,6 +54,26 @@ def said(error: BaseException) -> str:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     text = re.sub(r"\n\s+", " ", text.strip())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+NETWORKS = ("[!v]*.yaml", "baselines/*.yaml", "weights/*.yaml")  # patterns of configs: all but the generator's
+
+
+def shipped_configs(*patterns: str) -> str:
+    """The names of shipped configs, for --help."""
+    found = {p.relative_to(paths.CONFIGS).with_suffix("") for pattern in patterns for p in paths.CONFIGS.glob(pattern)}
+    return ", ".join(sorted(p.as_posix() for p in found))
+
+
+def shipped_weights() -> str:
+    """The names of shipped weights, for --help."""
+    return ", ".join(sorted(p.parent.name for p in paths.WEIGHTS.glob("*/config.json")))
+
+
+def plugins(folder: str) -> str:
+    """The names of the plug-ins in a folder of the package, for --help: importing their package may load torch."""
+    names = sorted(p.stem for p in (paths.PACKAGE / folder).glob("*.py") if not p.stem.startswith("_"))
+    return ", ".join(name for name in names if name != "base")
 
 
 def check_device(name: str) -> None:

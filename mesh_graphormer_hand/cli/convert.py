@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hand-convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", metavar="FILE", type=Path, help="the published weights: .bin, .pth, .safetensors")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
-    parser.add_argument("--config", metavar="NAME", default="graphormer", help="of the network (default: graphormer)")
+    networks = f"of the network: a file, or one of {console.shipped_configs(*console.NETWORKS)}"
+    parser.add_argument("--config", metavar="NAME", default="graphormer", help=f"{networks} (default: graphormer)")
     parser.add_argument("--hand", metavar="PATH", help="the hand that the weights are for (default: your MANO hand)")
     arguments = parser.parse_args(argv)
     return console.run(lambda: convert(arguments))

@@ -48,7 +48,9 @@ MANO = (
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and export; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-export", description=__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", help="a run, a saved model or shipped weights, such as graphormer_lite")
+    parser.add_argument(
+        "run", metavar="RUN", help=f"a run, a saved model or shipped weights: {console.shipped_weights()}"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="what to write (default: all)")
     arguments = parser.parse_args(argv)
