@@ -2,7 +2,7 @@
 
 Opens http://127.0.0.1:7860: drop a photo or take one, see the mesh on it, turn the hands in 3D, download the files.
 Only this machine can reach it, nothing is sent anywhere, and uploads are deleted after ten minutes, or at Ctrl-C.
-Needs the extra "page" (Gradio):  pip install "mesh-graphormer-hand[page]"
+Needs the extra "page" (Gradio):  pip install -e ".[page]"
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from .. import paths
 from ..config import ConfigError
 from . import console, finding
 
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
     made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
-    made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    made.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     made.add_argument("--open", action="store_true", help="open the page in your browser")
     finding.add_options(made.add_argument_group("finding hands"), DETECTORS)
     return made
@@ -238,6 +239,5 @@ def _gradio() -> Any:
     try:
         return importlib.import_module("gradio")
     except ImportError:
-        raise ConfigError(
-            'the page needs Gradio, which is not installed: pip install "mesh-graphormer-hand[page]"'
-        ) from None
+        command = paths.install_command("page")
+        raise ConfigError(f"the page needs Gradio, which is not installed: {command}") from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import assembly, files
+from .. import assembly, files, paths
 from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
 from ..mano import hand as hands
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 ONNX, PROGRAM, HAND = "model.onnx", "model.pt2", "hand.json"  # file names in an exported folder
 OPSET = 18
-NEEDS = 'needs the extra "export": pip install "mesh-graphormer-hand[export]"'
 TOLERANCE = 1e-4  # of an output's largest number
 OUTPUTS = tuple(f.name for f in fields(HandPrediction) if f.name not in ("aux", "hand"))
 
@@ -201,6 +200,11 @@ def check(model: HandModel, names: list[str], exported: nn.Module, batches: tupl
     return error
 
 
+def needs() -> str:
+    """What to say where a package of the exporters is missing."""
+    return f'needs the extra "export": {paths.install_command("export")}'
+
+
 def _example(model: HandModel, batch: int) -> Tensor:
     size, like = model.config.image_size, next(model.parameters())
     draw = torch.Generator().manual_seed(batch)
@@ -213,4 +217,4 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ConfigError(f"{name} is not installed: this {NEEDS}") from None
+        raise ConfigError(f"{name} is not installed: this {needs()}") from None
