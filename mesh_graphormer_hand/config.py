@@ -112,6 +112,8 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (where, error.full_key)))
         raise ConfigError(f"{key}: {error.msg or error}".splitlines()[0]) from None
+    except ConfigError as error:  # of a schema that looks at its values
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
     _check_numbers(made, where)
     return made
 

@@ -118,6 +118,8 @@ def test_bad_overrides(overrides, message):
         ("data.train=[virtual]", r"data.train: \['virtual'\] should be a section"),
         ("data.train.virtual=3", "data.train.virtual: 3 should be a section"),
         ("data.augment=3", "data.augment: 3 should be a section"),
+        ("data.train.weight=0.3", "data.train.weight: 0.3 should be a section"),
+        ("data.train.virtual.split=trian", "data.train.virtual: split .trian. is none of .*, did you mean .train."),
         ("data.test.virtual.weight=3", "data.test.virtual.weight: a share of the mixture belongs to data.train only"),
     ],
 )
