@@ -293,6 +293,8 @@ def _model_options(experiment: Experiment) -> tuple[str, dict[str, Any], ModuleT
 
 def _dataset_config(name: str, raw: dict[str, Any] | None, where: str) -> tuple[ModuleType, Any]:
     module = plugin("datasets", name, where=where)
+    if "weight" in (raw or {}) and "weight" not in {f.name for f in dataclasses.fields(module.Config)}:
+        raise ConfigError(f"{where}.weight: a share of the mixture belongs to data.train only; leave it out here")
     return module, configs.parse(module.Config, dict(raw or {}), where=where)
 
 

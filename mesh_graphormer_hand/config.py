@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from . import paths
 
 T = TypeVar("T")
+# A schema may have LIMITS: field -> least and largest value of its numbers; those of fields not named there: 0 or more
+SHARE = 0.0, 1.0
 
 
 class ConfigError(ValueError):
@@ -37,6 +40,7 @@ class DataConfig:
     augment: dict[str, Any] = field(default_factory=dict)  # data.transforms.Augmentation
     workers: int = -1  # processes that prepare batches; 0: the training process itself; -1: by the number of cores
     on_device: bool = False  # render virtual samples on the training device instead of in workers
+    LIMITS = {"image_size": (1, math.inf), "workers": (-1, math.inf)}
 
 
 @dataclass
@@ -49,6 +53,7 @@ class OptimizerConfig:
     rest: float = 0.1  # muon: AdamW's learning rate, as a share of lr
     warmup: int = 0  # steps
     clip_grad: float = 0.0  # largest gradient norm, 0: no clipping
+    LIMITS = {"betas": SHARE}
 
 
 @dataclass
@@ -77,6 +82,7 @@ class TrainConfig:
     pictures: int = 8  # predictions on so many fixed virtual samples, for TensorBoard and the report; 0: none
     bad_steps: int = 10  # in a row whose loss or gradients are not finite, before the run is stopped
     threads: int = 0  # of the training process on the CPU, 0: the cores that data.workers leave over
+    LIMITS = {"checkpoint_every": (1, math.inf), "ema": SHARE, "seed": (-math.inf, math.inf)}
 
 
 @dataclass
@@ -95,16 +101,21 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
     """Build dataclass `schema` from the mapping `raw`.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type, named by its full path.
+        ConfigError: an unknown key (with the nearest known one), a value of the wrong type or a number outside of the
+            schema's LIMITS, named by its full path.
     """
     _check_sections(schema, raw or {}, where)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw or {}))
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw or {}))
     except ConfigKeyError as error:
         raise ConfigError(_unknown_key(schema, error.full_key or str(error.key), where)) from None
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (where, error.full_key)))
         raise ConfigError(f"{key}: {error.msg or error}".splitlines()[0]) from None
+    except ConfigError as error:  # of a schema that looks at its values
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+    _check_numbers(made, where)
+    return made
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -195,8 +206,48 @@ def _check_sections(schema: type, raw: Any, where: str) -> None:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where or 'the config'}: {raw!r} should be a section ({', '.join(known)})")
     for name, kind in typing.get_type_hints(schema).items():
+        key = ".".join(filter(None, (where, name)))
         if dataclasses.is_dataclass(kind) and name in raw:
-            _check_sections(kind, raw[name], ".".join(filter(None, (where, name))))
+            _check_sections(kind, raw[name], key)
+        elif typing.get_origin(kind) is dict and raw.get(name) is not None:
+            _check_mapping(kind, raw[name], key)
+
+
+def _check_mapping(kind: Any, raw: Any, key: str) -> None:
+    """Refuse anything but a mapping, or a mapping of mappings, where `kind` wants one."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{key}: {raw!r} should be a section, such as {{name: value}}")
+    inner = typing.get_args(kind)[1]
+    if typing.get_origin(inner) is dict:
+        for name, value in raw.items():
+            if value is not None:
+                _check_mapping(inner, value, f"{key}.{name}")
+
+
+def _check_numbers(made: Any, where: str) -> None:
+    """Refuse numbers of a parsed section, and of those inside it, that lie outside of its LIMITS. Sections of plug-ins
+    are theirs to check."""
+    limits, kinds = getattr(made, "LIMITS", None), typing.get_type_hints(type(made))
+    for name, value in vars(made).items():
+        key = ".".join(filter(None, (where, name)))
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, key)
+        elif limits is not None and (not isinstance(value, dict) or kinds[name] == dict[str, float]):
+            low, high = limits.get(name, (0.0, math.inf))
+            for inner, number in _numbers(value):
+                if not (low <= number <= high and math.isfinite(number)):
+                    wanted = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+                    raise ConfigError(f"{key}{inner}: {number} should be {wanted}")
+
+
+def _numbers(value: Any) -> Iterator[tuple[str, float]]:
+    """The numbers in a value, a list or a mapping, with what to add to its key."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield "", value
+    elif isinstance(value, list):
+        yield from ((f"[{i}]", v) for i, item in enumerate(value) for _, v in _numbers(item))
+    elif isinstance(value, Mapping):
+        yield from ((f".{k}", v) for k, item in value.items() for _, v in _numbers(item))
 
 
 def _unknown_key(schema: type, full_key: str, where: str) -> str:

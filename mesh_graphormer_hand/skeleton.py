@@ -20,6 +20,11 @@ FINGER_COLOURS = ((230, 60, 60), (240, 160, 30), (80, 190, 60), (50, 130, 240), 
 
 # MANO's 16 kinematic joints: wrist, index 1-3, middle 1-3, little 1-3, ring 1-3, thumb 1-3.
 NUM_MODEL_JOINTS = 16
+MODEL_JOINT_NAMES = (
+    "wrist",
+    *(f"{f}_{j}" for f in ("index", "middle", "little", "ring") for j in ("mcp", "pip", "dip")),
+    *(f"thumb_{j}" for j in ("cmc", "mcp", "ip")),
+)
 MODEL_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 
 # canonical = source[permutation]

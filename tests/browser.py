@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,18 @@ FLAGS += ["--enable-unsafe-swiftshader", "--no-first-run", "--disable-background
 class Browser:
     """One tab. Commands are those of the DevTools protocol."""
 
-    def __init__(self, profile: Path, size: tuple[int, int] = (1200, 1000)):
+    def __init__(self, profile: Path, size: tuple[int, int] = (1200, 1000), flags: Sequence[str] = ()):
         # Chromium reads commands from descriptor 3 and answers on 4
         to_child, self._out = os.pipe()
         self._in, from_child = os.pipe()
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (to_child, from_child)]
-        flags = [*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
+        flags = [
+            *FLAGS,
+            *flags,
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            f"--window-size={size[0]},{size[1]}",
+        ]
         self._process = subprocess.Popen(
             [CHROMIUM, *flags],
             pass_fds=(3, 4),
@@ -77,6 +84,11 @@ class Browser:
                 raise TimeoutError(f"{script}; the page says: {self.run('document.body.innerText')!r}")
             time.sleep(0.2)
         return value
+
+    def click(self, selector: str, seconds: float = 60) -> None:
+        """Click an element, once it is there."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null", seconds)
+        self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
     def upload(self, selector: str, file: Path) -> None:
         """Give a file to an <input type=file>."""

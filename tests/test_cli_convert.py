@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 import tiny
-from mesh_graphormer_hand import assembly, config
+from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.backbones.hrnet import HRNet
 from mesh_graphormer_hand.cli.convert import main
 from mesh_graphormer_hand.contracts import HandInputs
@@ -56,17 +56,21 @@ def test_published_network(form, model, settings, tmp_path, capsys):
         nested = {"state_dict": {f"module.{n}": v for n, v in state.items() if not n.endswith("batches_tracked")}}
         torch.save(nested if form == "nested" else state, file)
     assert main([str(file), str(tmp_path / "out"), *settings]) == 0
-    assert "dropped" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "dropped" in told.out and str(tmp_path / "out" / "model.safetensors") in told.out.splitlines()
+    missing = not (paths.MANO_ASSETS / "mano_downsampling.npz").is_file()
+    assert ("mano_downsampling.npz is not there" in told.err) == missing
     converted = assembly.load_model(tmp_path / "out")
     images = HandInputs(image=torch.rand(2, 3, 64, 64))
     with torch.inference_mode():
         assert torch.equal(model(images).vertices, converted(images).vertices)
 
 
-def test_trunk(model, settings, tmp_path):
+def test_trunk(model, settings, tmp_path, capsys):
     trunk = {**model.backbone.state_dict(), "classifier.weight": torch.zeros(3, 3)}
     torch.save(trunk, tmp_path / "hrnet.pth")
     assert main([str(tmp_path / "hrnet.pth"), str(tmp_path / "out"), *settings]) == 0
+    assert "warning" not in capsys.readouterr().err
     converted = assembly.load_model(tmp_path / "out")
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(converted.backbone.state_dict()[name], value), name

@@ -11,15 +11,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from mesh_graphormer_hand import assembly, predictor
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano.fit import posed_mesh
 from mesh_graphormer_hand.models.base import HandModelConfig
 from mesh_graphormer_hand.predictor import HandPredictor
-from two_dots import Finder, TwoDots, photo
+from mesh_graphormer_hand.skeleton import JOINT_NAMES, PERMUTATIONS
+from two_dots import Finder, TwoDots, left_mesh, photo
 
 ROOT = Path(__file__).parents[1]
 RED, GREEN = (130.0, 90.0), (210.0, 150.0)
@@ -70,6 +73,52 @@ def test_meshes_of_all_formats_are_one(with_stub, image, tmp_path):
     ours, theirs = (trimesh.load(tmp_path / f"cup_hand.{kind}", process=False) for kind in ("obj", "ply"))
     np.testing.assert_allclose(ours.vertices, theirs.vertices, atol=1e-7)
     np.testing.assert_array_equal(ours.faces, theirs.faces)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_parameters_say_whose_they_are(monkeypatch, image, tmp_path, side):
+    """Other programs need no guess: which hand, which side, mirrored or not; a left hand has its own model's pose."""
+    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots(), mesh="mano"))
+    assert demo.main([str(image), "--out", str(tmp_path), "--save", "json,npz", "--side", side]) == 0
+    told = json.loads((tmp_path / "cup_hand.json").read_text())
+    right = hands.load("open")
+    assert told["mano"]["hand"] == "open" and told["mano"]["fingerprint"] == right.fingerprint_hex
+    order = [told["mano"]["order"][i] for i in PERMUTATIONS["mano"] if i < 16]
+    assert told["mano"]["side"] == "right" and order == [n for n in JOINT_NAMES if not n.endswith("_tip")]
+    (hand,) = told["hands"]
+    shape = torch.tensor([hand["mano_shape"]])
+    mesh = np.load(tmp_path / "cup_hand.npz")["vertices"][0]
+    vertices = posed_mesh(right, torch.tensor([hand["mano_pose"]]), shape)[0][0].numpy()
+    np.testing.assert_allclose(vertices * [-1 if hand["mano_mirrored"] else 1, 1, 1], mesh, atol=1e-5)
+    assert hand["mano_mirrored"] == (side == "left")
+    if side == "right":
+        assert hand["mano_pose_left"] is None
+    else:
+        np.testing.assert_allclose(left_mesh(hand["mano_pose_left"], hand["mano_shape"]), mesh, atol=1e-5)
+
+
+def test_two_hands_are_one_scene(monkeypatch, image, tmp_path):
+    """As they stand before the camera, in one OBJ and one GLB."""
+    found = [
+        Detection(np.float32((100, 60, 240, 180)), 0.9, "left"),
+        Detection(np.float32((60, 60, 220, 180)), 0.8, "right"),
+    ]
+    monkeypatch.setattr(
+        HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots(), detector=Finder(*found))
+    )
+    assert demo.main([str(image), "--out", str(tmp_path), "--save", "scene,json,npz"]) == 0
+    arrays = np.load(tmp_path / "cup_hand.npz")
+    wanted = (arrays["vertices"] + arrays["translation"][:, None]) * [1, -1, -1]
+    glb = trimesh.load(tmp_path / "cup_hand_scene.glb", process=False)
+    assert sorted(glb.geometry) == ["hand1_left", "hand2_right"]
+    for name, points in zip(sorted(glb.geometry), wanted, strict=True):
+        np.testing.assert_allclose(glb.geometry[name].vertices, points, atol=1e-6)
+    lines = (tmp_path / "cup_hand_scene.obj").read_text().splitlines()
+    assert [line for line in lines if line.startswith("o ")] == ["o hand1_left", "o hand2_right"]
+    points = np.array([line.split()[1:] for line in lines if line.startswith("v ")], float)
+    np.testing.assert_allclose(points, wanted.reshape(-1, 3), atol=1e-6)
+    faces = np.array([line.split()[1:] for line in lines if line.startswith("f ")], int) - 1
+    assert (faces[1538:] - 778 == arrays["faces"][1]).all() and (faces[:1538] == arrays["faces"][0]).all()
 
 
 def test_mesh_is_drawn_where_the_hand_is(with_stub, image, tmp_path):
@@ -197,6 +246,7 @@ def test_every_kind_of_file_of_two_hands(monkeypatch, image, tmp_path):
     names = {p.name.removeprefix("cup_hand") for p in (tmp_path / "out").iterdir()}
     meshes = {f"{i}.{kind}" for i in (1, 2) for kind in ("obj", "glb", "ply")}
     pictures = {".png", "_depth.png", "_depth_colour.png", "_normals.png", "_mask.png"}
+    pictures |= {"_scene.obj", "_scene.glb"}
     assert names == meshes | pictures | {".json", ".npz"}
     hands = json.loads((tmp_path / "out" / "cup_hand.json").read_text())["hands"]
     assert [h["handedness"] for h in hands] == ["left", "right"] and hands[0]["handedness_score"] == 0.8

@@ -23,6 +23,7 @@ from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models._fast import Exchange, FusedLayer, optimise
 from mesh_graphormer_hand.models._packed import PackedConvolution, can_pack
 from mesh_graphormer_hand.predictor import HandPredictor
+from mesh_graphormer_hand.skeleton import JOINT_NAMES
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -137,6 +138,18 @@ def test_exported_networks_agree(exported):
         assert portable.largest_error(model, names, portable.load_program(out), batch) < portable.TOLERANCE
     with pytest.raises(config.ConfigError, match="differs"):
         portable.check(build("lite"), names, onnx)
+
+
+@pytest.mark.slow
+def test_exported_folders_say_what_their_numbers_are(exported):
+    """Other programs need the faces, the joints' names, and a batch axis that has a name."""
+    onnx, (_, out, _) = pytest.importorskip("onnx"), exported
+    told, hand = json.loads((out / "hand.json").read_text()), load("open")
+    assert told["fingerprint"] == hand.fingerprint_hex and told["joint_names"] == list(JOINT_NAMES)
+    assert (np.array(told["faces"]) == hand.faces).all()
+    graph = onnx.load(out / "model.onnx").graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch", value.name
 
 
 @pytest.mark.slow

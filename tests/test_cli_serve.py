@@ -16,10 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 import browser
+import two_dots
 from mesh_graphormer_hand.cli import demo, serve
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.detectors import media_pipe
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
@@ -34,13 +37,13 @@ class FlatHands:
     """A predictor that sees the rest pose, as many times as it is told, at once."""
 
     def __init__(self, count: int = 1):
-        self.count, self.sides = count, None
+        self.count, self.sides, self.seen = count, None, None
         self.model = SimpleNamespace(config=SimpleNamespace(name="toy"))
         self.detector = SimpleNamespace(name="toy")
         self.hand = load("open")
 
     def predict(self, photo, sides=None):
-        self.sides = sides
+        self.sides, self.seen = sides, read_image(photo)
         template = hand_template(self.hand)
         joints = template.joints.numpy()
         turn = np.float32([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # palm to the camera
@@ -81,6 +84,20 @@ def test_no_hand_is_said(photo, tmp_path):
     assert scene is None and "No hand" in text and predictor.sides is None
 
 
+def test_the_lens_that_exif_tells_reaches_the_predictor(tmp_path):
+    """The page once gave the pixels on: a tele photo's hand stood at half its distance."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 77
+    Image.fromarray(two_dots.photo((80, 60), (120, 70), 150, 200, 6.0)).save(tmp_path / "tele.jpg", exif=exif)
+    predictor = HandPredictor(two_dots.TwoDots())
+    _, _, files, _ = serve.Page(predictor, tmp_path / "kept").look(tmp_path / "tele.jpg")
+    (numbers,) = [f for f in files if f.suffix == ".json"]
+    camera = json.loads(numbers.read_text())["hands"][0]["camera"]
+    assert camera["K_from"] == "exif"
+    assert camera["K"][0][0] == pytest.approx(77 / 43.27 * 250, rel=1e-3)
+    assert camera["wrist_m"] == predictor.predict(tmp_path / "tele.jpg")[0].translation.tolist()
+
+
 def huge_png(path: Path) -> Path:
     """A file of a few bytes that claims 20,000 x 20,000 pixels."""
     header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
@@ -111,7 +128,7 @@ def test_mistakes_are_told(capsys, monkeypatch):
     assert "should be from 0 to 1" in capsys.readouterr().err
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     assert serve.main(["--serve"]) == 2
-    assert "mesh-graphormer-hand[page]" in capsys.readouterr().err
+    assert '[page]"' in (said := capsys.readouterr().err) and "pip install -e" in said
 
 
 @pytest.mark.parametrize(
@@ -201,6 +218,45 @@ def test_a_visit(page_at, photo, tmp_path):
         assert not foreign, "the page asked somebody else"
     finally:
         tab.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
+def test_a_picture_of_the_camera_is_not_mirrored(tmp_path):
+    """A mirrored picture shows a right hand as a left one. The camera sees red on the left and blue on the right."""
+    os.environ.update(GRADIO_TEMP_DIR=str(tmp_path), GRADIO_ANALYTICS_ENABLED="False")
+    pytest.importorskip("gradio", reason='needs the extra "page"')
+    predictor = FlatHands()
+    blocks = serve.build(serve.Page(predictor, tmp_path))
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    tab = browser.Browser(
+        tmp_path / "profile",
+        flags=[*flags, f"--use-file-for-fake-video-capture={red_and_blue(tmp_path / 'camera.y4m')}"],
+    )
+    try:
+        tab("Page.navigate", url=serve.start(blocks, 0))
+        tab.click("#photo button[aria-label='Capture from camera']")
+        tab.click("#photo [title='grant webcam access'] button")
+        tab.wait("(v => v && v.videoWidth > 0 && !v.paused)(document.querySelector('#photo video'))")
+        tab.click("#photo button[aria-label='capture photo']")
+        tab.wait("document.querySelector('#photo img') !== null")
+        tab.click("#look")
+        tab.wait("document.querySelector('#said').innerText.startsWith('Found')")
+    finally:
+        tab.close()
+        blocks.close(verbose=False)
+    image = predictor.seen
+    left, right = image[:, :200].mean((0, 1)), image[:, -200:].mean((0, 1))
+    assert left[0] > left[2] + 100 and right[2] > right[0] + 100
+
+
+def red_and_blue(path: Path) -> Path:
+    """A film of one frame for the browser's fake camera."""
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[:, :320], image[:, 320:] = (0, 0, 255), (255, 0, 0)
+    planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).tobytes()
+    path.write_bytes(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\nFRAME\n" + planes)
+    return path
 
 
 def changed(tab: browser.Browser, path: Path, before: np.ndarray | None) -> np.ndarray:

@@ -99,6 +99,37 @@ def test_bad_overrides(overrides, message):
         config.load("graphormer_lite", overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.evaluate_every=-2", "train.evaluate_every: -2 should be 0 or more"),
+        ("train.checkpoint_every=0", "train.checkpoint_every: 0 should be 1 or more"),
+        ("train.ema=2", "train.ema: 2.0 should be from 0 to 1"),
+        ("train.optimizer.warmup=-9", "train.optimizer.warmup: -9 should be 0 or more"),
+        ("train.optimizer.weight_decay=-1", "train.optimizer.weight_decay: -1.0 should be"),
+        ("train.optimizer.betas=[0.9, -1]", r"train.optimizer.betas\[1\]: -1.0 should be from 0 to 1"),
+        ("train.optimizer.lr=.nan", "train.optimizer.lr: nan should be"),
+        ("train.losses.joints=-1", "train.losses.joints: -1.0 should be 0 or more"),
+        ("data.image_size=0", "data.image_size: 0 should be 1 or more"),
+        ("data.workers=-2", "data.workers: -2 should be -1 or more"),
+        ("data.augment.rotation=-30", "data.augment.rotation: -30.0 should be 0 or more"),
+        ("data.augment.noise=2", "data.augment.noise: 2.0 should be from 0 to 1"),
+        ("data.train.virtual.shape_std=-1", "data.train.virtual.shape_std: -1.0 should be 0 or more"),
+        ("data.train.virtual.fill=[-0.1, 0.9]", r"data.train.virtual.fill\[0\]: -0.1 should be"),
+        ("data.train=[virtual]", r"data.train: \['virtual'\] should be a section"),
+        ("data.train.virtual=3", "data.train.virtual: 3 should be a section"),
+        ("data.augment=3", "data.augment: 3 should be a section"),
+        ("data.train.weight=0.3", "data.train.weight: 0.3 should be a section"),
+        ("data.train.virtual.split=trian", "data.train.virtual: split .trian. is none of .*, did you mean .train."),
+        ("data.test.virtual.weight=3", "data.test.virtual.weight: a share of the mixture belongs to data.train only"),
+    ],
+)
+def test_numbers_and_sections_that_cannot_be(override, message):
+    """A negative number once went through: a rotation of -30 degrees was an error of a batch, hours later."""
+    with pytest.raises(ConfigError, match=message):
+        assembly.check(config.load("graphormer_lite", [override]))
+
+
 def test_overrides_set_values_and_replace_sections():
     experiment = config.load(
         "graphormer_lite", ["train.steps=7", "train.optimizer.lr=1e-2", "data.test={}", "hand=open"]

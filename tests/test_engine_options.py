@@ -258,6 +258,18 @@ def test_a_mesh_that_is_none_yet_is_drawn_as_joints():
     assert len(pictures.draw(batch, prediction, test_engine.template())) == 2
 
 
+def test_a_mask_is_drawn_where_there_is_nothing_else():
+    """hand_seg_net's answer was the bare crop."""
+    batch = make_batch()
+    logits = torch.full((2, 16, 16), -4.0)
+    logits[:, :, 8:] = 4
+    (bare, *_), (drawn, *_) = (
+        pictures.draw(batch, prediction, None) for prediction in (HandPrediction(), HandPrediction(mask=logits))
+    )
+    changed = (bare != drawn).any(-1)[:, -pictures.SIDE :]  # of the prediction, on the right
+    assert not changed[:, : pictures.SIDE // 2 - 20].any() and changed[:, pictures.SIDE // 2 + 20 :].all()
+
+
 def make_batch():
     return test_engine.assembly.build_tests(
         test_engine.experiment(), test_engine.assembly.load_hand(test_engine.experiment())

@@ -77,7 +77,9 @@ def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, 
     settings += ["data.image_size=64", "data.workers=0", "data.test.virtual.count=2", "train.losses.normal=0"]
     assert train.main(["graphormer_lite", f"data.train.freihand.root={root}", *settings]) == 0
     run = str(tmp_path / "graphormer_lite")
-    assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0"]) == 2
+    assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0"]) == 0
+    assert "generated, with no evaluation part: its training part is read" in capsys.readouterr().err
+    assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0", "split=test"]) == 2
     assert "training_K.json and no evaluation_K.json: split=train reads it" in capsys.readouterr().err
     options = ["split_by=sample", "shares=[0.4, 0.2, 0.4]", "--workers", "0"]
     assert evaluate.main([run, "--data", "freihand", "--root", root, *options]) == 0

@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from mesh_graphormer_hand import paths
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
@@ -128,6 +130,18 @@ def wheel(unpacked) -> set[str]:
     return {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
 
 
+def test_what_is_missing_can_be_installed_from_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert paths.install_command("page") == 'pip install -e ".[page]"'
+    monkeypatch.chdir(tmp_path)
+    assert paths.install_command("page") == f'pip install -e "{ROOT}[page]"'
+
+
+def test_no_hint_names_a_package_that_is_on_no_index():
+    said = [p for f in ("mesh_graphormer_hand", "docs") for p in (ROOT / f).rglob("*.*") if p.suffix in (".py", ".md")]
+    assert not [p for p in (*said, ROOT / "README.md") if 'install "mesh-graphormer-hand' in p.read_text()]
+
+
 def test_wheel_carries_what_it_needs_outside_the_checkout(wheel):
     """paths.py finds configs, the open hand and the weights inside the installed package."""
     package = ROOT / "mesh_graphormer_hand"
@@ -154,6 +168,7 @@ from mesh_graphormer_hand.mano import hand
 print(paths.PACKAGE)
 print(hand.load("open").name, config.load("graphormer_lite").model["name"])
 print(main(["graphormer_lite", "train.stps=1"]))
+print(paths.install_command("page"))
 """
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     done = subprocess.run(
@@ -162,4 +177,5 @@ print(main(["graphormer_lite", "train.stps=1"]))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:3] == [str(unpacked / "mesh_graphormer_hand"), "open mesh_graphormer", "2"]
     assert "did you mean 'steps'" in done.stderr
+    assert done.stdout.split("\n")[3] == 'pip install "gradio<7,>=6"', "of an index: this package's name is on none"
     assert not list(tmp_path.iterdir())

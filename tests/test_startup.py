@@ -7,6 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand.cli import (
+    ablate,
+    benchmark,
+    convert,
+    cross_evaluate,
+    evaluate,
+    export,
+    generate,
+    score,
+    train,
+)
 from mesh_graphormer_hand.cli.benchmark_cases import COMMANDS, SCRIPTS
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +58,30 @@ def test_import_loads_nothing():
 )
 def test_help_loads_no_torch(command):
     assert not loaded(HELP.format(command)) & {"torch", "numpy", "cv2", "transformers", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (train, ["graphormer_lite", "baselines/hand_seg_net"]),
+        (evaluate, [*assembly.available("datasets"), "graphormer_lite"]),
+        (cross_evaluate, [*assembly.available("datasets"), "graphormer_lite", "baselines/simple_baseline"]),
+        (ablate, [*assembly.available("datasets"), "ablations/network"]),
+        (score, assembly.available("protocols")),
+        (export, ["graphormer_lite", "hand_detector"]),
+        (convert, ["graphormer,", "graphormer_lite"]),
+        (generate, ["virtual_test", "webdataset", "freihand", "coco", "groups"]),
+        (benchmark, ["graphormer,", "graphormer_lite"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").rpartition(".")[2],
+)
+def test_help_lists_what_it_refers_to(module, names, capsys, monkeypatch):
+    """A name that can be asked for stands in --help, not behind "..."."""
+    monkeypatch.setenv("COLUMNS", "4000")
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    said = capsys.readouterr().out
+    assert not [name for name in names if name not in said]
 
 
 @pytest.mark.slow

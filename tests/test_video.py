@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand.cli import demo
+from mesh_graphormer_hand.cli import demo, demo_video
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
-from mesh_graphormer_hand.predictor import HandPredictor
+from mesh_graphormer_hand.predictor import HandPredictor, HandResult
 from mesh_graphormer_hand.video.files import Film, Footage
 from mesh_graphormer_hand.video.one_euro import OneEuro
 from mesh_graphormer_hand.video.tracker import HandTracker
-from two_dots import TwoDots, photo
+from two_dots import TwoDots, left_mesh, photo
 
 SIZE = (240, 320)
 
@@ -239,6 +239,52 @@ def filmed(monkeypatch, tmp_path):
     return write
 
 
+@pytest.mark.usefixtures("filmed")
+def test_a_network_camera(monkeypatch, tmp_path, capsys):
+    """Read like a camera of this machine; nobody reads its password in messages and files."""
+    opened = []
+
+    class Camera(Capture):
+        def read(self):
+            if not self.times:
+                raise KeyboardInterrupt
+            return True, self.times.pop()
+
+        def release(self):
+            pass
+
+    def capture(*arguments):
+        if len(arguments) == 1:  # a file
+            return files(*arguments)
+        opened.append(arguments)
+        camera = Camera([])
+        camera.times = list(frames(3))
+        return camera
+
+    files = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    address = "rtsp://user:se@cret@10.0.0.9:554/live?token=secret"
+    assert demo.main([address, "--out", str(tmp_path)]) == 0
+    assert {a[:2] for a in opened} == {(address, cv2.CAP_FFMPEG)}
+    text, told = (tmp_path / "camera_hand.json").read_text(), capsys.readouterr()
+    assert json.loads(text)["video"] == "rtsp://10.0.0.9:554/live" and len(json.loads(text)["frames"]) == 3
+    assert "rtsp://10.0.0.9:554/live: 3 frames" in told.err and "cret" not in told.err + told.out + text
+
+
+def test_a_network_camera_that_is_off(tmp_path, capfd):
+    assert demo.main(["rtsp://user:secret@127.0.0.1:9/live", "--out", str(tmp_path)]) == 2
+    assert "camera rtsp://127.0.0.1:9/live gives no video" in (said := capfd.readouterr().err) and "secret" not in said
+
+
+def test_a_mask_is_drawn_on_the_frame():
+    """Of models that give nothing else, such as hand_seg_net."""
+    frame, mask = frames(1)[0], np.zeros(SIZE, bool)
+    mask[100:140, 50:90] = True
+    hand = HandResult("right", np.float32([0, 0, 9, 9]), np.eye(3, dtype=np.float32), "toy", mask=mask)
+    drawn = demo_video.draw(frame, [hand])
+    assert ((drawn != frame).any(-1) == mask).mean() > 0.99
+
+
 def test_demo_of_a_video(filmed, tmp_path, capsys):
     run = [str(filmed("wave.mp4", 12)), "--out", str(tmp_path / "out"), "--free-shape", "--every", "5"]
     assert demo.main([*run, "--save", "json,npz", "--limit", "11"]) == 0
@@ -274,6 +320,8 @@ def test_a_video_can_be_animated_from_its_one_file(filmed, tmp_path):
     vertices = posed_mesh(hands.load("open"), pose, shape)[0][0].numpy() * [-1, 1, 1]
     (mesh,) = np.load(out / "wave_frames" / "000002_hand.npz")["vertices"]
     np.testing.assert_allclose(vertices, mesh, atol=2e-4)  # m; angles are written to 0.1 mrad
+    assert record["mano"]["fingerprint"] == hands.load("open").fingerprint_hex and hand["mano_mirrored"] is True
+    np.testing.assert_allclose(left_mesh(hand["mano_pose_left"], hand["mano_shape"]), mesh, atol=2e-4)
 
 
 def test_regressed_meshes_of_a_video_stay_as_they_are(filmed, tmp_path):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry.cameras import crop_to_pixels, weak_perspective
 from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.mano.template import hand_template
 
 MIDDLE = 9  # the joint at the green dot
@@ -65,6 +66,13 @@ def centroid(image: Tensor) -> Tensor:
     weight = image.clamp_min(0.1) - 0.1
     total = weight.sum((1, 2)).clamp_min(1e-6)
     return torch.stack([(weight.sum(1) * places).sum(1) / total, (weight.sum(2) * places).sum(1) / total], 1)
+
+
+def left_mesh(pose: list, shape: list) -> np.ndarray:
+    """Vertices (778, 3) of the left open hand, m from the wrist, for 16 axis-angles and 10 betas."""
+    layer = ManoLayer(use_pca=False, flat_hand_mean=True, side="left", hand=hands.mirrored(hands.load("open")))
+    vertices, joints = layer(torch.tensor([pose]).flatten(1), torch.tensor([shape]))
+    return (vertices - joints[:, :1])[0].numpy()
 
 
 class Finder:

@@ -48,12 +48,15 @@ class Table:
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and fill the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-ablate", description=__doc__.splitlines()[0])
-    parser.add_argument("rows", metavar="ROWS.yaml", help="such as ablations/virtual.yaml")
+    parser.add_argument(
+        "rows", metavar="ROWS.yaml", help=f"a file, or one of {console.shipped_configs('ablations/*.yaml')}"
+    )
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="settings for all rows, such as data.workers=1"
     )
+    sets = console.plugins("data/datasets")
     parser.add_argument(
-        "--data", metavar="NAME[:key=value,...]", action="append", default=[], help="also score on this"
+        "--data", metavar="NAME[:key=value,...]", action="append", default=[], help=f"also score on one of {sets}"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="default: runs/ablation_ROWS")
     parser.add_argument("--steps", type=int, metavar="N", help="of every row, instead of the file's")

@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("parts", metavar="PART", nargs="*", help=f"some of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--config", action="append", metavar="NAME", help="network; may be repeated (default: both)")
+    networks = f"one of {console.shipped_configs(*console.NETWORKS)}; may be repeated (default: the two graphormers)"
+    parser.add_argument("--config", action="append", metavar="NAME", help=networks)
     parser.add_argument("--batch", default="1,8", metavar="N,N", help="images a call (default: 1,8)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of which the median counts (default: 7)")
     parser.add_argument("--warmup", type=int, default=1, metavar="N", help="calls before (default: 1)")

@@ -136,7 +136,7 @@ def export(model: HandModel, folder: Path) -> bool:
     from ..engine import portable
 
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
-        left_out("ONNX Runtime", portable.NEEDS)
+        left_out("ONNX Runtime", portable.needs())
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from .. import paths
 from ..config import ConfigError
 
 T = TypeVar("T")
@@ -55,18 +56,42 @@ def said(error: BaseException) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+NETWORKS = ("[!v]*.yaml", "baselines/*.yaml", "weights/*.yaml")  # patterns of configs: all but the generator's
+
+
+def shipped_configs(*patterns: str) -> str:
+    """The names of shipped configs, for --help."""
+    found = {p.relative_to(paths.CONFIGS).with_suffix("") for pattern in patterns for p in paths.CONFIGS.glob(pattern)}
+    return ", ".join(sorted(p.as_posix() for p in found))
+
+
+def shipped_weights() -> str:
+    """The names of shipped weights, for --help."""
+    return ", ".join(sorted(p.parent.name for p in paths.WEIGHTS.glob("*/config.json")))
+
+
+def plugins(folder: str) -> str:
+    """The names of the plug-ins in a folder of the package, for --help: importing their package may load torch."""
+    names = sorted(p.stem for p in (paths.PACKAGE / folder).glob("*.py") if not p.stem.startswith("_"))
+    return ", ".join(name for name in names if name != "base")
+
+
 def check_device(name: str) -> None:
-    """Refuse a device that is not there.
+    """Refuse a device that is not there, or that does not compute.
 
     Raises:
-        ConfigError: with what torch says of it.
+        ConfigError: with what torch says of it, and which ones can be used.
     """
     import torch
 
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).splitlines()[0]
+        if why.startswith("Could not run"):  # an operator of torch, at length
+            why = "this machine has none, or this build of torch does not know it"
+        more = [torch.accelerator.current_accelerator().type] if torch.accelerator.is_available() else []
+        raise ConfigError(f"--device {name}: {why} (usable here: {', '.join(['cpu', *more])})") from None
 
 
 class BarHandler(logging.Handler):

@@ -9,6 +9,7 @@ network that is fresh but for it:  hand-train ... train.init=OUT train.init_part
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hand-convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", metavar="FILE", type=Path, help="the published weights: .bin, .pth, .safetensors")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
-    parser.add_argument("--config", metavar="NAME", default="graphormer", help="of the network (default: graphormer)")
+    networks = f"of the network: a file, or one of {console.shipped_configs(*console.NETWORKS)}"
+    parser.add_argument("--config", metavar="NAME", default="graphormer", help=f"{networks} (default: graphormer)")
     parser.add_argument("--hand", metavar="PATH", help="the hand that the weights are for (default: your MANO hand)")
     arguments = parser.parse_args(argv)
     return console.run(lambda: convert(arguments))
@@ -62,8 +64,24 @@ def convert(arguments: argparse.Namespace) -> int:
     write_model(model, arguments.out)
     kind = "published Mesh Graphormer" if whole else "HRNet trunk"
     print(f"{kind}: {taken} tensors taken, {dropped} that no forward pass reads dropped, hand {hand.fingerprint_hex}")
-    print(arguments.out)
+    for name in ("config.json", "model.safetensors"):
+        print(arguments.out / name)
+    if whole:
+        warn_of_mesh()
     return 0
+
+
+def warn_of_mesh() -> None:
+    """Say so where the published coarse mesh, on which the published network was trained, is not here."""
+    from .. import paths
+
+    published = paths.MANO_ASSETS / "mano_downsampling.npz"
+    if not published.is_file():
+        print(
+            f"warning: {published} is not there: this network was trained on the coarse mesh in it, and on the one "
+            "that is made instead its answers are off; put it there and convert again",
+            file=sys.stderr,
+        )
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -33,8 +33,12 @@ MISSING = "-"
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and fill the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-cross-evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run, saved or shipped weights, or a config to train")
-    parser.add_argument("--data", metavar="NAME[:key=value,...]", action="append", help="a data set to test on")
+    shipped = f"weights: {console.shipped_weights()}; configs: {console.shipped_configs(*console.NETWORKS)}"
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help=f"a run, weights, or a config to train (shipped {shipped})"
+    )
+    sets = console.plugins("data/datasets")
+    parser.add_argument("--data", metavar="NAME[:key=value,...]", action="append", help=f"to test on: {sets}")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs/cross_evaluation"))
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples of each set")
     parser.add_argument("--tta", action="store_true", help="rows of their own with test-time augmentation")

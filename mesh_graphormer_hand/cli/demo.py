@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import ConfigError
+from ..video.addresses import SCHEMES, is_live, is_stream, shown
 from . import console, finding, outputs
 from .outputs import encode_png, write_all
 
@@ -32,7 +33,7 @@ __all__ = ["encode_png", "main", "write_all"]
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
-Source = Path | int  # a photo, a video, a camera
+Source = Path | int | str  # a photo, a video, a camera, a network camera's address
 # options that decide what the files of a photo hold, beside --save, the detector and the models; and those of a video
 SETTINGS = ("weights", "backend", "mesh", "box", "side", "threshold", "detector_model", "detector_python")
 SETTINGS += ("K", "focal", "bone_length")
@@ -52,11 +53,13 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="hand-demo", description=__doc__.splitlines()[0])
-    made.add_argument("input", metavar="INPUT", nargs="+", help="photo, folder, pattern, video, or number of a camera")
+    made.add_argument(
+        "input", metavar="INPUT", nargs="+", help="photo, folder, pattern, video, number or rtsp:// of a camera"
+    )
     made.add_argument("--out", metavar="DIR", default="runs/demo", help="where to write (default: runs/demo)")
     made.add_argument("--save", metavar="KINDS", help=f"all, or some of: {outputs.HELP} (default: picture,json,obj)")
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
-    made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    made.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
     made.add_argument(
         "--mesh",
@@ -200,7 +203,7 @@ class Run:
     def about(self, source: Source) -> dict[str, Any]:
         """The head of a JSON file: what was looked at, who found and predicted, and the settings behind the rest."""
         return {
-            "video" if is_video(source) else "image": str(source),
+            "video" if is_video(source) else "image": shown(source),
             "model": self.predictor.model.config.name,
             "detector": self.predictor.detector.name,
             "settings": self._settings(source),
@@ -281,8 +284,13 @@ def find_sources(inputs: list[str]) -> list[Source]:
         path = Path(text)
         if not text:
             raise ConfigError("an input has no name: give a photo, a folder, a pattern, a video or a camera's number")
+        if is_stream(text):
+            found.append(text)
+            continue
         if "://" in text and not path.exists():
-            raise ConfigError(f"{text}: addresses are not fetched; save the file and give its name")
+            raise ConfigError(
+                f"{text}: addresses are not fetched; save the file and give its name (cameras: {', '.join(SCHEMES)})"
+            )
         if text.isdecimal() and not path.exists():
             found.append(int(text))
         elif path.is_dir():
@@ -298,8 +306,8 @@ def find_sources(inputs: list[str]) -> list[Source]:
             found += matched
         else:
             found.append(path)
-    if len(found) > 1 and any(isinstance(s, int) for s in found):
-        raise ConfigError("a camera's number stands alone: it is read until Ctrl-C")
+    if len(found) > 1 and any(map(is_live, found)):
+        raise ConfigError("a camera stands alone: it is read until Ctrl-C")
     return list(dict.fromkeys(found))
 
 
@@ -311,7 +319,7 @@ def _is_ours(path: Path) -> bool:
 
 def stems(sources: list[Source]) -> list[str]:
     """A name for each input's files; inputs that share one keep their endings and get a number."""
-    names = [f"camera{s}" if isinstance(s, int) else s.stem for s in sources]
+    names = [s.stem if isinstance(s, Path) else f"camera{s}" if isinstance(s, int) else "camera" for s in sources]
     if len(set(names)) < len(names):
         names = [n if names.count(n) == 1 else Path(s).name for n, s in zip(names, sources, strict=True)]
     seen: dict[str, int] = {}
@@ -324,7 +332,7 @@ def stems(sources: list[Source]) -> list[str]:
 
 def is_video(source: Source) -> bool:
     """Whether an input has frames."""
-    return isinstance(source, int) or source.suffix.lower() in VIDEOS
+    return is_live(source) or source.suffix.lower() in VIDEOS
 
 
 def parse_box(text: str) -> list[float]:

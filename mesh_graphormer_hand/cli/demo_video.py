@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AHEAD = 4  # frames that may wait to be drawn
 
 
-def film(run: Run, source: Path | int, stem: str) -> None:
+def film(run: Run, source: Path | int | str, stem: str) -> None:
     """Write NAME_hand.mp4, NAME_hand.json and the frames' own files; print their paths and how fast it went.
 
     Raises:
@@ -47,7 +47,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     with Footage(source) as footage:
         picture = Film(run.out / f"{stem}_hand.mp4", footage.fps)
         total = min(filter(None, (footage.count, a.limit)), default=None)
-        started, records, size, camera = time.perf_counter(), [], None, None
+        started, records, size, camera, mano = time.perf_counter(), [], None, None, None
         try:
             # one core for drawing: a second team of OpenMP threads, waiting busily, would halve the frames per second
             with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as drawer:
@@ -57,6 +57,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
                         break
                     hands = tracker(frame, seconds)
                     size, camera = [frame.shape[1], frame.shape[0]], camera or _camera(hands)
+                    mano = mano or outputs.whose(hands)
                     records.append({"frame": number, "seconds": round(seconds, 6), "hands": _brief(hands)})
                     waiting.append(drawer.submit(_finish, run, picture, frames, number, frame, hands))
                     while len(waiting) > AHEAD:
@@ -64,7 +65,7 @@ def film(run: Run, source: Path | int, stem: str) -> None:
                 for job in waiting:
                     job.result()
         except KeyboardInterrupt:
-            if not isinstance(source, int):
+            if not footage.live:
                 picture.close(keep=False)
                 raise
         except BaseException:
@@ -74,11 +75,12 @@ def film(run: Run, source: Path | int, stem: str) -> None:
     took = time.perf_counter() - started
     broken_off = "" if a.limit is not None else footage.broken_off
     about = {**run.about(source), "image_size": size, "fps": footage.fps, "detections": tracker.detections}
-    text = json.dumps({**about, "complete": not broken_off, "camera": camera, "frames": records}) + "\n"
+    about |= {"complete": not broken_off, "camera": camera, "mano": mano}
+    text = json.dumps({**about, "frames": records}) + "\n"
     outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
     seen = sum(bool(r["hands"]) for r in records)
     print(
-        f"{source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
+        f"{footage.source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
         f"the detector ({run.predictor.detector.name}) ran {tracker.detections} times",
         file=sys.stderr,
     )
@@ -91,13 +93,14 @@ def film(run: Run, source: Path | int, stem: str) -> None:
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
-    """The frame with every hand's mesh, or, of models without one, its skeleton."""
+    """The frame with every hand's mesh or, of models without one, its mask and its skeleton."""
     from ..render import maps, overlay
 
     meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
     if meshes:
         return maps.draw_quickly(frame, meshes, hands[0].intrinsics)
     for hand in hands:
+        frame = frame if hand.mask is None else overlay.draw_mask(frame, hand.mask)
         frame = frame if hand.joints_2d is None else overlay.draw_skeleton(frame, hand.joints_2d)
     return frame
 
@@ -126,12 +129,11 @@ def _brief(hands: list[HandResult]) -> list[dict[str, Any]]:
             "wrist_m": _short(h.translation, 5),
             "joints_m": _short(h.joints, 5),
             "joints_px": _short(h.joints_2d, 2),
-            "mano_pose": _short(h.pose, 4),
-            "mano_shape": _short(h.shape, 4),
+            **{name: _short(value, 4) for name, value in outputs.parameters(h).items()},
         }
         for h in hands
     ]
 
 
-def _short(values: np.ndarray | None, digits: int) -> list | None:
-    return None if values is None else values.astype(float).round(digits).tolist()
+def _short(values: np.ndarray | bool | None, digits: int) -> list | bool | None:
+    return values if values is None or isinstance(values, bool) else values.astype(float).round(digits).tolist()

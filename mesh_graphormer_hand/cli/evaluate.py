@@ -37,9 +37,12 @@ TTA_COLUMN = "model_tta"
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and evaluate; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", nargs="?", default=DEFAULT, help=f"what to score (default: {DEFAULT})")
+    shipped = console.shipped_weights()
+    what = f"a run, a saved model or shipped weights: {shipped} (default: {DEFAULT})"
+    parser.add_argument("run", metavar="RUN", nargs="?", default=DEFAULT, help=what)
     parser.add_argument("options", metavar="key=value", nargs="*", help="options of the data set, such as crop=box")
-    parser.add_argument("--data", metavar="NAME", help="data set (default: the run's own test sets, else virtual)")
+    sets = f"one of {console.plugins('data/datasets')} (default: the run's own test sets, else virtual)"
+    parser.add_argument("--data", metavar="NAME", help=sets)
     parser.add_argument("--root", metavar="DIR", help="its folder")
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to write predictions, pictures and the report")
@@ -49,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes that prepare batches")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: a GPU if there is one)")
     arguments = parser.parse_intermixed_args(argv)
     if "=" in arguments.run and not Path(arguments.run).exists():  # no RUN, an option of the data set
         arguments.options.insert(0, arguments.run)

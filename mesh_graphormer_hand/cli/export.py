@@ -36,7 +36,7 @@ from mesh_graphormer_hand.predictor import HandPredictor
 hands = HandPredictor.from_pretrained("path/to/this/folder").predict("photo.jpg")
 ```
 
-Its vertices are those of the hand `{hand}` ({hand_name}). {terms}
+Its vertices are those of the hand `{hand}` ({hand_name}); `hand.json` has the joints' names{faces}. {terms}
 {training}"""
 OPEN = "This hand is free of licence; no number of it is in the weights."
 MANO = (
@@ -48,7 +48,9 @@ MANO = (
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and export; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-export", description=__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", help="a run, a saved model or shipped weights, such as graphormer_lite")
+    parser.add_argument(
+        "run", metavar="RUN", help=f"a run, a saved model or shipped weights: {console.shipped_weights()}"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="what to write (default: all)")
     arguments = parser.parse_args(argv)
@@ -84,6 +86,7 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
         warnings.simplefilter("ignore")  # torch's exporter speaks of its own future
         program, names = portable.trace(model)
         portable.write_config(model, out)
+        portable.write_hand(model, out)
         if "torch" in formats:
             path = portable.write_program(program, out)
             print(f"{path}  off by {portable.check(model, names, portable.load_program(out)):.1e} at most")
@@ -94,9 +97,11 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
 
 def write_hub(model: HandModel, folder: Path, out: Path) -> None:
     """config.json, model.safetensors and the card."""
+    from ..engine.portable import write_hand
     from ..engine.state import write_model
 
     write_model(model, out)
+    write_hand(model, out)
     write_text(out / "README.md", card(model, folder))
     print(f"{out / 'model.safetensors'}\n{out / 'README.md'}")
 
@@ -116,6 +121,7 @@ def card(model: HandModel, folder: Path) -> str:
         size=model.config.image_size,
         hand=hand.fingerprint_hex,
         hand_name=hand.name,
+        faces=" and the faces" if hand.name == "open" else "",
         terms=OPEN if hand.name == "open" else MANO,
         training=_training(folder),
     )

@@ -68,12 +68,14 @@ KINDS = {
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and write; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-generate", description=__doc__.splitlines()[0])
-    parser.add_argument("config", metavar="CONFIG", nargs="?", default="virtual.yaml", help="default: virtual.yaml")
+    shipped = f"a YAML file, or one of {console.shipped_configs('virtual*.yaml')} (default: virtual)"
+    parser.add_argument("config", metavar="CONFIG", nargs="?", default="virtual.yaml", help=shipped)
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="the generator's options, such as seed=1")
     parser.add_argument("--out", metavar="DIR", help="where to write")
     parser.add_argument("--count", type=int, metavar="N", help="samples (default: the config's, where it has a number)")
     parser.add_argument("--what", default="crops", help=f"{', '.join(KINDS)} (default: crops)")
-    parser.add_argument("--layout", help=f"of crops: {', '.join(LAYOUTS)} (default: {LAYOUTS[0]})")
+    layouts = "; ".join(f"of {name}: {', '.join(kind.layouts)}" for name, kind in KINDS.items())
+    parser.add_argument("--layout", help=f"{layouts} (default: the first)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the pictures (default: 224; frames: 640)")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--lossless", action="store_true", help="pictures as PNG")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 Contents = dict[str, bytes]
 PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
-MASK_COLOUR = 60, 220, 120
-KINDS = ("picture", "json", "obj", "glb", "ply", "depth", "normals", "mask", "npz")
+KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
 DEFAULT_KINDS = ("picture", "json", "obj")
 HELP = (
-    "picture (mesh on the photo, side views, skeleton), json, obj, glb, ply (meshes), depth (16-bit PNG, and one for "
-    "people), normals, mask (PNG), npz (all arrays)"
+    "picture (mesh on the photo, side views, skeleton), json, obj, glb, ply (meshes), scene (all hands as they stand "
+    "before the camera, in one OBJ and one GLB), depth (16-bit PNG, and one for people), normals, mask (PNG), npz "
+    "(all arrays)"
 )
 
 
@@ -70,7 +70,7 @@ def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
     if any(h.mask is not None for h in hands):
         drawn = photo
         for hand in hands:
-            drawn = drawn if hand.mask is None else _draw_mask(drawn, hand.mask)
+            drawn = drawn if hand.mask is None else overlay.draw_mask(drawn, hand.mask)
         views.append(drawn)
     if any(h.joints_2d is not None for h in hands):
         drawn = photo
@@ -82,7 +82,45 @@ def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
 
 def describe(hands: Sequence[HandResult], about: dict[str, Any]) -> str:
     """The hands as JSON text; metres and pixels of the photo, camera axes x right, y down, z forward."""
-    return json.dumps({**about, "hands": [_one(hand) for hand in hands]}, indent=1) + "\n"
+    return json.dumps({**about, "mano": whose(hands), "hands": [_one(hand) for hand in hands]}, indent=1) + "\n"
+
+
+def whose(hands: Sequence[HandResult]) -> dict[str, Any] | None:
+    """Whose parameters the hands' `mano_pose` and `mano_shape` are, and what they mean; None where there are none."""
+    from ..mano.hand import HandFileError, find
+    from ..skeleton import MODEL_JOINT_NAMES
+
+    mark = next((hand.hand for hand in hands if hand.pose is not None), None)
+    if mark is None:
+        return None
+    try:
+        name = find(mark).name
+    except HandFileError:  # a hand that the caller brought along, under no name
+        name = None
+    return {
+        "hand": name,
+        "fingerprint": mark,
+        "side": "right",
+        "mano_pose": "rad, axis-angle of each joint of `order` relative to its parent, the wrist's in camera axes, the "
+        "mean pose included (flat_hand_mean=True); of the right model",
+        "mano_mirrored": "true: the hand is a left one, the mirror image (x -> -x about the wrist) of what mano_pose "
+        "gives",
+        "mano_pose_left": "of a left hand: the same for the left model, with the same mano_shape, nothing mirrored",
+        "order": list(MODEL_JOINT_NAMES),
+    }
+
+
+def parameters(hand: HandResult) -> dict[str, Any]:
+    """The hand's MANO parameters by their names in JSON, see `whose`; all None where it has none."""
+    from ..mano.hand import mirrored_pose
+
+    left = hand.side == "left" and hand.pose is not None
+    return {
+        "mano_pose": hand.pose,
+        "mano_shape": hand.shape,
+        "mano_mirrored": None if hand.pose is None else left,
+        "mano_pose_left": mirrored_pose(hand.pose) if left else None,
+    }
 
 
 def _one(hand: HandResult) -> dict[str, Any]:
@@ -108,8 +146,7 @@ def _one(hand: HandResult) -> dict[str, Any]:
         "camera": {key: plain(value) for key, value in camera.items()},
         "joints_m": hand.joints,
         "joints_px": hand.joints_2d,
-        "mano_pose": hand.pose,
-        "mano_shape": hand.shape,
+        **parameters(hand),
     }
     return {key: plain(value) for key, value in content.items()}
 
@@ -118,9 +155,50 @@ def encode_obj(hand: HandResult) -> bytes:
     """The mesh as an OBJ file, turned half about x: viewers have y up and look along -z. Written here, since every
     photo gets one and trimesh takes a third of a second to import."""
     header = f"# {hand.side} hand {hand.hand}, metres, wrist at the origin; camera axes are x, -y, -z of these"
-    points = [f"v {x:.8f} {-y:.8f} {-z:.8f}" for x, y, z in hand.vertices]
-    triangles = [f"f {a} {b} {c}" for a, b, c in hand.faces + 1]
-    return "\n".join([header, *points, *triangles, ""]).encode()
+    return "\n".join([header, *_obj_lines(hand.vertices, hand.faces), ""]).encode()
+
+
+def _obj_lines(vertices: np.ndarray, faces: np.ndarray, before: int = 0) -> list[str]:
+    """Of a file that holds `before` points already."""
+    points = [f"v {x:.8f} {-y:.8f} {-z:.8f}" for x, y, z in vertices]
+    return points + [f"f {a} {b} {c}" for a, b, c in faces + (before + 1)]
+
+
+def scene_obj(hands: Sequence[HandResult]) -> bytes:
+    """All hands as they stand before the camera, an object each, turned as in `encode_obj`."""
+    lines, before = ["# metres, the camera at the origin; its axes are x, -y, -z of these"], 0
+    for name, hand in _standing(hands):
+        lines += [f"o {name}", *_obj_lines(hand.vertices_cam, hand.faces, before)]
+        before += len(hand.vertices)
+    return "\n".join([*lines, ""]).encode()
+
+
+def scene_glb(hands: Sequence[HandResult], centred: bool = False) -> bytes:
+    """The same as a GLB file; `centred`: with the middle of the hands at the origin, which viewers turn about."""
+    import numpy as np
+    import trimesh
+
+    standing = _standing(hands)
+    middle = np.concatenate([hand.vertices_cam for _, hand in standing]).mean(0) if centred else np.zeros(3)
+    skin = trimesh.visual.material.PBRMaterial(
+        baseColorFactor=[0.82, 0.63, 0.53, 1.0], metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True
+    )
+    scene = trimesh.Scene()
+    for name, hand in standing:
+        mesh = trimesh.Trimesh((hand.vertices_cam - middle) * [1, -1, -1], hand.faces, process=False)
+        mesh.visual = trimesh.visual.TextureVisuals(material=skin)
+        mesh.vertex_normals  # noqa: B018 (asking for normals makes the file carry them: viewers then shade smoothly)
+        scene.add_geometry(mesh, node_name=name, geom_name=name)
+    return scene.export(file_type="glb", include_normals=True)
+
+
+def _standing(hands: Sequence[HandResult]) -> list[tuple[str, HandResult]]:
+    """The hands with a mesh before the camera, and their names in a scene."""
+    return [(f"hand{i}_{h.side}", h) for i, h in enumerate(hands, start=1) if h.vertices_cam is not None]
+
+
+def _scene(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    return {"_scene.obj": scene_obj(hands), "_scene.glb": scene_glb(hands)} if _standing(hands) else {}
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -162,15 +240,6 @@ def resize(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     smaller = target.max() < shape.max()
     method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return cv2.resize(photo, target.tolist(), interpolation=method), target / shape
-
-
-def _draw_mask(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The photo with the mask in colour over it."""
-    import cv2
-    import numpy as np
-
-    covers = cv2.resize(mask.astype(np.float32), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None] * 0.55
-    return np.rint(photo * (1 - covers) + covers * np.array(MASK_COLOUR)).astype(np.uint8)
 
 
 def _mesh(hand: HandResult) -> Any:
@@ -255,6 +324,7 @@ ENCODERS: dict[str, Callable[..., Contents]] = {
     "obj": _meshes(".obj", encode_obj),
     "glb": _meshes(".glb", _exported("glb")),
     "ply": _meshes(".ply", _exported("ply")),
+    "scene": _scene,
     "depth": _depth,
     "normals": _normals,
     "mask": _mask,

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and score; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-score", description=__doc__.splitlines()[0])
-    parser.add_argument("--protocol", metavar="NAME", help="whose rules: freihand, ho3d, ... (see --list)")
+    parser.add_argument("--protocol", metavar="NAME", help=f"whose rules: {console.plugins('metrics/protocols')}")
     parser.add_argument("--truth", metavar="PATH", type=Path, help="the labels: a folder or a file")
     parser.add_argument("--predictions", metavar="FILE", type=Path, help="what was predicted")
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write scores, per-joint table and notes")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out and list them")
     parser.add_argument("--list", action="store_true", help="list the protocols and their options")
-    parser.add_argument("options", metavar="key=value", nargs="*", help="options of the protocol")
+    parser.add_argument("options", metavar="key=value", nargs="*", help="options of the protocol (see --list)")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.list:
         return console.run(list_protocols)

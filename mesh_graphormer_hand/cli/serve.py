@@ -2,7 +2,7 @@
 
 Opens http://127.0.0.1:7860: drop a photo or take one, see the mesh on it, turn the hands in 3D, download the files.
 Only this machine can reach it, nothing is sent anywhere, and uploads are deleted after ten minutes, or at Ctrl-C.
-Needs the extra "page" (Gradio):  pip install "mesh-graphormer-hand[page]"
+Needs the extra "page" (Gradio):  pip install -e ".[page]"
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from .. import paths
 from ..config import ConfigError
 from . import console, finding
 
@@ -29,7 +30,7 @@ KEEP_S = 600  # seconds that files of a visit stay
 DETECTORS = tuple(name for name in finding.NAMES if name != "boxes")  # boxes are of one photo, a page sees many
 WAITING = 8  # photos in the queue; more are turned away
 SIDES = ("as seen", "right", "left")
-KINDS = ("json", "obj", "glb", "picture")
+KINDS = ("json", "obj", "glb", "scene", "picture")
 TITLE = "A hand in 3D from one photo"
 SAYS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
 BUTTONS = ["download", "fullscreen"]  # the library's own "share" would send the picture away
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
     made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
-    made.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    made.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     made.add_argument("--open", action="store_true", help="open the page in your browser")
     finding.add_options(made.add_argument_group("finding hands"), DETECTORS)
     return made
@@ -109,14 +110,15 @@ class Page:
         from . import outputs
 
         photo = read_upload(upload)
-        hands = self.predictor.predict(photo, sides=None if side == SIDES[0] else [side])
+        # the file, not its pixels: its EXIF may hold the focal length
+        hands = self.predictor.predict(upload, sides=None if side == SIDES[0] else [side])
         about = {"image_size": [photo.shape[1], photo.shape[0]], "detector": self.predictor.detector.name}
         contents = outputs.encode(KINDS, photo, hands, about)
         place = self.folder / uuid4().hex
         files = outputs.write_all(place, "hand", contents)
         scene = None
-        if any(hand.vertices is not None for hand in hands):
-            (scene,) = outputs.write_all(place, "hands_together", {".glb": encode_scene(hands)})
+        if any(hand.vertices_cam is not None for hand in hands):
+            (scene,) = outputs.write_all(place, "hands_together", {".glb": outputs.scene_glb(hands, centred=True)})
         return outputs.picture(photo, hands), scene, files, say(hands, self.predictor.detector.name)
 
 
@@ -137,26 +139,6 @@ def read_upload(path: str | Path) -> np.ndarray:
     if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
         raise ConfigError(f"the photo has {claimed[0]} x {claimed[1]} pixels; make it smaller")
     return decode_image(data, "the photo")
-
-
-def encode_scene(hands: list[HandResult]) -> bytes:
-    """All hands before the camera as one GLB file, y up, the middle of them at the origin."""
-    import numpy as np
-    import trimesh
-
-    solid = [hand for hand in hands if hand.vertices is not None]
-    placed = [h.vertices if h.vertices_cam is None else h.vertices_cam for h in solid]
-    middle = np.concatenate(placed).mean(0)
-    skin = trimesh.visual.material.PBRMaterial(
-        baseColorFactor=[0.82, 0.63, 0.53, 1.0], metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True
-    )
-    scene = trimesh.Scene()
-    for points, hand in zip(placed, solid, strict=True):
-        mesh = trimesh.Trimesh((points - middle) * [1, -1, -1], hand.faces, process=False)
-        mesh.visual = trimesh.visual.TextureVisuals(material=skin)
-        mesh.vertex_normals  # noqa: B018 (asking for normals makes the file carry them: viewers then shade smoothly)
-        scene.add_geometry(mesh)
-    return scene.export(file_type="glb", include_normals=True)
 
 
 def say(hands: list[HandResult], detector: str) -> str:
@@ -192,7 +174,12 @@ def build(page: Page) -> Any:
         with gradio.Row():
             with gradio.Column():
                 photo = gradio.Image(
-                    label="photo", type="filepath", sources=["upload", "webcam", "clipboard"], elem_id="photo"
+                    label="photo",
+                    type="filepath",
+                    image_mode=None,  # the file as it is: another mode would be written anew, without EXIF
+                    sources=["upload", "webcam", "clipboard"],
+                    webcam_options=gradio.WebcamOptions(mirror=False),  # mirrored, a right hand is a left one
+                    elem_id="photo",
                 )
                 side = gradio.Radio(SIDES, value=SIDES[0], label="whose hand")
                 button = gradio.Button("Look", variant="primary", elem_id="look")
@@ -252,6 +239,5 @@ def _gradio() -> Any:
     try:
         return importlib.import_module("gradio")
     except ImportError:
-        raise ConfigError(
-            'the page needs Gradio, which is not installed: pip install "mesh-graphormer-hand[page]"'
-        ) from None
+        command = paths.install_command("page")
+        raise ConfigError(f"the page needs Gradio, which is not installed: {command}") from None

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and train; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hand-train", description=__doc__.splitlines()[0])
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (graphormer_lite)")
+    shipped = console.shipped_configs(*console.NETWORKS)
+    parser.add_argument("config", metavar="CONFIG", help=f"a YAML file, or the name of a shipped one ({shipped})")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as train.steps=100")
     parser.add_argument("--fresh", action="store_true", help="set the run's folder aside and start over")
     parser.add_argument("--dry-run", action="store_true", help="say what it would take on this machine; writes nothing")

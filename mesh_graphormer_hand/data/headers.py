@@ -11,6 +11,8 @@ import re
 import struct
 from collections.abc import Iterator
 
+from . import heif
+
 JPEG_SIZE = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frames
 JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 ENTROPY_CODED = {0x00, *range(0xD0, 0xD8)}  # what follows 0xFF inside a JPEG scan: a stuffed byte, restart markers
@@ -39,6 +41,8 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             return _tiff_size(data)
         if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
             return _jpeg_2000_size(data)
+        if heif.is_avif(data):
+            return heif.image_size(data)
         if pnm := PNM.match(data[:1024]):
             return int(pnm[1]), int(pnm[2])
     except struct.error:  # cut short

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,10 +13,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..config import ConfigError
-from . import headers
+from . import headers, heif
+
+logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200 million
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
+COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+JPEG_END = b"\xff\xd9"
+FOREIGN = b"\x5a\xa5\x13\xc7" * 64  # bytes that a scan does not end with
 
 
 class DataError(ConfigError):
@@ -22,7 +29,7 @@ class DataError(ConfigError):
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo in RGB, upright (EXIF applied); grey, 16 bit and alpha become plain 8-bit colour.
+    """The photo in RGB, upright (by EXIF, or an AVIF's own turns); grey, 16 bit and alpha become plain colour of 8.
 
     Raises:
         DataError: no such file, a folder, empty, cut short, no image, too large, or several images in one.
@@ -63,10 +70,15 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode_image(data: bytes, path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """`read_image` of a file's content; `path` is the name in messages. Raises the same."""
-    image = _decode(data, path, cv2.IMREAD_COLOR)
+    if heif.is_avif(data):
+        image = heif.upright(_decode(data, path, COLOUR | cv2.IMREAD_IGNORE_ORIENTATION), data)
+    else:
+        image = _decode(data, path, COLOUR)
+    if image.dtype not in (np.uint8, np.uint16):  # a TIFF of floats and the like: OpenCV's own way to 8 bits
+        image = _decode(data, path, cv2.IMREAD_COLOR)
     if headers.may_hold_several(data) and (count := _count(data)) > 1:
         raise DataError(f"{path} holds {count} pictures; give one of them, or make a video file of them")
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(_in_8_bits(image, str(Path(path).parent))[..., ::-1])
 
 
 def decode_raw(data: bytes, path: str | Path) -> np.ndarray:
@@ -81,6 +93,7 @@ def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
             f"{path} says that it is {claimed[0]} x {claimed[1]} pixels, more than {MAX_PIXELS // 10**6} million; "
             "make it smaller"
         )
+    data = _with_its_end(data)
     if headers.is_cut_short(data):
         raise DataError(f"{path} is an image that was cut short ({len(data)} bytes); copy it again")
     try:
@@ -90,6 +103,33 @@ def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
     if image is None:
         raise DataError(f"{path} is not an image that can be read, or is damaged; give a {FORMATS}")
     return image
+
+
+def _with_its_end(data: bytes) -> bytes:
+    """The file; a JPEG that lacks nothing but its end marker, as some cameras write it, with that marker. Such a one
+    holds all pixels: what is appended to its scan changes none of them."""
+    if data[:2] != b"\xff\xd8" or not headers.is_cut_short(data):
+        return data
+    scan = data.rstrip(b"\xff")
+    whole, longer = (
+        cv2.imdecode(np.frombuffer(scan + more + JPEG_END, np.uint8), cv2.IMREAD_COLOR) for more in (b"", FOREIGN)
+    )
+    return scan + JPEG_END if whole is not None and np.array_equal(whole, longer) else data
+
+
+def _in_8_bits(image: np.ndarray, where: str) -> UInt8[np.ndarray, "..."]:
+    """The image; of 16 bits the upper 8 of those that its brightest pixel uses, since sensors give 10, 12 or 14."""
+    if image.dtype == np.uint8:
+        return image
+    bits = max(int(image.max()).bit_length(), 8)
+    if bits < 16:
+        _tell_stretched(bits, where)
+    return (image >> (bits - 8)).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)  # once for each folder: sensors give thousands of pictures
+def _tell_stretched(bits: int, where: str) -> None:
+    logger.warning("%s: 16-bit pictures of which %d bits are used are taken as %d-bit ones", where, bits, bits)
 
 
 def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
@@ -106,8 +146,7 @@ def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
         raise DataError(f"an image should be (height, width) or (height, width, 1, 3 or 4), this is {kind}")
     if not image.size:
         raise DataError(f"the image has no pixels: {image.shape}")
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+    image = _in_8_bits(image, "arrays")
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[..., :3])

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config import SHARE
 from ..contracts import PARTS, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -33,6 +34,11 @@ LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it i
 class Augmentation:
     """How training images are varied. The defaults are Mesh Graphormer's published ones; the rest is off (0)."""
 
+    LIMITS = {
+        **dict.fromkeys(("rotation_off", "constant_border", "blur", "noise", "low_resolution", "occlusion"), SHARE),
+        **dict.fromkeys(("background", "mirror", "left_hands", "occlusion_max", "channel_gain", "contrast"), SHARE),
+        "scale_max": (0.0, 0.9),
+    }
     enabled: bool = True
     rotation: float = 90.0  # degrees, standard deviation of the turn in the image
     rotation_max: float = 180.0  # degrees, where it is clipped

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from .. import paths
 from ..config import ConfigError
 from . import mediapipe_worker
 from .base import Detection
@@ -115,9 +116,9 @@ def _import_here(model: str) -> mediapipe_worker.Finder:
     try:
         return mediapipe_worker.landmarker(model, MOST)
     except ImportError as error:
+        command = paths.install_command("mediapipe")
         raise ConfigError(
-            f'the detector mediapipe needs the package ({error}): pip install "mesh-graphormer-hand[mediapipe]", or '
-            "--detector-python"
+            f"the detector mediapipe needs the package ({error}): {command}, or --detector-python"
         ) from None
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"--detector-model {model}: {error}; give MediaPipe's own hand_landmarker.task") from None

@@ -80,7 +80,7 @@ def _answer(batch: HandBatch, prediction: HandPrediction, index: int, template: 
         if drawn is not None:
             return drawn
     if prediction.joints_2d is None:
-        return image
+        return image if prediction.mask is None else overlay.draw_mask(image, prediction.mask[index].numpy() > 0)
     return overlay.draw_skeleton(image, prediction.joints_2d[index].double().numpy() * scale)
 
 

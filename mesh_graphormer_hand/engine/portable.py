@@ -1,12 +1,14 @@
 """Models for programs without this package: ONNX and torch.export files, and ONNX files as models again.
 
 An exported network takes `image` (batch, 3, size, size), RGB in [0, 1], any batch, and gives what the model's own
-forward pass gives, camera included, under the names of HandPrediction. Beside it lies config.json, which says for which
-hand it is and on which size of crops it was trained.
+forward pass gives, camera included, under the names of HandPrediction. Beside it lie config.json, which says for which
+hand it is and on which size of crops it was trained, and hand.json, with that hand's faces and the joints' names.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import assembly, files
+from .. import assembly, files, paths
 from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
+from ..mano import hand as hands
 from ..mano.hand import fingerprint_from_hex
 from ..models._fast import optimise
 from ..models.base import HandModel, HandModelConfig
+from ..skeleton import JOINT_NAMES, PARENTS
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-ONNX, PROGRAM = "model.onnx", "model.pt2"  # file names in an exported folder
+ONNX, PROGRAM, HAND = "model.onnx", "model.pt2", "hand.json"  # file names in an exported folder
 OPSET = 18
 TOLERANCE = 1e-4  # of an output's largest number
-NEEDS = 'needs the extra "export": pip install "mesh-graphormer-hand[export]"'
 OUTPUTS = tuple(f.name for f in fields(HandPrediction) if f.name not in ("aux", "hand"))
 
 
@@ -109,12 +112,41 @@ def write_onnx(program: ExportedProgram, names: list[str], folder: Path) -> Path
     options: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False, "external_data": False}
     with files.replacing(folder / ONNX) as temporary:
         torch.onnx.export(program, (), temporary, input_names=["image"], output_names=names, **options)
+        _name_batch(temporary)
     return folder / ONNX
+
+
+def _name_batch(path: Path) -> None:
+    """Call the free axis of an ONNX file "batch", which torch's exporter numbers."""
+    onnx = _import("onnx")
+    model = onnx.load(path)
+    graph = model.graph
+    numbered = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(rf"\b{re.escape(numbered)}\b", "batch", axis.dim_param)
+    onnx.save(model, path)
 
 
 def write_config(model: HandModel, folder: Path) -> None:
     """Write config.json, as save_pretrained does."""
     files.write_text(folder / "config.json", model.config.to_json_string())
+
+
+def write_hand(model: HandModel, folder: Path) -> None:
+    """Write hand.json: what a program without this package needs to read the outputs. MANO's faces are licensed: of a
+    MANO hand there are none."""
+    hand = hands.find(model.config.hand)
+    content = {
+        "hand": hand.name,
+        "fingerprint": hand.fingerprint_hex,
+        "side": hand.side,
+        "joint_names": JOINT_NAMES,
+        "joint_parents": PARENTS,
+        "faces": hand.faces.tolist() if hand.name == "open" else "those of MANO_RIGHT.pkl",
+    }
+    files.write_text(folder / HAND, json.dumps(content) + "\n")
 
 
 def load_program(folder: Path) -> nn.Module:
@@ -168,6 +200,11 @@ def check(model: HandModel, names: list[str], exported: nn.Module, batches: tupl
     return error
 
 
+def needs() -> str:
+    """What to say where a package of the exporters is missing."""
+    return f'needs the extra "export": {paths.install_command("export")}'
+
+
 def _example(model: HandModel, batch: int) -> Tensor:
     size, like = model.config.image_size, next(model.parameters())
     draw = torch.Generator().manual_seed(batch)
@@ -180,4 +217,4 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ConfigError(f"{name} is not installed: this {NEEDS}") from None
+        raise ConfigError(f"{name} is not installed: this {needs()}") from None

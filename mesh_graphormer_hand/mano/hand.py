@@ -153,6 +153,11 @@ def mirrored(hand: Hand) -> Hand:
     )
 
 
+def mirrored_pose(pose: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """Axis-angles with which the `mirrored` hand, at the same shape, is the mirror image (x -> -x) of this one."""
+    return pose * np.array([1, -1, -1], pose.dtype)
+
+
 def load(source: str | Path = "auto", side: Side = "right") -> Hand:
     """A hand by name or by file.
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from .. import skeleton
@@ -23,6 +23,7 @@ from .subdivide import smooth
 Image = UInt8[np.ndarray, "h w 3"]
 AnyImage = UInt8[np.ndarray, "_ _ 3"]  # of a shape of its own
 COLOURS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": (0.66, 0.64, 0.61)}  # linear RGB
+MASK_COLOUR, MASK_OPACITY = (60, 220, 120), 0.55
 # quality -> how to draw, and how many times larger than the picture: light and shade then have smooth edges, too
 QUALITY = {
     "fine": (
@@ -149,6 +150,13 @@ def draw_skeleton(
     rim = max(1.0, 0.22 * width)
     dark = _strokes(image.copy(), joints, shown, width, rim, dark=True)
     return _strokes(cv2.addWeighted(dark, outline, image, 1 - outline, 0), joints, shown, width, 0.0, dark=False)
+
+
+def draw_mask(image: Image, mask: Bool[np.ndarray, "h1 w1"]) -> Image:
+    """The image with a mask, of any size, in colour over it."""
+    covers = cv2.resize(mask.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
+    covers *= MASK_OPACITY
+    return np.rint(image * (1 - covers) + covers * np.array(MASK_COLOUR)).astype(np.uint8)
 
 
 def panel(

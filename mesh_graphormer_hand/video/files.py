@@ -14,11 +14,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..data.images import MAX_PIXELS, DataError
+from .addresses import is_live, is_stream, shown
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 FALLBACK_FPS = 30.0  # where a file or camera does not say
 WHOLE = 0.9  # of the time that a file claims: one that ends earlier was cut short
 SANE_FPS = (1.0, 1000.0)
+PATIENCE_MS = 10_000  # with a network camera
+STREAM_OPTIONS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, PATIENCE_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, PATIENCE_MS]
 
 
 class Footage:
@@ -29,12 +32,16 @@ class Footage:
     """
 
     def __init__(self, source: str | Path | int) -> None:
-        """`source`: a file, or the number of a camera."""
-        self.source = source
+        """`source`: a file, the number of a camera, or a network camera's address (rtsp://)."""
+        self.source, self.live = shown(source), is_live(source)
         if isinstance(source, int):
             self._capture = cv2.VideoCapture(source)
             if not self._capture.isOpened():
                 raise DataError(f"camera {source} is not there, or is in use by another program")
+        elif is_stream(source):
+            self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, STREAM_OPTIONS)
+            if not self._capture.isOpened():
+                raise DataError(f"camera {self.source} gives no video within {PATIENCE_MS // 1000} seconds; is it on?")
         else:
             path = Path(source)
             if not path.is_file():
@@ -51,7 +58,7 @@ class Footage:
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if fps == fps and SANE_FPS[0] <= fps <= SANE_FPS[1] else FALLBACK_FPS
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.count = int(count) if not isinstance(source, int) and 0 < count < 10**9 else None  # as the file claims
+        self.count = int(count) if not self.live and 0 < count < 10**9 else None  # as the file claims
         self.read, self._first, self._seconds = 0, 0.0, 0.0  # frames; time of the first; from there to the last one
 
     def __iter__(self) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
@@ -70,7 +77,7 @@ class Footage:
 
     def _keep_time(self) -> None:
         """Count the frame just read and say when it was."""
-        now = time.monotonic() if isinstance(self.source, int) else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        now = time.monotonic() if self.live else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self.read == 0:
             self._first = now
         elif now - self._first > self._seconds:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import config
-from ..config import ConfigError, nearest
+from ..config import SHARE, ConfigError, nearest
 
 FAMILIES = ("free", "grasp", "named", "flat", "digits")  # of poses, see `poses`
 SPLITS = ("train", "validation", "test")  # the position of a name enters every sample's key: append, never reorder
+PROBABILITIES = (
+    *("view_uniform", "truncated", "forearm", "sleeve", "watch", "bracelet", "ring", "held_object", "second_hand"),
+    *("occluder", "nail_polish", "tattoo", "photograph", "scenery", "shadow", "ground_shadow"),
+    *("blur", "motion_blur", "low_resolution", "noise", "jpeg"),
+)
 
 
 @dataclass
 class VirtualConfig:
     """What the generator draws. (seed, split, index) decides a sample; splits never share one."""
 
+    LIMITS = {"seed": (-math.inf, math.inf), **dict.fromkeys(PROBABILITIES, SHARE)}
     seed: int = 0
     split: str = "train"
     count: int = 2**40  # samples: as good as endless

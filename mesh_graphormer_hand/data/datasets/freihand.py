@@ -18,6 +18,7 @@ on one side, and validation and test show `gs` only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +34,8 @@ from ..images import DataError, read_image, read_raw
 from ..indexes import Index, IndexWriter, cached_index, json_items
 from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, require, told
 from ..writers.base import DEPTH_UNIT
+
+logger = logging.getLogger(__name__)
 
 FOLDERS = {"train": "training", "test": "evaluation"}
 VERSIONS = ("gs", "hom", "sample", "auto")
@@ -57,7 +60,7 @@ class FreiHand(FileDataset):
         super().__init__(config, split, image_size)
         self.root = find_root(Path(config.root))
         official = config.split_by == "official"
-        self.folder = FOLDERS[self.part] if official else "training"
+        self.folder = _folder(self.root, self.part, config.split) if official else "training"
         self.index = _index(self.root, self.folder, config.cache)
         self.unique = len(self.index["K"])
         self.mask = (self.root / self.folder / "mask").is_dir()
@@ -118,6 +121,17 @@ def find_root(root: Path) -> Path:
     """The folder that holds the JSON files: `root`, or FreiHAND_pub_v2 in it."""
     inner = root / "FreiHAND_pub_v2"
     return inner if inner.is_dir() and not any(root.glob("*_K.json")) else root
+
+
+def _folder(root: Path, part: str, asked: str) -> str:
+    """Where the official split `part` lies. What hand-generate wrote is one split, training unless it was told
+    otherwise: a test that names none reads that one."""
+    folder, other = FOLDERS[part], FOLDERS["train"]
+    generated = (root / "manifest.json").is_file() and (root / f"{other}_K.json").is_file()
+    if asked or not generated or (root / f"{folder}_K.json").is_file():
+        return folder
+    logger.warning("%s: generated, with no %s part: its %s part is read", root, folder, other)
+    return other
 
 
 def _index(root: Path, folder: str, cache: str) -> Index:
