@@ -305,7 +305,7 @@ def test_a_mesh_follows_sharp_heat_maps_and_not_blurred_ones(hand):
     )
     found = model.follow(given, read(maps, torch.zeros(1, 8, 64, 64), 21), 128.0)
     error = (found.joints_2d - pixels).norm(dim=-1)[0]
-    assert error[5:9].max() < 1.0 and error.mean() < 0.6  # px; it was 2.3 for the index finger
+    assert error[5:9].max() < 1.0 and error.mean() < 0.8  # px; a cell has 2, the index finger was 2.3 off
     assert_close(found.joints[..., 2], given.joints[..., 2], atol=2e-4, rtol=0)
     blurred = model.follow(given, read(0 * maps, torch.zeros(1, 8, 64, 64), 21), 128.0)
     assert (blurred.vertices - given.vertices).abs().max() < 0.015  # m; a flat map points 0.1 m away
