@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import config as configs
 from . import paths
 from .config import ConfigError, Experiment
+from .files import sha256
 
 if TYPE_CHECKING:
     from .data.base import HandDataset
@@ -101,6 +102,7 @@ def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
     config = HandModelConfig.from_pretrained(path)
     module = plugin("models", config.name, where=f"{path / 'config.json'}: name")
     model = module.build(config, hand or hands.find(config.hand))
+    logger.info(about_weights(path))
     try:
         model.load_state_dict(load_file(path / "model.safetensors"))
     except (OSError, SafetensorError) as error:
@@ -131,6 +133,7 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
         raise ConfigError(f"train.init: {folder} cannot be read ({error}): is it whole?") from None
     if trained_on != model.config.hand:
         logger.warning("%s was trained on the hand %s, this run has %s", source, trained_on, model.config.hand)
+    logger.info(about_weights(folder))
     fits = {
         name: value
         for name, value in saved.items()
@@ -249,18 +252,47 @@ def is_model(path: str | Path) -> bool:
 
 
 def find_model(path: str | Path) -> Path:
-    """The saved model that `path` names: a folder of save_pretrained, a run, a run's name, or shipped weights.
+    """The saved model that `path` names: shipped weights by their bare name, else a folder of save_pretrained, a run,
+    or a run's name. What is called like shipped weights is named by its path: `runs/graphormer_lite`.
 
     Raises:
         ConfigError: there is none; the message lists the shipped ones.
     """
-    for base in (Path(path), Path("runs") / path, paths.WEIGHTS / path):
-        for folder in (base / "model", base):
-            if is_model(folder):
-                return folder
     shipped = sorted(p.name for p in paths.WEIGHTS.glob("*/") if is_model(p))
-    hint = configs.nearest(str(path), shipped)
-    raise ConfigError(f"no model in {path}, runs/{path} or the shipped weights ({', '.join(shipped) or 'none'}){hint}")
+    name = str(Path(path))
+    own = [folder for base in (Path(path), Path("runs") / path) for folder in (base / "model", base)]
+    found = next((folder for folder in own if is_model(folder)), None)
+    if found is not None and path == name and name in shipped:  # a Path, "./name" and "name/" are no bare names
+        logger.warning("%s means the shipped weights; for the others say %s", name, _said_as_path(found))
+        found = None
+    if found is None and name not in shipped:
+        hint = configs.nearest(name, shipped)
+        known = ", ".join(shipped) or "none"
+        raise ConfigError(f"no model in {path}, runs/{path} or the shipped weights ({known}){hint}")
+    return found or paths.WEIGHTS / name
+
+
+def _said_as_path(folder: Path) -> str:
+    run = folder.parent if folder.name == "model" else folder
+    return str(run) if len(run.parts) > 1 else f"./{run}"
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a saved model lies among the shipped weights."""
+    return folder.resolve().parent == paths.WEIGHTS.resolve()
+
+
+def about_weights(folder: Path, file: str = "model.safetensors") -> str:
+    """Which weights a saved model has: their name or folder, the beginning of their check sum, and their hand."""
+    from .mano import hand as hands
+
+    fingerprint = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("hand", "")
+    try:
+        hand = f"{hands.find(fingerprint).name} ({fingerprint})"
+    except hands.UnknownHandError:
+        hand = f"not here ({fingerprint})"
+    name = f"{folder.name} (shipped)" if is_shipped(folder) else str(folder)
+    return f"weights: {name}, sha256 {sha256(folder / file)[:8]}, hand {hand}"
 
 
 def check(experiment: Experiment) -> None:

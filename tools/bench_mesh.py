@@ -42,6 +42,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from mesh_graphormer_hand.metrics.measures import per_sample
     from mesh_graphormer_hand.predictor import DEFAULT_WEIGHTS
 
+    console.log_to_terminal()
     model = assembly.load_model(assembly.find_model(arguments.weights or DEFAULT_WEIGHTS))
     hand = hands.find(model.config.hand)
     dataset = assembly.build_dataset("virtual", {}, "test", hand, model.config.image_size)

@@ -44,6 +44,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from mesh_graphormer_hand.virtual.config import VirtualConfig
     from mesh_graphormer_hand.virtual.generator import VirtualHands
 
+    console.log_to_terminal()
     predictor = HandPredictor.from_pretrained(arguments.weights, detector="whole")
     made = VirtualHands(VirtualConfig(split="test"), hands.load("open")).render(range(arguments.count), image_size=SIZE)
     pictures = (made.inputs.image.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)

@@ -44,6 +44,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from mesh_graphormer_hand.predictor import HandPredictor
     from mesh_graphormer_hand.video.tracker import HandTracker
 
+    console.log_to_terminal()
     video, truth = sequence(arguments.out, arguments.frames, arguments.size, arguments.index)
     predictor = HandPredictor.from_pretrained(arguments.weights, detector=arguments.detector)
     rows = {}

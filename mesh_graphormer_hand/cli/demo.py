@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import ConfigError
+from ..files import sha256
 from ..video.addresses import SCHEMES, is_live, is_stream, shown
 from . import console, finding, outputs
 from .outputs import encode_png, write_all
@@ -250,12 +250,6 @@ class Run:
         data = read_bytes(path)
         photo = decode_image(data, path)
         return photo, headers.focal_length(data, photo.shape[1], photo.shape[0])
-
-
-def sha256(file: Path) -> str:
-    """The check sum of a file's content, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_out(out: Path) -> None:

@@ -1,6 +1,6 @@
 """Score a model:  hand-evaluate RUN [--data NAME --root DIR] [--tta] [--json FILE]   (python tools/evaluate.py).
 
-RUN is a run's folder, its name under runs/, a folder that save_pretrained wrote, or the name of shipped weights. What
+RUN is the name of shipped weights, a run's folder, its name under runs/, or a folder that save_pretrained wrote. What
 the model does not produce is a dash; beside it stands the mean-pose answer, which has never seen a photo, and with
 --tta a column for the published test-time augmentation.
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="NAME", help=sets)
     parser.add_argument("--root", metavar="DIR", help="its folder")
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write predictions, pictures and the report")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write all of it (default: beside the run)")
     parser.add_argument("--tta", action="store_true", help="also with 5 scales x 19 turns averaged (95 times slower)")
     parser.add_argument("--two-hands", action="store_true", help="InterHand2.6M: also meshes, as IntagHand, InterWild")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out, count and list them")
@@ -71,7 +71,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.skip_broken:
         sections = {name: skipping_broken(name, raw) for name, raw in sections.items()}
     console.log_to_terminal()
-    path = Path(arguments.json) if arguments.json else default_json(arguments.run, folder, sections)
+    path = Path(arguments.json) if arguments.json else default_json(folder, sections, arguments.out)
     out = arguments.out or path.with_suffix("")
     results = {}
     for name, raw in sections.items():
@@ -300,12 +300,18 @@ def table(title: str, results: dict[str, dict[str, float]]) -> str:
     return "\n".join([title, *lines])
 
 
-def default_json(run: str, folder: Path, sections: dict[str, Any]) -> Path:
-    """evaluation_DATA.json in the run's folder, or under runs/ for a model that is no run of ours."""
+def default_json(folder: Path, sections: dict[str, Any], out: Path | None = None) -> Path:
+    """evaluation_DATA.json in `out`, else in the run's folder, or under runs/ for a model that is no run of ours: of
+    shipped weights in runs/shipped/NAME, apart from a run that is called like them."""
+    from .. import assembly
+
     name = f"evaluation_{'_'.join(sections)}.json"
+    if out is not None:
+        return out / name
     if (folder.parent / "config.yaml").is_file():
         return folder.parent / name
-    return Path("runs") / run_name(folder) / name
+    place = Path("runs") / "shipped" if assembly.is_shipped(folder) else Path("runs")
+    return place / run_name(folder) / name
 
 
 def _cell(name: str, scores: dict[str, float]) -> str:

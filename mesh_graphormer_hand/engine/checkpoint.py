@@ -13,7 +13,6 @@ whole unless the disk broke it later; checksums are verified before anything in 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -161,17 +160,12 @@ def _check_file(path: Path, name: str, entry: dict[str, Any]) -> None:
         raise CheckpointError(f"{file} is missing")
     if file.stat().st_size != entry.get("bytes"):
         raise CheckpointError(f"{file} has {file.stat().st_size} bytes instead of {entry.get('bytes')}")
-    if _sha256(file) != entry.get("sha256"):
+    if files.sha256(file) != entry.get("sha256"):
         raise CheckpointError(f"{file} does not match its checksum")
 
 
 def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    return {f.name: {"sha256": _sha256(f), "bytes": f.stat().st_size} for f in sorted(folder.iterdir())}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {f.name: {"sha256": files.sha256(f), "bytes": f.stat().st_size} for f in sorted(folder.iterdir())}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

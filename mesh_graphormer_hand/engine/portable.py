@@ -8,6 +8,7 @@ hand it is and on which size of crops it was trained, and hand.json, with that h
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +28,8 @@ from ..skeleton import JOINT_NAMES, PARENTS
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+logger = logging.getLogger(__name__)
 
 ONNX, PROGRAM, HAND = "model.onnx", "model.pt2", "hand.json"  # file names in an exported folder
 OPSET = 18
@@ -72,6 +75,7 @@ class OnnxModel(nn.Module):
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own errors share no base class
             raise ConfigError(f"{path} is no network that ONNX Runtime can run: {str(error).splitlines()[0]}") from None
+        logger.info(assembly.about_weights(Path(folder), ONNX))
         self.names = [output.name for output in self.session.get_outputs()]
         if foreign := set(self.names) - set(OUTPUTS):
             raise ConfigError(f"{path} gives {', '.join(sorted(foreign))}, which no model of ours does")
