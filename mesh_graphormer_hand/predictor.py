@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from . import assembly
 from .config import ConfigError, nearest
 from .contracts import HandInputs, HandPrediction
-from .data import headers
+from .data import headers, plausibility
 from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
 from .detectors import choose
 from .detectors.base import Detection, Detector, Side
@@ -242,7 +242,7 @@ class HandPredictor:
             photo = as_photo(image)
         height, width = photo.shape[:2]
         if K is not None:
-            return photo, _check_intrinsics(K), "given"
+            return photo, plausibility.told_camera(_check_intrinsics(K), (width, height)), "given"
         source = "given" if focal is not None else "exif" if exif is not None else "assumed"
         return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
 

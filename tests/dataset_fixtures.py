@@ -21,7 +21,7 @@ import torch
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
-from mesh_graphormer_hand.skeleton import PERMUTATIONS
+from mesh_graphormer_hand.skeleton import JOINT_NAMES, PERMUTATIONS
 
 OPEN = hands.load("open")
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -406,6 +406,30 @@ def write_coco_wholebody(root: Path) -> dict[str, Truth]:
             "categories": [{"id": 1, "name": "person"}],
         }
         write_json(root / "annotations" / f"coco_wholebody_{part}_v1.0.json", content)
+    return truths
+
+
+def write_coco(root: Path) -> dict[str, Truth]:
+    """Somebody's own hands, 3D and camera known, joints named in RHD's order, sides by category."""
+    width, height, k, truths = 400, 300, camera(450, 400, 300), {}
+    names = to_source(np.array(JOINT_NAMES), "rhd").tolist()
+    kinds = [{"id": n, "name": f"{side}_hand", "keypoints": names} for n, side in enumerate(SIDES)]
+    for part, seed in (("train", 230), ("val", 240)):
+        images, annotations = [], []
+        for number in range(3):
+            name = f"{part}_{number}.jpg"
+            pair = [make_hand(seed + 2 * number + i, s, k, (120 + 160 * i, 150), 0.7) for i, s in enumerate(SIDES)]
+            save(root / f"images/{part}" / name, picture(pair, width, height))
+            images.append({"id": 40 + number, "file_name": name, "width": width, "height": height, "K": k})
+            for i, hand in enumerate(pair):
+                low, high = hand.points.min(0), hand.points.max(0)
+                about = {"id": 2 * number + i, "image_id": 40 + number, "category_id": i, "iscrowd": 0}
+                points = to_source(np.reshape(flat(hand), (21, 3)), "rhd").reshape(-1)
+                about |= {"keypoints": points, "bbox": [*low, *(high - low)], "num_keypoints": 21}
+                annotations.append({**about, "joints_m": to_source(hand.joints, "rhd")})
+                truths[f"{name}#{2 * number + i}"] = hand
+        content = {"images": images, "annotations": annotations, "categories": kinds}
+        write_json(root / "annotations" / f"hands_{part}.json", content)
     return truths
 
 

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from .. import json_stream
+from ..config import ConfigError
 from .images import DataError
 
-VERSION = 1  # of the files that are written here: raise it when their meaning changes
+VERSION = 2  # of the files that are written here: raise it when their meaning changes
 FOLDER = ".mesh_graphormer_hand"
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,10 @@ def cached_index(
     try:
         build(writer)
         writer.close()
-    except (AttributeError, LookupError, TypeError) as error:
+    except ConfigError:
+        writer.abandon()
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         writer.abandon()
         raise DataError(f"{_named(sources)}: no label file of {name}: {type(error).__name__}: {error}") from error
     except BaseException:

@@ -32,6 +32,7 @@ from ..geometry.crops import (
     mirror_affine,
 )
 from ..skeleton import NUM_JOINTS, NUM_VERTICES
+from . import plausibility
 from .base import HandDataset
 from .images import DataError, cut_crop, read_image, to_tensor
 
@@ -76,6 +77,8 @@ class Annotation:
     key: str  # names the sample in predictions and reports
     where: str  # file and index, for messages
     image: Path
+    size: tuple[int, int] = (0, 0)  # width and height of the image by its labels, px; 0: they do not say
+    own: bool = False  # labels of one's own: see `plausibility.find`
     is_left: bool = False
     box: Float[np.ndarray, "4"] | None = None  # x0, y0, x1, y1; None: round the known 2D joints
     scale: float | None = None  # of the box, instead of the config's
@@ -315,6 +318,11 @@ def array(value: object, shape: tuple[int, ...], where: str) -> Float[np.ndarray
     return found
 
 
+def image_size(entry: dict) -> tuple[int, int]:
+    """Width and height that an entry of COCO's `images` gives, px; 0, 0: it does not say."""
+    return int(entry.get("width") or 0), int(entry.get("height") or 0)
+
+
 def project(joints: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
     """Pixels of points (m, camera axes); behind the camera: where they would be, for `check` to refuse."""
     uvw = joints @ intrinsics.T
@@ -342,33 +350,35 @@ def completed(a: Annotation) -> Annotation:
 
 
 def check(a: Annotation, width: int, height: int) -> None:
-    """Refuse labels that cannot be true.
+    """Refuse labels that cannot be true; see `plausibility`.
 
     Raises:
-        DataError: NaN, joints behind the camera, a hand outside the image, an empty box; names file and index.
+        DataError: NaN, joints behind the camera, another unit, other axes, another image size, a hand outside the
+            image, an empty box; names file and index.
     """
+    known = {}
     for what, values, valid in (("joints", a.joints, a.joints_valid), ("2D joints", a.points, a.points_valid)):
         if values is not None and (wrong := np.flatnonzero(valid & ~np.isfinite(values).all(-1))).size:
             # a NaN in 3D makes one in 2D: the first is the cause
             raise DataError(f"{a.where}: joint {wrong[0]} of the {what} is NaN or infinite")
-        if what == "joints" and values is not None and (wrong := np.flatnonzero(valid & (values[:, 2] <= 0))).size:
-            raise DataError(f"{a.where}: joint {wrong[0]} lies behind the camera (z = {values[wrong[0], 2]:g} m)")
-    for what, values in (("K", a.intrinsics), ("vertices", a.vertices), ("pose", a.pose), ("box", a.box)):
+        known[what] = None if values is None else np.where(valid[:, None], values, np.nan)
+    parts = (("K", a.intrinsics), ("vertices", a.vertices), ("pose", a.pose), ("shape", a.shape), ("box", a.box))
+    for what, values in parts:
         if values is not None and not np.isfinite(values).all():
             raise DataError(f"{a.where}: {what} holds NaN or infinity")
-    if a.intrinsics is not None and min(a.intrinsics[0, 0], a.intrinsics[1, 1]) <= 0:
-        raise DataError(f"{a.where}: focal lengths {a.intrinsics[0, 0]:g}, {a.intrinsics[1, 1]:g} should be above 0")
-    if a.box is not None:
-        low, high = np.maximum(a.box[:2], 0), np.minimum(a.box[2:], [width, height])
-        if not (a.box[2:] > a.box[:2]).all():
-            raise DataError(f"{a.where}: the hand's box {a.box.tolist()} is empty")
-        if not (high > low).all():
-            raise DataError(f"{a.where}: the hand's box {a.box.tolist()} lies outside the {width} x {height} image")
-    if a.points is not None and a.points_valid.any():
-        inside = ((a.points >= 0) & (a.points <= [width, height])).all(-1)
-        if not (inside & a.points_valid).any():
-            raise DataError(f"{a.where}: the hand lies outside the {width} x {height} image")
-    elif a.box is None and not a.whole:
+    if a.box is not None and not (a.box[2:] > a.box[:2]).all():
+        raise DataError(f"{a.where}: the hand's box {a.box.tolist()} is empty")
+    size, joints, points = (width, height), known["joints"], known["2D joints"]
+    problem = plausibility.of_size(a.size, size) if all(a.size) else None
+    problem = problem or plausibility.find(
+        points=points, joints=joints, K=a.intrinsics, box=a.box, size=size, own=a.own
+    )
+    problem = problem or (plausibility.of_vertices(a.vertices, joints) if a.vertices is not None else None)
+    if problem := problem or plausibility.of_parameters(a.pose, a.shape):
+        raise DataError(f"{a.where}: {problem.message}")
+    if a.box is not None and not (np.minimum(a.box[2:], size) > np.maximum(a.box[:2], 0)).all():
+        raise DataError(f"{a.where}: the hand's box {a.box.tolist()} lies outside the {width} x {height} image")
+    if a.box is None and not a.whole and not (a.points is not None and a.points_valid.any()):
         raise DataError(f"{a.where}: nothing says where the hand is")
 
 

@@ -23,7 +23,7 @@ from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
 from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, told
+from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, image_size, told
 
 FOLDERS = {"train": "train", "val": "val", "test": "val"}
 SIDES = ("left", "right")
@@ -70,6 +70,7 @@ class CocoWholeBody(FileDataset):
             key=f"{self.subset}/{name}#{person}_{side}",
             where=f"{self.path}, annotation {person} ({side} hand)",
             image=self.images / name,
+            size=tuple(at["size"][row].tolist()),
             is_left=side == "left",
             box=np.concatenate([box[:2], box[:2] + box[2:]]) if self.config.box == "label" else None,
             points=joints[:, :2],
@@ -90,16 +91,16 @@ def _images(root: Path, named: str, subset: str) -> Path:
 
 def _index(root: Path, path: Path, cache: str) -> Index:
     def build(writer: IndexWriter) -> None:
-        files: dict[int, str] = {}
+        files: dict[int, tuple[str, tuple[int, int]]] = {}
         rows: list[tuple] = []
         writer.extra.update(invalid=0, crowd=0)
         for (section, *_), value in json_items(path, 2):
             if section == "images":
-                files[value["id"]] = value["file_name"]
+                files[value["id"]] = value["file_name"], image_size(value)
             elif section == "annotations":
                 rows += _hands(value, path, writer)
         if not rows:
-            raise DataError(f"{path} holds no valid hand; is it COCO-WholeBody's file (not COCO's own)?")
+            raise DataError(f"{path} holds no valid hand; is it COCO-WholeBody's? Hands of your own: --data coco")
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
             for k, (name, dtype) in enumerate((("id", "<i8"), ("image", "<i8"), ("side", "i1"))):
@@ -108,7 +109,8 @@ def _index(root: Path, path: Path, cache: str) -> Index:
                 writer.append(name, [r[k] for r in part], "<f4")
             if lost := [r for r in part if r[1] not in files]:
                 raise DataError(f"{path}: annotation {lost[0][0]} belongs to image {lost[0][1]}, which is not there")
-            writer.append_text("file", [files[r[1]] for r in part])
+            writer.append_text("file", [files[r[1]][0] for r in part])
+            writer.append("size", [files[r[1]][1] for r in part], "<i4")
 
     return cached_index(root, cache, path.stem, [path], build)
 

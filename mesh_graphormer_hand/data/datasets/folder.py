@@ -11,6 +11,9 @@ Each image has a list of hands; of each hand, all keys but one of the first thre
     handedness    "right" or "left", the person's own hand ("right" when it is missing); left hands are mirrored
     score         how sure the source is, 0 to 1
 
+Labels that cannot be true are refused with their likely cause; options say how a file of another kind is to be read
+(`units`, `axes`, `origin`, `coordinates`, `K_layout`, `missing`, `labelled_size`: see `conventions.Conventions`).
+
 Splits: all of the file whatever is asked for (give training and test a file each), or, with split_by=sample or
 sequence, 70/15/15 of its photos or of the folders that they lie in.
 
@@ -45,6 +48,8 @@ from ...geometry.crops import (
 )
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
+from .. import conventions, plausibility
+from ..conventions import Conventions
 from ..images import DataError, cut_crop, read_image, to_tensor
 from ..readers import ON_BROKEN, FileDataset, SplitConfig, check_split, in_part
 
@@ -60,7 +65,7 @@ SHAPES = {
 
 
 @dataclass
-class Config(SplitConfig):
+class Config(SplitConfig, Conventions):
     # split_by: official: all of the file | sample: by photo | sequence: by the folder that a photo lies in
     root: str = ""  # the folder
     labels: str = "keypoints.json"  # the JSON file in it
@@ -91,6 +96,7 @@ class Entry:
     box: np.ndarray | None
     intrinsics: np.ndarray | None
     score: float | None
+    relative: bool = False  # joints_m are relative to the wrist, and where it stands is not known
 
 
 class FolderDataset(FileDataset):
@@ -134,12 +140,28 @@ class FolderDataset(FileDataset):
             photo = self._read(self.root / entry.file)
         except DataError as error:
             raise DataError(f"{error} (hand {entry.index} of {entry.file!r} in {self.config.labels})") from None
+        entry = self._in_pixels(entry, (photo.shape[1], photo.shape[0]))
         image_from_crop = self._place(entry, photo.shape[1], photo.shape[0])
         image = to_tensor(cut_crop(photo, image_from_crop, self.image_size))
         inputs, targets = _labels(entry, image_from_crop, self.image_size)
         # HandBatch.stack adds the batch dimension, and joins the one-element lists of keys
         key = f"{entry.file}#{entry.index}"
         return HandBatch(HandInputs(image=image, **inputs), targets, [key], image_from_crop)
+
+    def _in_pixels(self, entry: Entry, size: tuple[int, int]) -> Entry:
+        """The hand in pixels of its photo of `size`. Raises DataError: it cannot be a hand in it."""
+        box = conventions.in_pixels(None if entry.box is None else entry.box.reshape(2, 2), self.config, size)
+        entry = replace(
+            entry,
+            keypoints_px=conventions.in_pixels(entry.keypoints_px, self.config, size),
+            box=None if box is None else box.reshape(4),
+            intrinsics=conventions.camera_in_pixels(entry.intrinsics, self.config, size),
+        )
+        points = _points(entry)
+        told = {"joints": entry.joints_m, "K": entry.intrinsics, "box": entry.box, "relative": entry.relative}
+        problem = plausibility.find(points=None if points is None else points.numpy(), **told, size=size, own=True)
+        conventions.refuse(problem, f"{self.root / self.config.labels}: {entry.file!r}, hand {entry.index}")
+        return entry
 
     def _place(self, entry: Entry, width: int, height: int) -> Tensor:
         """image_from_crop of a hand, mirrored for a left one."""
@@ -176,6 +198,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderData
             raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
     if wrong := [name for name, times in config.sets.items() if not 0 <= times < float("inf")]:
         raise DataError(f"data set folder: sets.{wrong[0]} should be 0 or more, not {config.sets[wrong[0]]}")
+    conventions.check(config, "folder")
     check_split(config, split, "folder")
     return FolderDataset(config, split, image_size)
 
@@ -204,17 +227,17 @@ def _read_sets(config: Config) -> list[Entry]:
     """The hands of `root`, or of each of its `sets` as often as it says, evenly dealt."""
     root = Path(config.root)
     if not config.sets:
-        return read_labels(root / config.labels, config.order)
+        return read_labels(root / config.labels, config.order, config)
     entries = []
     for name, times in config.sets.items():
-        for k, entry in enumerate(read_labels(root / name / config.labels, config.order)):
+        for k, entry in enumerate(read_labels(root / name / config.labels, config.order, config)):
             count = int((k + 1) * times + 1e-9) - int(k * times + 1e-9)
             entries += [replace(entry, file=f"{name}/{entry.file}")] * count
     return entries
 
 
-def read_labels(path: Path, order: str = "canonical") -> list[Entry]:
-    """Every hand of a JSON file.
+def read_labels(path: Path, order: str = "canonical", written: Conventions | None = None) -> list[Entry]:
+    """Every hand of a JSON file that is `written` so, joints in metres; what is in pixels needs the photo for that.
 
     Raises:
         DataError: the file is missing or no JSON, or a hand in it has a mistake; names file, image, hand and key.
@@ -230,13 +253,17 @@ def read_labels(path: Path, order: str = "canonical") -> list[Entry]:
         raise DataError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f'{path} should hold {{"image.jpg": [hand, ...], ...}}, not a {type(content).__name__}')
-    entries = []
+    if {"images", "annotations"} <= content.keys():
+        raise DataError(f"{path} is in COCO's format: read it with --data coco labels={path.name}")
+    entries, written = [], written or Conventions()
     for file, hands in content.items():
         if not isinstance(hands, list):
             raise DataError(f"{path}: {file!r} should have a list of hands, not a {type(hands).__name__}")
         for index, hand in enumerate(hands):
             where = f"{path}: {file!r}, hand {index}"
-            entries.append(_entry(hand, file, index, len(hands) == 1, order, where))
+            entry = _converted(_entry(hand, file, index, len(hands) == 1, order, where), written)
+            entries.append(entry)
+            conventions.refuse(_problem(entry, written), where)
     if not entries:
         raise DataError(f"{path} holds no hand")
     return entries
@@ -263,6 +290,30 @@ def _entry(hand: Any, file: str, index: int, alone: bool, order: str, where: str
         raise DataError(f"{where}: score {score!r} should be a number")
     known = (arrays["keypoints_px"], arrays["joints_m"], box, arrays["K"])
     return Entry(file, index, alone, side == "left", *known, None if score is None else float(score))
+
+
+def _converted(entry: Entry, written: Conventions) -> Entry:
+    """The hand with its joints in metres and null for those that are missing."""
+    points, joints, K = entry.keypoints_px, entry.joints_m, entry.intrinsics
+    return replace(
+        entry,
+        keypoints_px=None if points is None else conventions.known(points, written),
+        joints_m=None if joints is None else conventions.in_metres(conventions.known(joints, written), written),
+        intrinsics=None if K is None else conventions.upright(K, written),
+        relative=written.origin == "wrist",
+    )
+
+
+def _problem(entry: Entry, written: Conventions) -> plausibility.Problem | None:
+    """What cannot be true about a hand, whatever its photo looks like."""
+    flat = written.coordinates == "pixels"
+    return plausibility.find(
+        points=entry.keypoints_px if flat else None,
+        joints=entry.joints_m,
+        K=entry.intrinsics if written.K_layout != "normalised" else None,
+        box=entry.box if flat else None,
+        relative=entry.relative,
+    )
 
 
 def _array(value: Any, key: str, where: str) -> np.ndarray | None:
@@ -293,7 +344,7 @@ def _points(entry: Entry) -> Tensor | None:
     """The 21 keypoints in the photo, (21, 2) with NaN where unknown: as given, or the projected 3D joints."""
     if entry.keypoints_px is not None:
         return torch.from_numpy(entry.keypoints_px)
-    if entry.joints_m is not None and entry.intrinsics is not None:
+    if entry.joints_m is not None and entry.intrinsics is not None and not entry.relative:
         return perspective_project(torch.from_numpy(entry.joints_m), torch.from_numpy(entry.intrinsics))
     return None
 
@@ -321,7 +372,7 @@ def _labels(entry: Entry, image_from_crop: Tensor, size: int) -> tuple[dict[str,
         joints_2d=torch.where(known_2d[:, None], points, 0.0),
         joints_2d_valid=known_2d,
         root=root,
-        root_valid=has_root,
+        root_valid=has_root & (not entry.relative),
         crop_size=torch.tensor(float(size)),
         is_left=torch.tensor(entry.is_left),
         hand=torch.tensor(0),

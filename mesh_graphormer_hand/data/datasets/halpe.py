@@ -23,7 +23,7 @@ from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
 from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, told
+from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, image_size, told
 
 FILES = {"train": "halpe_train_v1.json", "val": "halpe_val_v1.json", "test": "halpe_val_v1.json"}
 SIDES = ("left", "right")
@@ -68,6 +68,7 @@ class Halpe(FileDataset):
             key=f"{name}#{person}_{side}",
             where=f"{self.path}, annotation {person} ({side} hand)",
             image=self.images / name,
+            size=tuple(at["size"][row].tolist()),
             is_left=side == "left",
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
@@ -86,11 +87,11 @@ def _index(root: Path, path: Path, starts: list[int], cache: str) -> Index:
         raise DataError(f"halpe: hands={starts} should be two numbers, the first keypoint of the left and right hand")
 
     def build(writer: IndexWriter) -> None:
-        files: dict[int, str] = {}
+        files: dict[int, tuple[str, tuple[int, int]]] = {}
         rows: list[tuple] = []
         for (section, *_), value in json_items(path, 2):
             if section == "images":
-                files[value["id"]] = value["file_name"]
+                files[value["id"]] = value["file_name"], image_size(value)
             elif section == "annotations":
                 where = f"{path}, annotation {value.get('id')}: keypoints"
                 numbers = value.get("keypoints") or []
@@ -106,7 +107,8 @@ def _index(root: Path, path: Path, starts: list[int], cache: str) -> Index:
                 writer.append(name, [r[k] for r in part], dtype)
             if lost := [r for r in part if r[1] not in files]:
                 raise DataError(f"{path}: annotation {lost[0][0]} belongs to image {lost[0][1]}, which is not there")
-            writer.append_text("file", [files[r[1]] for r in part])
+            writer.append_text("file", [files[r[1]][0] for r in part])
+            writer.append("size", [files[r[1]][1] for r in part], "<i4")
 
     return cached_index(root, cache, path.stem, [path], build, about=str(starts))
 

@@ -33,7 +33,18 @@ from ..base import HandDataset
 from ..fits import Fitter, mano
 from ..images import DataError
 from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, pinhole, project, told
+from ..readers import (
+    Annotation,
+    FileDataset,
+    ReaderConfig,
+    array,
+    check_config,
+    choose,
+    image_size,
+    pinhole,
+    project,
+    told,
+)
 
 PERMUTATION = np.array(PERMUTATIONS["interhand"])
 WRIST = 20  # of a hand's 21
@@ -139,6 +150,7 @@ class InterHand(FileDataset):
             key=f"{self.folder}/{name}#{int(at['id'][row])}_{SIDES[side]}",
             where=where,
             image=self.root / "images" / self.folder / name,
+            size=tuple(at["size"][row].tolist()),
             is_left=side == 1,
             box=np.concatenate([box[:2], box[:2] + box[2:]]) if frame else None,
             points=points,
@@ -273,7 +285,7 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
         one = annotations[lost[0]]
         raise DataError(f"{path}: annotation {one['id']} belongs to image {one['image']}, which is not there")
     picture = images[row]
-    for name, dtype in (("capture", "<i2"), ("frame", "<i4"), ("sequence", "<i4")):
+    for name, dtype in (("capture", "<i2"), ("frame", "<i4"), ("sequence", "<i4"), ("size", "<i4")):
         writer.append(name, picture[name], dtype)
     for name, dtype in (("id", "<i8"), ("type", "i1"), ("type_valid", "i1"), ("bbox", "<f4"), ("valid", "u1")):
         writer.append(name, annotations[name], dtype)
@@ -296,7 +308,9 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
         writer.append("known", np.where(moment[part, None] < 0, 21, count), "u1")
 
 
-IMAGE = np.dtype([("id", "<i8"), ("capture", "<i2"), ("camera", "<i4"), ("frame", "<i4"), ("sequence", "<i4")])
+IMAGE = np.dtype(
+    [("id", "<i8"), ("capture", "<i2"), ("camera", "<i4"), ("frame", "<i4"), ("sequence", "<i4"), ("size", "<i4", 2)]
+)
 ANNOTATION = np.dtype(
     [("id", "<i8"), ("image", "<i8"), ("type", "i1"), ("type_valid", "i1"), ("bbox", "<f4", 4), ("valid", "u1", 6)]
 )
@@ -318,6 +332,7 @@ def _convert(
                     int(p["camera"]),
                     p["frame_idx"],
                     sequences.setdefault(p["seq_name"], len(sequences)),
+                    image_size(p),
                 )
                 for p in pictures
             ]

@@ -61,6 +61,7 @@ class OneHand10K(FileDataset):
             key=f"{self.folder.name}/{name}",
             where=f"{self.path}, line {row + 1} ({name})",
             image=self.folder / "source" / name,
+            size=tuple(self.sizes[row].tolist()),
             points=joints,
             points_valid=(joints >= 0).all(-1),
             mask=partial(_mask, mask) if mask.is_file() else None,

@@ -114,11 +114,16 @@ class Panoptic(FileDataset):
         return Annotation(
             key=f"panopticdb/{Path(name).stem}#{number}",
             where=where,
+            size=(_whole(entry, "img_width", where), _whole(entry, "img_height", where)),
             image=place if place.is_file() or name.startswith("imgs/") else self.database.parent / "imgs" / name,
             box=_box(joints, None, where),
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
         )
+
+
+def _whole(entry: dict[str, Any], key: str, where: str) -> int:
+    return int(array(entry.get(key, 0), (), f"{where}: {key}"))
 
 
 def _box(joints: np.ndarray, centre: np.ndarray | None, where: str) -> np.ndarray:
