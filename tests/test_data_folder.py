@@ -371,3 +371,82 @@ def test_sets_of_a_folder_are_shown_as_often_as_asked_for(tmp_path):
         load(tmp_path, sets={"a": -1.0})
     with pytest.raises(DataError, match="c/keypoints.json"):
         load(tmp_path, sets={"c": 1.0})
+
+
+def spread(change) -> list:
+    return change(np.array(joints_m())).tolist()
+
+
+SHARES = (np.array(keypoints()) / [200, 150]).tolist()
+PLAIN = {"joints_m": joints_m(), "K": K}
+# what an outsider wrote, the cause that is told, the options that read it
+OTHERS = {
+    "millimetres": ({**PLAIN, "joints_m": spread(lambda j: j * 1000)}, "millimetres.*units=mm", {"units": "mm"}),
+    "OpenGL": ({**PLAIN, "joints_m": spread(lambda j: j * [1, -1, -1])}, "OpenGL.*axes=opengl", {"axes": "opengl"}),
+    "shares": ({"keypoints_px": SHARES}, r"lie in 0\.\.1.*coordinates=normalised", {"coordinates": "normalised"}),
+    "transposed": ({**PLAIN, "K": np.array(K).T.tolist()}, "K is transposed.*K_layout", {"K_layout": "transposed"}),
+    "K in shares": (
+        {**PLAIN, "K": (np.array(K) / [[200], [150], [1]]).tolist()},
+        "K is normalised.*K_layout",
+        {"K_layout": "normalised"},
+    ),
+    "K of the original": (
+        {**PLAIN, "K": (np.array(K) * [[4], [4], [1]]).tolist()},
+        "another (image size|resolution).*labelled_size",
+        {"labelled_size": [800, 600]},
+    ),
+    "the original": (
+        {"keypoints_px": (8 * np.array(keypoints())).tolist()},
+        "another resolution.*labelled_size",
+        {"labelled_size": [1600, 1200]},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_labels_of_another_kind_are_named_and_converted(tmp_path, what):
+    """All of these were taken as they stood."""
+    hand, message, options = OTHERS[what]
+    write(tmp_path, {"a.png": [GOOD, hand]})
+    with pytest.raises(DataError, match=message) as error:
+        load(tmp_path)
+    assert "keypoints.json" in str(error.value) and "'a.png', hand 1" in str(error.value)
+    write(tmp_path, {"a.png": [hand]})
+    batch = load(tmp_path, **options)
+    assert_close(apply_affine(batch.targets.joints_2d, batch.image_from_crop)[0], torch.tensor(keypoints()), atol=0.01,
+                 rtol=0)  # fmt: skip
+    if "joints_m" in hand:
+        cam = batch.targets.joints[0] + batch.targets.root[0]
+        assert_close(cam, torch.tensor(joints_m()), atol=1e-5, rtol=0)
+        seen = perspective_project(cam[None], batch.inputs.intrinsics)
+        assert_close(seen, batch.targets.joints_2d, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("dummy", "option"), [(0, "zero"), (-1, "minus_one")])
+def test_dummies_for_missing_joints(tmp_path, dummy, option):
+    points = [[dummy, dummy] if i in (3, 8) else p for i, p in enumerate(keypoints())]
+    write(tmp_path, {"a.png": [{"keypoints_px": points}]})
+    with pytest.raises(DataError, match=rf"hand 0: joint 3 .*\({dummy}, {dummy}\).*write null, or missing=zero"):
+        load(tmp_path)
+    targets = load(tmp_path, missing=option).targets
+    assert (~targets.joints_2d_valid[0]).nonzero().flatten().tolist() == [3, 8]
+
+
+def test_joints_relative_to_the_wrist(tmp_path):
+    """Without a place before the camera there is no root, and K projects nothing."""
+    relative = spread(lambda j: j - j[0])
+    for more in ({"K": K}, {"box": [10, 10, 190, 140]}):
+        write(tmp_path, {"a.png": [{"joints_m": relative, **more}]})
+        with pytest.raises(DataError, match="hand 0: joint 0 lies behind .*relative to the wrist.*origin=wrist"):
+            load(tmp_path)
+    targets = load(tmp_path, origin="wrist").targets
+    assert targets.joints_valid.all() and not targets.root_valid.any() and not targets.joints_2d_valid.any()
+    assert_close(targets.joints[0], torch.tensor(relative), atol=1e-6, rtol=0)
+
+
+def test_conventions_are_checked(tmp_path):
+    write(tmp_path, {"a.png": [GOOD]})
+    with pytest.raises(DataError, match="units 'milimetres'.*one of m, cm, mm"):
+        load(tmp_path, units="milimetres")
+    with pytest.raises(DataError, match=r"labelled_size \[640\] should be \[WIDTH, HEIGHT\]"):
+        load(tmp_path, labelled_size=[640])

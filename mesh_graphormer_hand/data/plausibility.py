@@ -19,7 +19,7 @@ from ..skeleton import BONES
 SPREAD = (0.005, 0.25)  # m: median distance of the joints from their middle; of real hands 0.03 to 0.09
 CM, MM = 1.0, 15.0  # m: from this spread on the numbers are centimetres, millimetres
 LONGEST_BONE = 0.25  # m
-NEAR = 0.35  # m: joints round the camera's centre that are this near are no hand before it
+NEAR = 0.35  # m: no hand reaches that far from its middle; joints this near to the camera's centre are relative ones
 APART = 0.2  # m: of the middles of joints and vertices
 ENOUGH = 11  # known joints, from which on a spread says something about size
 FRACTION = 1.5  # px: no hand is this small
@@ -110,6 +110,9 @@ def of_vertices(vertices: Float[np.ndarray, "n 3"], joints: Float[np.ndarray, "2
         return Problem(
             "units", f"the vertices are {_extent(vertices):.3g} m large: are they in another unit than metres?"
         )
+    far = np.linalg.norm(vertices - np.median(vertices, 0), axis=-1)
+    if far.max() > NEAR:
+        return Problem("mesh", f"vertex {far.argmax()} lies {far.max():.3g} m from the middle of its mesh")
     known = np.zeros((0, 3)) if joints is None else joints[np.isfinite(joints).all(-1)]
     if len(known) >= ENOUGH and (gap := float(np.linalg.norm(np.median(vertices, 0) - np.median(known, 0)))) > APART:
         return Problem("mesh", f"the vertices lie {gap:.3g} m from the joints: are they in other axes?")

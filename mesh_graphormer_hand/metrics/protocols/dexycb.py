@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from ...config import ConfigError, nearest
 from ...files import read_arrays
+from .. import doubts
 from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, first, official_procrustes
 
 SETUPS, SPLITS = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
@@ -94,6 +95,7 @@ def compare(target: Float[np.ndarray, "n 21 3"], predicted: Float[np.ndarray, "n
         units={name: "mm" for name in (*official, "procrustes_proper_mpjpe") if name.endswith("mpjpe")},
         extra={"procrustes_proper_mpjpe": proper.mean(), "procrustes_proper_auc": proper.auc(0.0, LIMIT_MM, STEPS)},
         counts={"samples": len(target)},
+        notes=doubts.notes(target, predicted),
         per_joint={f"{name}_mm": e.by_joint for name, e in errors.items()},
         curves={name: Curve(thresholds, e.curve(thresholds), "mm") for name, e in errors.items()},
     )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from .. import fingertips
+from .. import doubts, fingertips
 from ..measures import f_scores
 from .base import CM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, numbers, official_procrustes, read_json
 
@@ -60,7 +60,7 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
 
 def compare(target: Meshes, predicted: Meshes, tips: str = "") -> Scores:
     """The official scores of predictions for the truth, both in metres."""
-    notes = fingertip_notes(target, predicted, tips)
+    notes = fingertip_notes(target, predicted, tips) + doubts.notes(target.xyz, predicted.xyz)
     xyz_predicted = predicted.xyz
     if tips and predicted.verts is not None:
         xyz_predicted = fingertips.convert(predicted.xyz, predicted.verts, tips)

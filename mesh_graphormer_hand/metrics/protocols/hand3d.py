@@ -28,6 +28,7 @@ from ...config import ConfigError, nearest
 from ...mano import pickles
 from ...mano.hand import HandFileError
 from ...skeleton import PERMUTATIONS
+from .. import doubts
 from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
 
 CHOICES = {"data": ("rhd", "stb"), "root": ("palm", "wrist"), "scale": ("truth", "none")}
@@ -172,6 +173,7 @@ def read_stb(folder: Path, config: Config) -> Iterator[Sample]:
 def _score_3d(scores: Scores, samples: list[Sample], predicted: np.ndarray, config: Config) -> None:
     target, visible = np.stack([s.xyz for s in samples]), np.stack([s.visible for s in samples])
     errors = compare_3d(target, predicted, visible, config)
+    scores.notes += doubts.notes(target, predicted, visible, units=config.scale == "none")
     scores.official |= {"epe_mean": errors.mean(), "epe_median": errors.median()}
     scores.official |= {"auc_0_50": errors.auc(0, LIMIT_MM, STEPS), "auc_20_50": auc_20_50(errors)}
     scores.units |= {"epe_mean": "mm", "epe_median": "mm"}
@@ -182,6 +184,7 @@ def _score_3d(scores: Scores, samples: list[Sample], predicted: np.ndarray, conf
 
 def _score_2d(scores: Scores, samples: list[Sample], predicted: np.ndarray, config: Config) -> None:
     target, visible = np.stack([s.uv for s in samples]), np.stack([s.visible for s in samples])
+    scores.notes += doubts.notes(target, predicted, visible)
     if config.root == "palm":
         target, predicted = with_palm(target), with_palm(predicted)
         visible[:, WRIST] |= visible[:, MIDDLE_MCP]

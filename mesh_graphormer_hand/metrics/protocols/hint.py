@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ...files import read_arrays
+from .. import doubts
 from .base import Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
 
 THRESHOLDS = (0.05, 0.1, 0.15)
@@ -62,7 +63,7 @@ def compare(samples: list[Sample], predicted: Float[np.ndarray, "n 21 2"]) -> Sc
     if all(s.occluded is not None for s in samples):
         occluded = np.stack([s.occluded for s in samples])
         subsets |= {"visible": labelled & ~occluded, "occluded": labelled & occluded}
-    scores = Scores("hint", {}, counts={"samples": len(samples)})
+    scores = Scores("hint", {}, counts={"samples": len(samples)}, notes=doubts.notes(points, predicted, labelled))
     thresholds = np.linspace(0, 0.2, 41)
     for name, mask in subsets.items():
         errors = Errors(np.where(mask, relative, np.nan))

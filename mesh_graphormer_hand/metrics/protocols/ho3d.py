@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...skeleton import PERMUTATIONS
-from .. import fingertips
+from .. import doubts, fingertips
 from . import freihand
 from .base import CM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
@@ -55,7 +55,7 @@ def compare(target: freihand.Meshes, predicted: freihand.Meshes, tips: str = "")
     """The official scores; joints in HO-3D's order."""
     order = list(PERMUTATIONS["mano"])
     canonical = [freihand.Meshes(m.xyz[:, order], m.verts) for m in (target, predicted)]
-    notes = freihand.fingertip_notes(*canonical, tips)
+    notes = freihand.fingertip_notes(*canonical, tips) + doubts.notes(*(m.xyz for m in canonical))
     if tips and predicted.verts is not None:
         converted = fingertips.convert(canonical[1].xyz, predicted.verts, tips)
         predicted = freihand.Meshes(converted[:, np.argsort(order)], predicted.verts)

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ...skeleton import PERMUTATIONS
+from .. import doubts
 from .base import Broken, Errors, ScoreError, Scores, distance, first, numbers, read_items
 
 RIGHT, LEFT, WRISTS = slice(0, 21), slice(21, 42), (20, 41)
@@ -93,10 +95,12 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
 
 def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
     """The official scores."""
-    errors, banks, relative, told = [], [], [], []
+    errors, banks, relative, told, seen = [], [], [], [], []
     for sample, answer in pairs:
         error = distance(_rooted(sample.joints), _rooted(answer.joints))
         errors.append(np.where(sample.valid, error, np.nan))
+        if len(seen) < doubts.MOST:
+            seen.append((sample.joints, answer.joints, sample.valid))
         banks.append(BANKS[sample.hand_type])
         if banks[-1] == "interacting" and sample.valid[list(WRISTS)].all():
             vector = sample.joints[WRISTS[1]] - sample.joints[WRISTS[0]]
@@ -116,8 +120,16 @@ def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
         counts={"samples": len(errors), "single": banks.count("single"), "mrrpe": len(relative)}
         | {"handedness": len(told)},
         per_joint={f"mpjpe_{name}_mm": e.by_joint for name, e in of.items()},
-        notes=[] if told else ["no handedness_accuracy: no answer predicts which hands there are (`hand_type`)"],
+        notes=_doubts(seen)
+        + ([] if told else ["no handedness_accuracy: no answer predicts which hands there are (`hand_type`)"]),
     )
+
+
+def _doubts(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[str]:
+    """See `metrics.doubts`; of each hand by itself."""
+    order = list(PERMUTATIONS["interhand"])
+    hands = [[part[own][order] for part in parts] for parts in seen for own in (RIGHT, LEFT)]
+    return doubts.notes(*(np.stack(parts) for parts in zip(*hands, strict=True))) if hands else []
 
 
 class Truth:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from .. import doubts
 from .base import Broken, Curve, Errors, ScoreError, Scores, distance, first, numbers, read_json
 
 AUC_PX, AUC_STEPS = 30.0, 20
@@ -97,6 +98,7 @@ def compare(labels: Labels, predicted: Float[np.ndarray, "n 21 2"], config: Conf
         extra={f"pckb@{config.pckb:g}": pckb, "epe_by_joint": errors.mean()},
         counts={"samples": len(pixels), "joints": int(errors.known.sum())},
         per_joint={"epe_px": errors.by_joint},
+        notes=doubts.notes(labels.points, predicted, errors.known),
         curves={"uv": Curve(steps, errors.curve(steps, strict=True), "px")},
     )
 
