@@ -130,3 +130,14 @@ def test_other_readers_name_it(tmp_path):
     write(tmp_path, [annotation(1)], name="annotations/coco_wholebody_train_v1.0.json")
     with pytest.raises(ConfigError, match="holds no valid hand.*coco"):
         load(tmp_path, name="coco_wholebody")
+
+
+def test_names_that_are_half_understood_are_refused(tmp_path):
+    kinds = [{"id": 1, "name": "hand", "keypoints": [*JOINT_NAMES[:20], "x"]}]
+    write(tmp_path, [annotation(1)], categories=kinds)
+    with pytest.raises(ConfigError, match="category 1: the keypoint 'x' is not understood.*order="):
+        load(tmp_path)
+    assert len(load(tmp_path, order="canonical")) == 1
+    write(tmp_path, [annotation(1, category_id=3)])
+    with pytest.raises(ConfigError, match="annotation 1 has category 3, which is not there"):
+        load(tmp_path)

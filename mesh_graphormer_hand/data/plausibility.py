@@ -20,7 +20,7 @@ SPREAD = (0.005, 0.25)  # m: median distance of the joints from their middle; of
 CM, MM = 1.0, 15.0  # m: from this spread on the numbers are centimetres, millimetres
 LONGEST_BONE = 0.25  # m
 NEAR = 0.35  # m: no hand reaches that far from its middle; joints this near to the camera's centre are relative ones
-APART = 0.2  # m: of the middles of joints and vertices
+APART = 0.03  # m: mean distance of the joints from the mesh that they lie in
 ENOUGH = 11  # known joints, from which on a spread says something about size
 FRACTION = 1.5  # px: no hand is this small
 NORMALISED_FOCAL, NORMALISED_CENTRE = 10.0, 2.0  # below: a K in shares of the image
@@ -114,8 +114,10 @@ def of_vertices(vertices: Float[np.ndarray, "n 3"], joints: Float[np.ndarray, "2
     if far.max() > NEAR:
         return Problem("mesh", f"vertex {far.argmax()} lies {far.max():.3g} m from the middle of its mesh")
     known = np.zeros((0, 3)) if joints is None else joints[np.isfinite(joints).all(-1)]
-    if len(known) >= ENOUGH and (gap := float(np.linalg.norm(np.median(vertices, 0) - np.median(known, 0)))) > APART:
-        return Problem("mesh", f"the vertices lie {gap:.3g} m from the joints: are they in other axes?")
+    if len(known) >= ENOUGH:
+        gaps = np.linalg.norm(known[:, None] - np.asarray(vertices, known.dtype), axis=-1).min(1)
+        if (gap := float(gaps.mean())) > APART:
+            return Problem("mesh", f"the joints lie {gap:.3g} m from the vertices: are these in other axes?")
     return None
 
 
@@ -139,6 +141,8 @@ def of_camera(K: Float[np.ndarray, "3 3"], size: tuple[int, int] | None = None, 
         return Problem("K", f"focal lengths {focal[0]:g}, {focal[1]:g} should be above 0")
     if focal.max() < NORMALISED_FOCAL and np.abs(K[:2, 2]).max() < NORMALISED_CENTRE:
         return Problem("K normalised", "K is normalised: its rows should be in pixels, not shares of width and height")
+    if np.abs(K[:2, 2]).max() < FRACTION:
+        return Problem("K", f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of K should be in pixels")
     if focal.max() > ASPECT * focal.min():
         return Problem("K", f"focal lengths {focal[0]:g} and {focal[1]:g} do not go together")
     if max(abs(K[0, 1]), abs(K[1, 0])) > SKEW * focal.min():
@@ -191,6 +195,8 @@ def of_points(
     if size is None or not len(known):
         return None
     image, extent = f"the {size[0]} x {size[1]} image", np.ptp(known, axis=0).max()
+    if len(known) >= ENOUGH and extent < FRACTION:
+        return Problem("size", f"the hand is {extent:.2g} px large")
     inside = ((known >= 0) & (known <= size)).all(-1).mean()
     reach = (
         f"its 2D joints reach to ({known[:, 0].max():.0f}, {known[:, 1].max():.0f}): are they of another resolution?"

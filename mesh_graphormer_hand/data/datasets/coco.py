@@ -101,7 +101,8 @@ class Coco(FileDataset):
     def _order(self, category: str) -> list[int]:
         if self.config.order:
             return list(PERMUTATIONS[self.config.order])
-        return named_order(self.index.extra["names"].get(category, ["", []])[1]) or list(range(NUM_JOINTS))
+        names = self.index.extra["names"].get(category, ["", []])[1]
+        return named_order(names, f"{self.path}, category {category}") or list(range(NUM_JOINTS))
 
 
 def labels_path(root: Path, named: str, part: str) -> Path:
@@ -137,13 +138,22 @@ def _images(root: Path, named: str, path: Path, first: str) -> Path:
     return next((p for p in places if (p / first).is_file()), root)
 
 
-def named_order(names: list[str]) -> list[int] | None:
+def named_order(names: list[str], where: str = "") -> list[int] | None:
     """canonical = source[order] by the names of 21 keypoints in source order; None: they do not say it.
 
     Understood are finger and joint (`thumb_cmc`, `index_finger_tip`) and finger and number from base to tip (`ring3`).
+
+    Raises:
+        DataError: most of them do, and some do not.
     """
     found = [_place(str(name).lower()) for name in names]
-    return [found.index(k) for k in range(NUM_JOINTS)] if sorted(map(int, found)) == list(range(NUM_JOINTS)) else None
+    if sorted(found) == list(range(NUM_JOINTS)):
+        return [found.index(k) for k in range(NUM_JOINTS)]
+    if len(set(found) - {-1}) > NUM_JOINTS // 2:
+        twice = (n for n, place in zip(names, found, strict=True) if place < 0 or found.count(place) > 1)
+        odd = next(twice, f"{len(names)} names")
+        raise DataError(f"{where}: the keypoint {odd!r} is not understood beside the others; order= says their order")
+    return None
 
 
 def _place(name: str) -> int:
@@ -178,13 +188,20 @@ def _index(root: Path, path: Path, cache: str) -> Index:
             elif section == "annotations" and (row := _row(value, path, writer)) is not None:
                 rows.append(row)
             elif section == "categories":
-                names = value.get("keypoints") or []
-                writer.extra["names"][str(value["id"])] = [str(value.get("name", "")), [str(n) for n in names]]
+                name, names = value.get("name", ""), value.get("keypoints") or []
+                if not isinstance(name, str) or not isinstance(names, list):
+                    raise DataError(f"{path}, category {value['id']} should have a name, and keypoints by name")
+                writer.extra["names"][str(value["id"])] = [name, [str(n) for n in names]]
         if not rows:
             raise DataError(f"{path} holds no hand with 21 keypoints; is it in COCO's format?")
         if lost := [r for r in rows if r["image"] not in images]:
             raise DataError(
                 f"{path}: annotation {lost[0]['id']} belongs to image {lost[0]['image']}, which is not there"
+            )
+        kinds = writer.extra["names"]
+        if kinds and (lost := [r for r in rows if str(r["category"]) not in kinds]):
+            raise DataError(
+                f"{path}: annotation {lost[0]['id']} has category {lost[0]['category']}, which is not there"
             )
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
@@ -218,11 +235,13 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
     side = str(value.get("handedness") or "").lower()
     if side and side not in SIDES:
         raise DataError(f'{where}: handedness {side!r} should be "left" or "right"')
-    places = value.get("joints_m")
+    places, category = value.get("joints_m"), value.get("category_id", 0)
+    if not isinstance(category, int):
+        raise DataError(f"{where}: category_id {category!r} should be a number of `categories`")
     return {
         "id": int(value["id"]),
         "image": value["image_id"],
-        "category": int(value.get("category_id") or 0),
+        "category": category,
         "side": SIDES.index(side) if side else -1,
         "joints": joints,
         "box": array(value.get("bbox") or [0, 0, 0, 0], (4,), f"{where}: bbox"),

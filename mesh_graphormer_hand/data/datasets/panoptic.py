@@ -91,7 +91,9 @@ class Panoptic(FileDataset):
         joints = array(content["hand_pts"], (21, 3), f"{path}: hand_pts")
         centre = content.get("hand_box_center")
         centre = None if centre is None else array(centre, (2,), f"{path}: hand_box_center")
-        image = path.with_suffix(".jpg")
+        image, is_left = path.with_suffix(".jpg"), content.get("is_left", 0)
+        if is_left not in (0, 1):
+            raise DataError(f"{path}: is_left {is_left!r} should be 0 or 1")
         return Annotation(
             key=f"{path.parent.name}/{path.stem}",
             where=str(path),
@@ -100,7 +102,7 @@ class Panoptic(FileDataset):
             else path.with_suffix(".png")
             if path.with_suffix(".png").is_file()
             else image,
-            is_left=bool(content.get("is_left")),
+            is_left=bool(is_left),
             box=_box(joints, centre, str(path)),
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
