@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -47,6 +48,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write bytes, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def sha256(path: Path) -> str:
+    """The check sum of a file's content, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def lock(path: Path) -> TextIO | None:
