@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,6 @@ from .detectors.base import Detection, Side
 SURE_SIDE = 0.75  # side_score below which a side is told as unsure
 BELIEVED = 0.5  # presence from which a model takes something for a hand
 UNKNOWN = 0.5  # presence where a model cannot say
-LARGEST_ODDS = 6.9  # log-odds of 0.999, the most that one opinion counts
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,8 @@ def is_believed(presence: float | None, least: float) -> bool:
 
 
 def confidence_of(result: HandResult, score: float | None) -> float | None:
-    """Probability that a hand is there: the mean of the model's and the detector's log-odds (they judge the same
-    pixels, so their odds are not multiplied); the model's alone, its joints' confidence, or the detector's `score`
-    where that is all there is; None: nobody knows."""
+    """Probability that a hand is there: the model's or the detector's `score`, whichever is the less sure; the one of
+    them that there is; the confidence of the model's joints; None: nobody knows."""
     if result.presence is None:
         return score if result.confidence is None else result.confidence
-    if score is None:
-        return result.presence
-    return 1 / (1 + math.exp(-(_log_odds(result.presence) + _log_odds(score)) / 2))
-
-
-def _log_odds(probability: float) -> float:
-    if not 0 < probability < 1:
-        return LARGEST_ODDS if probability > 0.5 else -LARGEST_ODDS
-    return min(max(math.log(probability / (1 - probability)), -LARGEST_ODDS), LARGEST_ODDS)
+    return result.presence if score is None else min(result.presence, score)

@@ -252,7 +252,7 @@ class Run:
 
     def _identify(self, source: Source) -> dict[str, Any] | None:
         """What an answer belongs to; None: a camera. Read once an input."""
-        if isinstance(source, int):
+        if not isinstance(source, Path):
             return None
         if self._identified is None or self._identified[0] != source:
             self._identified = source, earlier.identify(source)
