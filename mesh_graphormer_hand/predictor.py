@@ -6,28 +6,29 @@
         hand.vertices + hand.translation                 # (778, 3) metres before the camera
 
 A detector (`detectors`) says where hands are and whether they are left or right ones; a photo without hands gives an
-empty list. Left hands are shown to the model mirrored, and mirrored back. Where they stand is `geometry.metric`'s.
+empty list. Left hands are shown to the model mirrored, and mirrored back (`handedness`). What the model takes for no
+hand is dropped (`Detection.least_presence`). Where hands stand is `geometry.metric`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import assembly
+from . import assembly, handedness
 from .config import ConfigError, nearest
 from .contracts import HandInputs, HandPrediction
 from .data import headers, plausibility
 from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
 from .detectors import choose
-from .detectors.base import Detection, Detector, Side
+from .detectors.base import Detection, Detector, Side, otherwise
 from .detectors.whole import Whole
 from .geometry.cameras import crop_to_pixels, weak_perspective
 from .geometry.crops import (
@@ -46,9 +47,10 @@ from .mano import hand as hands
 from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
 from .models._fast import optimise
+from .result import HandResult, confidence_of, is_believed
 
 DEFAULT_WEIGHTS = "graphormer_lite"
-DEFAULT_DETECTOR = "whole"
+DEFAULT_DETECTOR = "auto"
 BOX_SCALE = 1.2  # side of the crop: longer side of a given box times this
 JOINTS_SCALE = 1.35  # the same for the box around 21 predicted joints, which has no flesh around it
 SANE_SIDE = (0.12, 1.6)  # of the first crop's side, for a second look
@@ -59,46 +61,8 @@ LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
 BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
 MESHES = ("regressed", "mano")
 FIT_NOISE = 0.01  # m: how far regressed vertices lie from any posed hand; of 1 to 30 mm the best on virtual hands
-SIDE_SLOPE = 9.0  # 1/nat: log-odds of a side for each nat by which its heat maps are the sharper ones; virtual hands
 SAME_JOINTS = 0.02  # m: joints farther from the mesh's are not the mesh's
 LEAST_SIZE = 0.6  # of a hand drawn by its camera, of its size in the heat maps; smaller ones are a fit gone wrong
-
-
-@dataclass(frozen=True)
-class HandResult:
-    """One hand. Camera axes are OpenCV's (x right, y down, z forward); None: this model does not produce it."""
-
-    side: Side  # the person's own hand
-    box: Float[np.ndarray, "4"]  # x0, y0, x1, y1: the square that was looked at, px of the photo
-    intrinsics: Float[np.ndarray, "3 3"]  # px of the photo: as given, or assumed
-    model: str  # name of the architecture
-    joints: Float[np.ndarray, "21 3"] | None = None  # m, relative to the wrist
-    joints_2d: Float[np.ndarray, "21 2"] | None = None  # px of the photo
-    vertices: Float[np.ndarray, "778 3"] | None = None  # m, relative to the wrist
-    faces: Int64[np.ndarray, "1538 3"] | None = None  # outwards, for this side
-    camera: Float[np.ndarray, "3"] | None = None  # s (px of the photo per m), x, y (px): photo = s xy + (x, y)
-    translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
-    mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
-    confidence: float | None = None  # 0 to 1: the model's, or else the detector's
-    hand: str | None = None  # fingerprint of the hand of vertices and joints, hexadecimal
-    detector: str = "boxes"  # who said where the hand is
-    detection: Detection | None = None  # and what it said; None: the caller gave the box
-    side_score: float | None = None  # 0.5 to 1: how sure the detector, or else the model, is; None: the caller's side
-    intrinsics_from: str = "assumed"  # given | exif | assumed
-    bone_length: float | None = None  # m, where the caller gave one and the hand was brought to it
-    pose: Float[np.ndarray, "16 3"] | None = None  # rad: MANO's, of the right hand that a left one mirrors (`as_mano`)
-    shape: Float[np.ndarray, "10"] | None = None  # betas that go with it
-    track: int | None = None  # of a video: equal in all frames of one hand
-
-    @property
-    def vertices_cam(self) -> Float[np.ndarray, "778 3"] | None:
-        """Vertices before the camera (m), for rendering onto the photo."""
-        return None if self.vertices is None or self.translation is None else self.vertices + self.translation
-
-    @property
-    def joints_cam(self) -> Float[np.ndarray, "21 3"] | None:
-        """Joints before the camera (m)."""
-        return None if self.joints is None or self.translation is None else self.joints + self.translation
 
 
 class HandPredictor:
@@ -123,6 +87,7 @@ class HandPredictor:
         self.model, self.device = model.to(device).eval(), torch.device(device)
         self.hand = hand or hands.find(model.config.hand)
         self.image_size = model.config.image_size
+        self.weights = model.config.name  # how messages call them
         self.detector: Detector = detector or Whole()
 
     @classmethod
@@ -149,7 +114,9 @@ class HandPredictor:
             model = portable.load(path or DEFAULT_WEIGHTS, backend)
         if isinstance(detector, str):
             detector = choose.choose(detector, device=device)
-        return cls(model, device=device, detector=detector, mesh=mesh)
+        predictor = cls(model, device=device, detector=detector, mesh=mesh)
+        predictor.weights = str(path or DEFAULT_WEIGHTS)
+        return predictor
 
     def predict(
         self,
@@ -167,9 +134,10 @@ class HandPredictor:
         Args:
             image: the photo, RGB uint8 (h, w, 3), or its file. Grey, RGBA and uint16 arrays are taken, too.
             boxes: x0, y0, x1, y1 around each hand, px; None: the detector looks for them.
-            sides: "right" or "left" for each box, or one for all hands that the detector finds; None: the detector's
-                opinion. Where it has none the hand is looked at both ways, and the way with the sharper heat maps is
-                taken (right of models without heat maps).
+            sides: "right" or "left" for each box, or one for all hands that the detector finds; None: what the
+                detector and the model say together. A model without a handedness head has no say where the detector
+                tells the side; else it looks both ways, and the way with the sharper heat maps is taken (right of
+                models without heat maps).
             K: the camera's intrinsics (3, 3), px.
             focal: the focal length, px, where K is not known. None: the file's EXIF, or else the longer side.
             bone_length: m, of the middle finger's proximal phalanx (FreiHAND's scale), the same for all hands; None:
@@ -183,38 +151,56 @@ class HandPredictor:
         mesh = self.mesh if mesh is None else _check_mesh(mesh)
         photo, K, source = self._camera(image, K, focal)
         _check_positive("bone_length", bone_length, BONE_LENGTH)
-        if boxes is None:
-            name = self.detector.name
-            detections = _with_sides(self.detector.detect(photo), sides, "hands")
-        else:
-            name = "boxes"
-            detections = _with_sides([Detection(box) for box in _check_boxes(boxes, photo.shape[:2])], sides, "boxes")
-        found = self.look(photo, detections, K)
-        if sides is not None:
-            found = [replace(result, side_score=None) for result in found]
-        if mesh == "mano":
-            found = [as_mano(result, self.hand) for result in found]
-        detected = [None if boxes is not None else d for d in detections]
-        return [
-            replace(
+        about = {"intrinsics_from": source, "bone_length": bone_length, "mesh": mesh}
+        if boxes is not None:
+            given = [Detection(box) for box in _check_boxes(boxes, photo.shape[:2])]
+            return [replace(r, detection=None) for r in self._predict(photo, given, K, sides, "boxes", **about)]
+        name = self.detector.name
+        found = self._predict(photo, self.detector.detect(photo), K, sides, name, **about)
+        found = found or self._predict(photo, otherwise(self.detector, photo), K, sides, name, **about)
+        return sorted(found, key=lambda result: -(result.confidence or 0))
+
+    def _predict(
+        self,
+        photo: np.ndarray,
+        detections: list[Detection],
+        K: Float[np.ndarray, "3 3"],
+        sides: Sequence[str] | None,
+        detector: str,
+        *,
+        intrinsics_from: str,
+        bone_length: float | None,
+        mesh: str,
+    ) -> list[HandResult]:
+        """The hands among the detections: those that the model believes in as much as each detection asks for."""
+        detections = _with_sides(detections, sides, "boxes" if detector == "boxes" else "hands")
+        results = []
+        for detection, result in zip(detections, self.look(photo, detections, K, sides is not None), strict=True):
+            if not is_believed(result.presence, detection.least_presence):
+                continue
+            if mesh == "mano":
+                result = as_mano(result, self.hand)
+            result = replace(
                 bring_to_size(result, bone_length),
-                intrinsics_from=source,
-                detector=name,
+                intrinsics_from=intrinsics_from,
+                detector=detection.detector or detector,
                 detection=detection,
-                confidence=result.confidence if result.confidence is not None or not detection else detection.score,
+                confidence=confidence_of(result, detection.score),
             )
-            for result, detection in zip(found, detected, strict=True)
-        ]
+            results.append(result)
+        return results
 
     @torch.inference_mode()
-    def look(self, photo: np.ndarray, detections: Sequence[Detection], K: Float[np.ndarray, "3 3"]) -> list[HandResult]:
-        """What the model says of each place of an RGB uint8 photo; rough ones are looked at twice."""
+    def look(
+        self, photo: np.ndarray, detections: Sequence[Detection], K: Float[np.ndarray, "3 3"], told: bool = False
+    ) -> list[HandResult]:
+        """What the model says of each place of an RGB uint8 photo, whether it believes in a hand there or not; rough
+        places are looked at twice. `told`: the sides of the detections are the caller's, and stand."""
         if not detections:
             return []
         shape = photo.shape[:2]
         squares = [_square(d, shape) for d in detections]
-        told = [d.side for d in detections]
-        sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
+        sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told)
         again = []
         for i, detection in enumerate(detections):
             if detection.rough and prediction.joints_2d is not None:
@@ -223,10 +209,13 @@ class HandPredictor:
                     squares[i] = second
                     again.append(i)
         if again:
-            sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
+            sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told)
         found = [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
-        scores = [d.side_score if d.side else score for d, score in zip(detections, scores, strict=True)]
-        return [replace(result, side_score=score) for result, score in zip(found, scores, strict=True)]
+        odds, presence = prediction.left_logit, prediction.presence_logit
+        odds = [None] * len(found) if odds is None else handedness.own_side(odds, sides).tolist()
+        presence = [None] * len(found) if presence is None else presence.sigmoid().tolist()
+        opinions = zip(found, scores, odds, presence, strict=True)
+        return [replace(r, side_score=score, left_odds=left, presence=p) for r, score, left, p in opinions]
 
     def _camera(
         self, image: np.ndarray | str | Path, K: np.ndarray | None, focal: float | None
@@ -247,21 +236,33 @@ class HandPredictor:
         return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
 
     def _look_both_ways(
-        self, photo: np.ndarray, squares: list[Tensor], told: list[Side | None]
+        self, photo: np.ndarray, squares: list[Tensor], detections: Sequence[Detection], told: bool
     ) -> tuple[list[Side], list[float | None], Tensor, HandPrediction]:
-        """`_look`, and the side of each hand: as told, or that which the model is surer of, and how sure (0.5 to 1)."""
-        sides: list[Side] = [side or "right" for side in told]
-        unknown = [i for i, side in enumerate(told) if side is None]
-        placed, prediction = self._look(photo, squares + [squares[i] for i in unknown], sides + ["left"] * len(unknown))
-        scores: list[float | None] = [None] * len(sides)
+        """`_look`, and the side of each hand and how sure it is (0.5 to 1; None: told, or nobody can say). Hands whose
+        side is not the one that they were shown as, or is not known, are looked at once more, mirrored."""
+        sides: list[Side] = [d.side or "right" for d in detections]
+        scores = [None if told else d.side_score if d.side else None for d in detections]
+        placed, prediction = self._look(photo, squares, sides)
+        has_head = prediction.left_logit is not None
+        turned: list[int] = []
+        if has_head and not told:
+            odds = handedness.combine(prediction.left_logit, sides, detections)
+            scores = [handedness.score(left) for left in odds]
+            turned = [i for i, left in enumerate(odds) if (left > 0) != (sides[i] == "left")]
+        elif prediction.heatmaps is not None:
+            turned = [i for i, d in enumerate(detections) if d.side is None]
+        if not turned:
+            return sides, scores, placed, prediction
+        mirrored = [handedness.OTHER[sides[i]] for i in turned]
+        placed_again, again = self._look(photo, [squares[i] for i in turned], mirrored)
         rows = list(range(len(sides)))
-        if prediction.heatmaps is not None:
-            sharp = sharpness(prediction.heatmaps)
-            for second, i in enumerate(unknown, start=len(sides)):
-                odds = SIDE_SLOPE * (sharp[second] - sharp[i])
-                scores[i] = float(odds.abs().sigmoid())
-                if odds > 0:
-                    sides[i], rows[i] = "left", second
+        for k, i in enumerate(turned):
+            if not has_head:
+                sharper = handedness.sharpness(torch.stack([prediction.heatmaps[i], again.heatmaps[k]])).diff()
+                scores[i] = handedness.score(handedness.SIDE_SLOPE * float(sharper))
+            if has_head or sharper > 0:
+                sides[i], rows[i] = mirrored[k], len(sides) + k
+        placed, prediction = torch.cat([placed, placed_again]), HandPrediction.cat([prediction, again])
         return sides, scores, placed[rows], prediction[torch.tensor(rows)]
 
     def _look(self, photo: np.ndarray, squares: list[Tensor], sides: list[Side]) -> tuple[Tensor, HandPrediction]:
@@ -279,7 +280,7 @@ class HandPredictor:
             part = self.model(HandInputs(image=crops.to(self.device)))
             parts.append(part.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu()))
         prediction = parts[0] if len(parts) == 1 else HandPrediction.cat(parts)
-        for name in ("joints", "joints_2d", "vertices", "camera", "mask"):
+        for name in ("joints", "joints_2d", "vertices", "camera", "mask", "left_logit", "presence_logit"):
             if (values := getattr(prediction, name)) is not None and not values.isfinite().all():
                 raise ConfigError(f"the model {self.model.config.name} gives {name} that are not finite: train it anew")
         return torch.stack(placed), prediction
@@ -318,13 +319,6 @@ class HandPredictor:
         if prediction.confidence is not None:
             result = replace(result, confidence=float(prediction.confidence.mean()))
         return result
-
-
-def sharpness(heatmaps: Float[Tensor, "b j h w"]) -> Float[Tensor, "b"]:
-    """How surely a model places the joints: minus the mean entropy of its maps of logits, nats. Lower for a hand of the
-    side that the model does not know."""
-    logs = heatmaps.flatten(2).log_softmax(-1)
-    return (logs.exp() * logs).sum(-1).mean(-1)
 
 
 def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:

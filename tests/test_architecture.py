@@ -20,6 +20,7 @@ LAYERS = [  # bottom first; names on one line may not import each other
     {"models", "data", "losses", "metrics"},
     {"assembly"},
     {"engine", "detectors"},
+    {"handedness", "result"},
     {"predictor"},
     {"video"},
     {"cli"},

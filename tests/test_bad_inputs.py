@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -300,3 +301,32 @@ def test_a_reader_that_leaves():
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 0
+
+
+HEIC = struct.pack(">I4s4sI", 24, b"ftyp", b"heic", 0) + b"mif1heic" + bytes(40)
+
+
+def test_heic_is_called_by_its_name(monkeypatch, tmp_path):
+    """And read where the package for it is installed, in colours of the right order, without its alpha."""
+    (tmp_path / "a.HEIC").write_bytes(HEIC)
+    assert demo.find_sources([str(tmp_path)]) == [tmp_path / "a.HEIC"]
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match=r"a.HEIC is a HEIC picture.*pip install pillow-heif"):
+        read_image(tmp_path / "a.HEIC")
+
+    class Picture:
+        size = (3, 2)
+
+        def __array__(self, *_, **__):
+            return np.tile(np.uint8([10, 20, 30, 255]), (2, 3, 1))  # blue, green, red, alpha
+
+    def open_heif(stream, convert_hdr_to_8bit, bgr_mode):
+        if stream.read() != HEIC:
+            raise ValueError("no meta box")
+        return Picture()
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(open_heif=open_heif))
+    assert read_image(tmp_path / "a.HEIC").tolist() == [[[30, 20, 10]] * 3] * 2
+    (tmp_path / "b.heif").write_bytes(HEIC[:-1])
+    with pytest.raises(DataError, match="b.heif is a HEIC picture that is damaged"):
+        read_image(tmp_path / "b.heif")

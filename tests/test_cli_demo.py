@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import trimesh
 
 from mesh_graphormer_hand import assembly, predictor
 from mesh_graphormer_hand.cli import demo
+from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
@@ -50,7 +52,9 @@ def image(tmp_path) -> Path:
 def test_mesh_model_writes_picture_mesh_and_numbers(with_stub, image, tmp_path, capsys, side):
     out = tmp_path / "out"
     assert demo.main([str(image), "--out", str(out), "--side", side]) == 0
-    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    said, *printed = capsys.readouterr().out.splitlines()
+    assert said == f"{image}: 1 hand: probably a {side} hand (75% sure); detector: whole; weights: two_dots"
+    printed = [Path(line) for line in printed]
     assert {p.name for p in printed} == {"cup_hand.png", "cup_hand.obj", "cup_hand.json"}
     assert {p.name for p in out.iterdir()} == {p.name for p in printed}  # no temporary file is left
     picture = cv2.imread(str(out / "cup_hand.png"))
@@ -267,9 +271,17 @@ def test_every_kind_of_file_of_two_hands(monkeypatch, image, tmp_path):
 def test_no_hand_is_told_and_not_drawn(monkeypatch, image, tmp_path, capsys):
     with_detector(monkeypatch)
     assert demo.main([str(image), "--out", str(tmp_path), "--save", "all"]) == 0
-    assert "no hand found (detector: finder)" in capsys.readouterr().err
+    said = capsys.readouterr().out.splitlines()[0]
+    assert (
+        "no hand found (detector: finder; weights: two_dots)" in said and "--detector mediapipe, boxes or whole" in said
+    )
     assert json.loads((tmp_path / "cup_hand.json").read_text())["hands"] == []
     assert not list(tmp_path.glob("*.obj")) and cv2.imread(str(tmp_path / "cup_hand_mask.png")).max() == 0
+
+
+def answers(printed: str) -> list[str]:
+    """Names of the JSON files that a call wrote."""
+    return [Path(line).name for line in printed.splitlines() if line.endswith("_hand.json")]
 
 
 def test_a_folder_goes_on_where_it_stopped(monkeypatch, image, tmp_path, capsys):
@@ -288,11 +300,14 @@ def test_a_folder_goes_on_where_it_stopped(monkeypatch, image, tmp_path, capsys)
     (out / "b_hand.json").unlink()
     (folder / "c.jpg").unlink()
     assert demo.main(run) == 0
-    assert capsys.readouterr().out.splitlines() == [str(out / "b_hand.json")]
+    told = capsys.readouterr().out
+    assert (
+        answers(told) == ["b_hand.json"] and told.count("done before with the same content, settings and models") == 2
+    )
     assert demo.main([*run, "--side", "right"]) == 0  # other settings: everything anew
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(answers(capsys.readouterr().out)) == 3
     assert demo.main([str(folder / "*.jpg"), "--out", str(out), "--save", "json", "--again"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(answers(capsys.readouterr().out)) == 2
 
 
 def test_other_weights_backends_and_photos_are_not_done(monkeypatch, image, tmp_path, capsys):
@@ -308,7 +323,7 @@ def test_other_weights_backends_and_photos_are_not_done(monkeypatch, image, tmp_
     def written(*more: str, folder: str = "one") -> int:
         run = [str(tmp_path / folder), "--out", str(out), "--save", "json", "--weights", str(weights)]
         assert demo.main([*run, *more]) == 0
-        return len(capsys.readouterr().out.splitlines())
+        return len(answers(capsys.readouterr().out))
 
     for content in (b"trained", b"retrained"):
         (weights / "model.safetensors").write_bytes(content)
@@ -347,3 +362,74 @@ def test_bad_arguments_are_told_in_one_line(with_stub, image, tmp_path, capsys, 
     assert demo.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_new_picture_under_an_old_name_is_new(monkeypatch, image, tmp_path, capsys):
+    """Of the same size in bytes, and copied with its old time: the content counts, and nothing else."""
+    with_detector(monkeypatch, Detection(BOX, 0.9, "left", 0.8))
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.bmp", "b.bmp"):
+        cv2.imwrite(str(folder / name), cv2.imread(str(image)))
+    run, before = [str(folder), "--out", str(out), "--save", "json"], (folder / "a.bmp").stat()
+    assert demo.main(run) == 0
+    first = json.loads((out / "a_hand.json").read_text())["hands"][0]["joints_px"][0]
+    cv2.imwrite(str(folder / "a.bmp"), np.roll(cv2.imread(str(image)), 9, axis=1))
+    os.utime(folder / "a.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (folder / "a.bmp").stat().st_size == before.st_size
+    capsys.readouterr()
+    assert demo.main(run) == 0
+    assert answers(capsys.readouterr().out) == ["a_hand.json"]
+    assert json.loads((out / "a_hand.json").read_text())["hands"][0]["joints_px"][0] != first
+
+
+def test_folders_of_one_name_keep_their_own_answers(monkeypatch, image, tmp_path, capsys):
+    """Two folders called frames, each named from its own place, with one --out."""
+    with_detector(monkeypatch, Detection(BOX, 0.9, "left", 0.8))
+    out = tmp_path / "out"
+    for place in ("one", "two", "one", "two"):
+        folder = tmp_path / place / "frames"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("a.png", "b.png"):
+            cv2.imwrite(str(folder / name), cv2.imread(str(image)))
+        monkeypatch.chdir(folder.parent)
+        assert demo.main(["frames", "--out", str(out), "--save", "json"]) == 0
+    assert len(answers(capsys.readouterr().out)) == 4, "the third and fourth call find theirs done"
+    owners = {p.name: json.loads(p.read_text())["input"]["path"] for p in out.iterdir()}
+    assert owners == {
+        f"{name}{number}_hand.json": str(tmp_path / place / "frames" / f"{name}.png")
+        for name, (place, number) in itertools.product("ab", [("one", ""), ("two", "-2")])
+    }
+
+
+def test_another_programs_json_is_no_answer(monkeypatch, image, tmp_path):
+    """LabelMe writes my_hand.json beside my_hand.jpg: the photo is one, and the file stays as it is."""
+    with_detector(monkeypatch, Detection(BOX, 0.9, "left", 0.8))
+    labels = json.dumps({"version": "5.0", "shapes": [], "imagePath": "my_hand.png"})
+    for name in ("my_hand.png", "my.png"):
+        shutil.copy(image, tmp_path / name)
+    (tmp_path / "my_hand.json").write_text(labels)
+    run = [str(tmp_path), "--out", str(tmp_path), "--save", "json"]
+    assert {p.name for p in demo.find_sources(run[:1])} == {"cup.png", "my_hand.png", "my.png"}
+    assert demo.main(run) == 0
+    assert (tmp_path / "my_hand.json").read_text() == labels
+    assert {p.name for p in tmp_path.glob("my*.json")} == {"my_hand.json", "my_hand_hand.json", "my-2_hand.json"}
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".mpo", ".avif", ".gif", ".apng", ".dib", ".pnm", ".ras"])
+def test_every_format_that_is_read_is_found_in_a_folder(image, tmp_path, suffix):
+    kind = {".jfif": ".jpg", ".mpo": ".jpg"}.get(suffix, suffix)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / f"a{suffix.upper()}").write_bytes(cv2.imencode(kind, cv2.imread(str(image)))[1].tobytes())
+    (found,) = demo.find_sources([str(folder)])
+    assert read_image(found).shape == (240, 400, 3)
+
+
+def test_an_ambiguous_side_is_said(monkeypatch, image, tmp_path, capsys):
+    with_detector(monkeypatch, Detection(BOX, 0.9, "left", 0.6))
+    assert demo.main([str(image), "--out", str(tmp_path), "--save", "json,npz"]) == 0
+    assert "1 hand: probably a left hand (75% sure, side unsure: 60%)" in capsys.readouterr().out
+    (hand,) = json.loads((tmp_path / "cup_hand.json").read_text())["hands"]
+    assert hand["handedness_unsure"] is True and hand["handedness_score"] == 0.6
+    assert np.load(tmp_path / "cup_hand.npz")["side_score"].tolist() == pytest.approx([0.6])

@@ -24,6 +24,7 @@ from mesh_graphormer_hand.cli import demo, serve
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.detectors import media_pipe
+from mesh_graphormer_hand.detectors.choose import choose
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
 from mesh_graphormer_hand.predictor import HandPredictor, HandResult
@@ -37,7 +38,7 @@ class FlatHands:
     """A predictor that sees the rest pose, as many times as it is told, at once."""
 
     def __init__(self, count: int = 1):
-        self.count, self.sides, self.seen = count, None, None
+        self.count, self.sides, self.seen, self.weights = count, None, None, "toy"
         self.model = SimpleNamespace(config=SimpleNamespace(name="toy"))
         self.detector = SimpleNamespace(name="toy")
         self.hand = load("open")
@@ -75,13 +76,15 @@ def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
     assert {".json", ".obj", ".glb", ".png"} == suffixes and all(f.stat().st_size for f in files)
     (numbers,) = [f for f in files if f.suffix == ".json"]
     assert len(json.loads(numbers.read_text())["hands"]) == 2
-    assert "a left hand (90% sure" in text and str(tmp_path) not in numbers.read_text()
+    assert "surely a left hand (90% sure" in text and "weights: toy" in text
+    assert str(tmp_path) not in numbers.read_text()
 
 
 def test_no_hand_is_said(photo, tmp_path):
     predictor = FlatHands(0)
     _, scene, _, text = serve.Page(predictor, tmp_path / "kept").look(photo)
-    assert scene is None and "No hand" in text and predictor.sides is None
+    assert scene is None and "No hand" in text and "--detector mediapipe, boxes or whole" in text
+    assert predictor.sides is None
 
 
 def test_the_lens_that_exif_tells_reaches_the_predictor(tmp_path):
@@ -134,7 +137,7 @@ def test_mistakes_are_told(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ([], "whole"),
+        ([], "auto"),
         (["--detector", "ours"], "ours"),
         (["--threshold", "0.2"], "ours"),
         (["--detector-python", "MP"], "mp"),
@@ -143,7 +146,11 @@ def test_mistakes_are_told(capsys, monkeypatch):
 def test_every_detector_that_help_offers_can_be_had(monkeypatch, tmp_path, arguments, name):
     """What a detector needs reaches it: MediaPipe without its model or its environment is none."""
     made = {}
-    monkeypatch.setattr(HandPredictor, "from_pretrained", lambda *a, **k: HandPredictor(TwoDots()))
+
+    def with_detector(weights, device, detector, *_, **__):
+        return HandPredictor(TwoDots(), detector=choose(detector) if isinstance(detector, str) else detector)
+
+    monkeypatch.setattr(HandPredictor, "from_pretrained", with_detector)
     monkeypatch.setattr(media_pipe.MediaPipe, "__init__", lambda self, model, python: made.update(m=model, p=python))
     predictor = serve.load(serve.parser().parse_args(["--serve", *arguments]))
     assert predictor.detector.name == {"mp": "mediapipe"}.get(name, name)

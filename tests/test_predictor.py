@@ -273,7 +273,7 @@ def test_from_pretrained_finds_models_by_folder_run_and_name(tmp_path, monkeypat
     model.save_pretrained(tmp_path / "runs" / "mine" / "model")
     monkeypatch.chdir(tmp_path)
     for path in ("mine", "runs/mine", tmp_path / "runs" / "mine" / "model"):
-        (result,) = HandPredictor.from_pretrained(path).predict(np.zeros((30, 50, 3), np.uint8))
+        (result,) = HandPredictor.from_pretrained(path, detector="whole").predict(np.zeros((30, 50, 3), np.uint8))
         assert result.mask.shape == (30, 50) and result.joints is None and result.vertices is None
     with pytest.raises(ConfigError, match="no model in yours"):
         HandPredictor.from_pretrained("yours")

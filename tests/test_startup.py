@@ -27,7 +27,7 @@ TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxr
 PREDICT = """
 import numpy as np
 from mesh_graphormer_hand.predictor import HandPredictor
-hands = HandPredictor.from_pretrained().predict(np.zeros((96, 96, 3), np.uint8))
+hands = HandPredictor.from_pretrained(detector="whole").predict(np.zeros((96, 96, 3), np.uint8))
 assert hands[0].vertices.shape == (778, 3)
 """
 HELP = """

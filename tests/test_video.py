@@ -1,5 +1,6 @@
 """Videos: reading and writing, the filter, boxes that follow hands, one shape, the demo's video from end to end."""
 
+import itertools
 import json
 
 import cv2
@@ -114,7 +115,7 @@ def test_one_shape_over_a_video():
 
     layer = ManoLayer(use_pca=False, flat_hand_mean=True, hand=hands.load("open"))
     shapes = np.random.default_rng(1).normal(0, 1, (16, 10)).astype(np.float32)
-    calls = iter(shapes)
+    calls = itertools.cycle(shapes)
 
     class Grows(TwoDots):
         def forward(self, inputs):
@@ -289,6 +290,8 @@ def test_demo_of_a_video(filmed, tmp_path, capsys):
     run = [str(filmed("wave.mp4", 12)), "--out", str(tmp_path / "out"), "--free-shape", "--every", "5"]
     assert demo.main([*run, "--save", "json,npz", "--limit", "11"]) == 0
     captured = capsys.readouterr()
+    assert "hands in 11; track 0: left in 11 frames (75% sure, side " in captured.out
+    assert captured.out.splitlines()[0].endswith("; detector: finder; weights: two_dots")
     assert "11 frames, hands in 11" in captured.err and "(finder) ran 3 times" in captured.err
     record = json.loads((tmp_path / "out" / "wave_hand.json").read_text())
     assert record["fps"] == 30 and record["detections"] == 3 and len(record["frames"]) == 11

@@ -1,5 +1,6 @@
 """A photo that a stub can understand: a red dot for the wrist, a green one 0.1 m away for the middle finger's base."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,6 +59,23 @@ class TwoDots(nn.Module):
             mask=image[:, 0] - 0.5,
             confidence=torch.full((len(image), 21), 0.75),
         )
+
+
+class Judge(TwoDots):
+    """And says what it sees: a right hand where green is on the right of red; no hand where the picture is blue."""
+
+    def __init__(self, image_size: int = 96, side: float = 3.0, presence: float = 4.0) -> None:
+        """`side`, `presence`: log-odds of what it says."""
+        super().__init__(image_size)
+        self.side, self.presence = side, presence
+
+    def forward(self, inputs: HandInputs) -> HandPrediction:
+        """See the class."""
+        red, green, blue = inputs.image.unbind(1)
+        left = centroid(green)[:, 0] < centroid(red)[:, 0]
+        hand = blue.mean((1, 2)) < 0.3
+        odds = {"left_logit": self.side * (left * 2.0 - 1), "presence_logit": self.presence * (hand * 2.0 - 1)}
+        return replace(super().forward(inputs), **odds)
 
 
 def centroid(image: Tensor) -> Tensor:

@@ -2,15 +2,15 @@
 
 Of a photo NAME it writes NAME_hand.png (the mesh on the photo, from the side, the skeleton), NAME_hand.obj (the mesh;
 numbered where there are several hands) and NAME_hand.json (joints, camera, handedness), and what else --save names. Of
-a video NAME_hand.mp4 and NAME_hand.json, and with --save a file of each kind a frame in NAME_frames/. The paths are
-printed. A number is a camera, until Ctrl-C. In a checkout: python tools/demo.py. See docs/predictor.md.
+a video NAME_hand.mp4 and NAME_hand.json, and with --save a file of each kind a frame in NAME_frames/. It prints what
+was found, how sure that is, by which detector and weights, and the paths. A number is a camera, until Ctrl-C. In a
+checkout: python tools/demo.py. See docs/predictor.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import glob
-import json
 import os
 import re
 import sys
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import ConfigError
 from ..files import sha256
 from ..video.addresses import SCHEMES, is_live, is_stream, shown
-from . import console, finding, outputs
+from . import console, earlier, finding, outputs
 from .outputs import encode_png, write_all
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["encode_png", "main", "write_all"]
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
+PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib")
+PHOTOS += (".tif", ".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".sr", ".ras", ".heic", ".heif", ".hif")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 Source = Path | int | str  # a photo, a video, a camera, a network camera's address
 # options that decide what the files of a photo hold, beside --save, the detector and the models; and those of a video
@@ -139,17 +140,19 @@ class Run:
         self.sides = None if arguments.side is None else [arguments.side]
         self._predictor: HandPredictor | None = None
         self._checked: tuple[Source, Any] | None = None
+        self._identified: tuple[Source, dict[str, Any]] | None = None
 
     @property
     def predictor(self) -> HandPredictor:
         """The model and the detector."""
         if self._predictor is None:
-            from ..predictor import HandPredictor
+            from ..predictor import DEFAULT_DETECTOR, HandPredictor
 
             a = self.arguments
-            self._predictor = HandPredictor.from_pretrained(a.weights, a.device, backend=a.backend, mesh=a.mesh)
             sides = None if self.sides is None else self.sides * len(self.boxes or [])
-            self._predictor.detector = finding.build(a, self.boxes, sides) or self._predictor.detector
+            detector = finding.build(a, self.boxes, sides) or DEFAULT_DETECTOR
+            options = {"detector": detector, "backend": a.backend, "mesh": a.mesh}
+            self._predictor = HandPredictor.from_pretrained(a.weights, a.device, **options)
         return self._predictor
 
     def check(self, source: Source) -> None:
@@ -164,8 +167,13 @@ class Run:
             self._checked = source, self._read(source)
 
     def __call__(self, source: Source, stem: str) -> None:
-        """One photo or video; of several, those that were done before with the same settings are left as they are."""
+        """One photo or video; of several, those that were done before with the same settings are left as they are. An
+        answer of another input of that name stays: this one's gets a number."""
+        if isinstance(source, Path):
+            stem = earlier.own_stem(self.out, stem, source)
         if self.several and not self.arguments.again and self._is_done(source, stem):
+            answer = earlier.json_of(self.out, stem)
+            print(f"{source}: done before with the same content, settings and models ({answer}); --again does it anew")
             return
         if is_video(source):
             from . import demo_video
@@ -181,10 +189,16 @@ class Run:
         hands = self.predict(photo, exif)
         about = {**self.about(path), "image_size": [photo.shape[1], photo.shape[0]]}
         written = write_all(self.out, f"{stem}_hand", outputs.encode(self._kinds(path), photo, hands, about))
-        if not hands:
-            print(f"{path}: no hand found (detector: {self.predictor.detector.name}); try --box", file=sys.stderr)
+        print(f"{path}: {self._say(hands)}")
         for file in written:
             print(file)
+
+    def _say(self, hands: list[HandResult]) -> str:
+        """What was found, by whom."""
+        detector, weights = self.predictor.detector.name, f"weights: {self.predictor.weights}"
+        if not hands:
+            return f"no hand found (detector: {detector}; {weights}); try another: {finding.others(detector)}"
+        return f"{outputs.say(hands)}; detector: {', '.join(sorted({h.detector for h in hands}))}; {weights}"
 
     def predict(self, photo: np.ndarray, exif: float | None = None) -> list[HandResult]:
         """The hands of a photo with the settings of the command line."""
@@ -204,7 +218,9 @@ class Run:
         """The head of a JSON file: what was looked at, who found and predicted, and the settings behind the rest."""
         return {
             "video" if is_video(source) else "image": shown(source),
+            "input": self._identify(source),
             "model": self.predictor.model.config.name,
+            "weights": self.predictor.weights,
             "detector": self.predictor.detector.name,
             "settings": self._settings(source),
         }
@@ -232,15 +248,18 @@ class Run:
         sums = {name: sha256(file) for name, file in found.items() if file is not None and file.is_file()}
         return {"detector": detector, **sums}
 
-    def _is_done(self, source: Source, stem: str) -> bool:
-        """Whether the JSON file, which is written last, tells of all of this input with these settings."""
-        settings = self._settings(source)
-        try:
-            told = json.loads((self.out / f"{stem}_hand.json").read_text(encoding="utf-8"))
-            same = told["video" if is_video(source) else "image"] == str(source) and told["settings"] == settings
-            return same and told.get("complete", True)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
+    def _is_done(self, source: Path, stem: str) -> bool:
+        """Whether an answer tells of all of this input's content with these settings."""
+        answer = earlier.read(earlier.json_of(self.out, stem))
+        return answer is not None and earlier.holds(answer, self._identify(source), self._settings(source))
+
+    def _identify(self, source: Source) -> dict[str, Any] | None:
+        """What an answer belongs to; None: a camera. Read once an input."""
+        if not isinstance(source, Path):
+            return None
+        if self._identified is None or self._identified[0] != source:
+            self._identified = source, earlier.identify(source)
+        return self._identified[1]
 
     @staticmethod
     def _read(path: Path) -> tuple[np.ndarray, float | None]:
@@ -308,7 +327,9 @@ def find_sources(inputs: list[str]) -> list[Source]:
 def _is_ours(path: Path) -> bool:
     """Whether it is an answer of this command, as they lie beside the photos where --out is their own folder."""
     answer = re.fullmatch(r"(.+_hand)(_depth|_depth_colour|_normals|_mask)?", path.stem)
-    return answer is not None and path.with_name(f"{answer[1]}.json").is_file()
+    if answer is None or path.suffix not in (".png", ".mp4"):
+        return False
+    return earlier.read(path.with_name(f"{answer[1]}.json")) is not None
 
 
 def stems(sources: list[Source]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .demo import Run
 
 AHEAD = 4  # frames that may wait to be drawn
+MOST_TRACKS = 6  # that are named in the line about a video
 
 
 def film(run: Run, source: Path | int | str, stem: str) -> None:
@@ -78,12 +79,11 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
     about |= {"complete": not broken_off, "camera": camera, "mano": mano}
     text = json.dumps({**about, "frames": records}) + "\n"
     outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
-    seen = sum(bool(r["hands"]) for r in records)
-    print(
-        f"{footage.source}: {len(records)} frames, hands in {seen}, {len(records) / took:.1f} frames/s, "
-        f"the detector ({run.predictor.detector.name}) ran {tracker.detections} times",
-        file=sys.stderr,
-    )
+    believed = sum(any(hand["believed"] for hand in record["hands"]) for record in records)
+    seen = f"{footage.source}: {len(records)} frames, hands in {believed}"
+    ran = f"the detector ({run.predictor.detector.name}) ran {tracker.detections} times"
+    print(f"{seen}, {len(records) / took:.1f} frames/s, {ran}", file=sys.stderr)
+    print(f"{seen}{_say_tracks(records)}; detector: {run.predictor.detector.name}; weights: {run.predictor.weights}")
     print(picture.path)
     print(run.out / f"{stem}_hand.json")
     if run.kinds:
@@ -93,16 +93,42 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
-    """The frame with every hand's mesh or, of models without one, its mask and its skeleton."""
+    """The frame with every hand's mesh or, of models without one, its mask and skeleton; and how sure each hand is."""
     from ..render import maps, overlay
 
     meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
     if meshes:
-        return maps.draw_quickly(frame, meshes, hands[0].intrinsics)
+        frame = maps.draw_quickly(frame, meshes, hands[0].intrinsics)
     for hand in hands:
-        frame = frame if hand.mask is None else overlay.draw_mask(frame, hand.mask)
-        frame = frame if hand.joints_2d is None else overlay.draw_skeleton(frame, hand.joints_2d)
+        frame = frame if hand.mask is None or meshes else overlay.draw_mask(frame, hand.mask)
+        if not meshes and hand.joints_2d is not None:
+            frame = overlay.draw_skeleton(frame, hand.joints_2d)
+        side = f"{hand.side}{'?' * hand.side_unsure}"
+        frame = overlay.draw_text(frame, f"{outputs.say_confidence(hand)} {side}".strip(), hand.box[:2])
     return frame
+
+
+def _say_tracks(records: list[dict[str, Any]]) -> str:
+    """Each track's side and how sure it was on average, the longest first."""
+    from ..result import SURE_SIDE
+
+    tracks: dict[int, list[dict[str, Any]]] = {}
+    for hand in (hand for record in records for hand in record["hands"]):
+        tracks.setdefault(hand["track"], []).append(hand)
+    parts = []
+    for number, hands in sorted(tracks.items(), key=lambda item: -len(item[1])):
+        sides = Counter(hand["handedness"] for hand in hands)
+        sure, side = (_mean(hands, name) for name in ("confidence", "handedness_score"))
+        known = "nobody knows how sure" if sure is None else f"{sure:.0%} sure"
+        known += "" if side is None else f", side {'unsure: ' * (side < SURE_SIDE)}{side:.0%}"
+        parts.append(f"; track {number}: {sides.most_common(1)[0][0]} in {len(hands)} frames ({known})")
+    rest = f"; {len(parts) - MOST_TRACKS} tracks more" if len(parts) > MOST_TRACKS else ""
+    return "".join(parts[:MOST_TRACKS]) + rest
+
+
+def _mean(hands: list[dict[str, Any]], name: str) -> float | None:
+    known = [hand[name] for hand in hands if hand[name] is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _finish(run: Run, picture: Any, folder: Path, number: int, frame: np.ndarray, hands: list[HandResult]) -> None:
@@ -124,7 +150,10 @@ def _brief(hands: list[HandResult]) -> list[dict[str, Any]]:
         {
             "track": h.track,
             "handedness": h.side,
+            "handedness_score": h.side_score,
+            "handedness_unsure": h.side_unsure,
             "confidence": h.confidence,
+            "believed": h.believed,
             "box": _short(h.box, 1),
             "wrist_m": _short(h.translation, 5),
             "joints_m": _short(h.joints, 5),

@@ -12,15 +12,21 @@ from ..config import ConfigError
 if TYPE_CHECKING:
     from ..detectors.base import Detector
 
-NAMES = ("ours", "mediapipe", "boxes", "whole")  # of detectors.choose, which brings torch along
+NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")  # of detectors.choose, which brings torch along
 
 
 def add_options(group: argparse._ArgumentGroup, names: Sequence[str] = NAMES) -> None:
     """Add --detector, one of `names`, and what the detectors need."""
     boxes = "; boxes with --box" if "boxes" in names else ""
-    group.add_argument("--detector", choices=names, help=f"who looks for hands (default: whole{boxes})")
-    group.add_argument("--threshold", type=float, metavar="P", help="of ours: score from which on it is a hand")
-    group.add_argument("--detector-model", metavar="FILE", help="of mediapipe: hand_landmarker.task; of ours: weights")
+    group.add_argument(
+        "--detector",
+        choices=names,
+        help=f"who looks for hands (default: auto, which is ours, then the whole photo{boxes})",
+    )
+    group.add_argument("--threshold", type=float, metavar="P", help="of ours, auto: score from which on it is a hand")
+    group.add_argument(
+        "--detector-model", metavar="FILE", help="of mediapipe: hand_landmarker.task; of ours, auto: weights"
+    )
     group.add_argument("--detector-python", metavar="FILE", help="of mediapipe: an environment's python")
 
 
@@ -75,10 +81,16 @@ def model_file(arguments: argparse.Namespace, chosen: str) -> Path | None:
     Raises:
         ConfigError: ours, and no such weights.
     """
-    if chosen == "ours":
+    if chosen in ("auto", "ours"):
         from .. import assembly
         from ..detectors.ours import WEIGHTS
 
         return assembly.find_model(arguments.detector_model or WEIGHTS) / "model.safetensors"
     given = arguments.detector_model if chosen == "mediapipe" else None
     return None if given is None else Path(given)
+
+
+def others(chosen: str) -> str:
+    """The detectors that a user may try where `chosen` finds nothing."""
+    *first, last = [name for name in NAMES if name not in (chosen, "auto", "ours")]
+    return f"--detector {', '.join(first)} or {last}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Contents = dict[str, bytes]
 PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
+WORDS = (0.9, "surely"), (0.6, "probably"), (0.0, "perhaps")  # from which confidence on
 KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
 DEFAULT_KINDS = ("picture", "json", "obj")
 HELP = (
@@ -80,6 +81,26 @@ def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
     return overlay.panel(views or [photo])
 
 
+def say(hands: Sequence[HandResult]) -> str:
+    """How many hands, and of each how sure that it is one, and of which side."""
+    if not hands:
+        return "no hand"
+    return f"{len(hands)} hand{'s' * (len(hands) > 1)}: {', '.join(say_hand(hand) for hand in hands)}"
+
+
+def say_hand(hand: HandResult, *more: str) -> str:
+    """One hand in words, with its figures and `more` in brackets."""
+    known = ["nobody knows how sure" if hand.confidence is None else f"{hand.confidence:.0%} sure"]
+    if hand.side_score is not None:
+        known.append(f"side {'unsure: ' * hand.side_unsure}{hand.side_score:.0%}")
+    return f"{say_confidence(hand)} a {hand.side} hand ({', '.join([*known, *more])})".lstrip()
+
+
+def say_confidence(hand: HandResult) -> str:
+    """A word for how sure it is that a hand is there; none where nobody knows."""
+    return "" if hand.confidence is None else next(word for least, word in WORDS if hand.confidence >= least)
+
+
 def describe(hands: Sequence[HandResult], about: dict[str, Any]) -> str:
     """The hands as JSON text; metres and pixels of the photo, camera axes x right, y down, z forward."""
     return json.dumps({**about, "mano": whose(hands), "hands": [_one(hand) for hand in hands]}, indent=1) + "\n"
@@ -136,6 +157,7 @@ def _one(hand: HandResult) -> dict[str, Any]:
     content = {
         "handedness": hand.side,
         "handedness_score": hand.side_score,
+        "handedness_unsure": hand.side_unsure,
         "confidence": hand.confidence,
         "track": hand.track,
         "model": hand.model,
@@ -310,7 +332,7 @@ def _npz(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) 
         values = [getattr(h, name) for h in hands]
         if values and all(v is not None for v in values):
             arrays[name] = np.stack(values)
-    for name in ("confidence", "track"):
+    for name in ("confidence", "side_score", "track"):
         values = [getattr(h, name) for h in hands]
         arrays[name] = np.array([np.nan if v is None else v for v in values], np.float32)
     buffer = io.BytesIO()

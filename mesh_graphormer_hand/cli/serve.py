@@ -84,14 +84,12 @@ def load(arguments: argparse.Namespace) -> HandPredictor:
     Raises:
         ConfigError: no such weights, or something that the detector needs is not there.
     """
-    from ..predictor import HandPredictor
+    from ..predictor import DEFAULT_DETECTOR, HandPredictor
 
     detector = finding.build(arguments)  # first: it is the one that lacks something
-    predictor = HandPredictor.from_pretrained(
-        arguments.weights, arguments.device, backend=arguments.backend, mesh="mano"
+    return HandPredictor.from_pretrained(
+        arguments.weights, arguments.device, detector or DEFAULT_DETECTOR, arguments.backend, mesh="mano"
     )
-    predictor.detector = detector or predictor.detector
-    return predictor
 
 
 class Page:
@@ -112,14 +110,15 @@ class Page:
         photo = read_upload(upload)
         # the file, not its pixels: its EXIF may hold the focal length
         hands = self.predictor.predict(upload, sides=None if side == SIDES[0] else [side])
-        about = {"image_size": [photo.shape[1], photo.shape[0]], "detector": self.predictor.detector.name}
+        seen_by = {"weights": self.predictor.weights, "detector": self.predictor.detector.name}
+        about = {"image_size": [photo.shape[1], photo.shape[0]], **seen_by}
         contents = outputs.encode(KINDS, photo, hands, about)
         place = self.folder / uuid4().hex
         files = outputs.write_all(place, "hand", contents)
         scene = None
         if any(hand.vertices_cam is not None for hand in hands):
             (scene,) = outputs.write_all(place, "hands_together", {".glb": outputs.scene_glb(hands, centred=True)})
-        return outputs.picture(photo, hands), scene, files, say(hands, self.predictor.detector.name)
+        return outputs.picture(photo, hands), scene, files, say(hands, **seen_by)
 
 
 def read_upload(path: str | Path) -> np.ndarray:
@@ -141,17 +140,19 @@ def read_upload(path: str | Path) -> np.ndarray:
     return decode_image(data, "the photo")
 
 
-def say(hands: list[HandResult], detector: str) -> str:
-    """One line about what was found."""
+def say(hands: list[HandResult], detector: str, weights: str) -> str:
+    """One line about what was found, by which detector and weights."""
+    from . import outputs
+
+    by = ", ".join(sorted({hand.detector for hand in hands})) or detector
+    by = f"Detector: {by}; weights: {weights}."
     if not hands:
-        return f"No hand found (detector: {detector}). Try a photo with a larger hand."
+        return f"No hand found. {by} Try a photo with a larger hand, or start the page with {finding.others(detector)}."
     parts = []
     for hand in hands:
-        known = [] if hand.confidence is None else [f"{hand.confidence:.0%} sure"]
-        if hand.translation is not None:
-            known.append(f"{float(hand.translation[2]):.2f} m away, if the camera is as assumed")
-        parts.append(f"a {hand.side} hand" + (f" ({', '.join(known)})" if known else ""))
-    return f"Found {' and '.join(parts)}. Detector: {detector}."
+        away = [] if hand.translation is None else [f"{hand.translation[2]:.2f} m away, if the camera is as assumed"]
+        parts.append(outputs.say_hand(hand, *away))
+    return f"Found {' and '.join(parts)}. {by}"
 
 
 def build(page: Page) -> Any:

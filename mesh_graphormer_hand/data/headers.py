@@ -21,6 +21,8 @@ EXIF_POINTER, FOCAL_35MM = 0x8769, 0xA405
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 PNM = re.compile(rb"P[1-7f]?(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)", re.IGNORECASE)
 SHORT, LONG = 3, 4  # EXIF's types of numbers
+HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands
+AVIF = {b"avif", b"avis"}
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
@@ -48,6 +50,15 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     except struct.error:  # cut short
         return None
     return None
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether the file is a HEIF picture as iPhones take them: in HEVC, not in AV1."""
+    if data[4:8] != b"ftyp":
+        return False
+    length = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[i : i + 4] for i in range(16, length, 4))}
+    return bool(brands & HEIC) and not brands & AVIF
 
 
 def may_hold_several(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from functools import lru_cache
 from pathlib import Path
@@ -96,6 +97,8 @@ def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
     data = _with_its_end(data)
     if headers.is_cut_short(data):
         raise DataError(f"{path} is an image that was cut short ({len(data)} bytes); copy it again")
+    if headers.is_heic(data):
+        return _decode_heic(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
     except cv2.error as error:
@@ -130,6 +133,27 @@ def _in_8_bits(image: np.ndarray, where: str) -> UInt8[np.ndarray, "..."]:
 @lru_cache(maxsize=64)  # once for each folder: sensors give thousands of pictures
 def _tell_stretched(bits: int, where: str) -> None:
     logger.warning("%s: 16-bit pictures of which %d bits are used are taken as %d-bit ones", where, bits, bits)
+
+
+def _decode_heic(data: bytes, path: str | Path) -> np.ndarray:
+    """BGR, upright, of 8 bits."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise DataError(
+            f"{path} is a HEIC picture, as iPhones take them; to read it: pip install pillow-heif; or save it as JPEG"
+        ) from None
+    try:
+        picture = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
+        width, height = picture.size
+        image = np.asarray(picture) if width * height <= MAX_PIXELS else None
+    except (ValueError, OSError, RuntimeError, SyntaxError) as error:
+        raise DataError(f"{path} is a HEIC picture that is damaged ({error}); copy it again") from None
+    if image is None:
+        raise DataError(
+            f"{path} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; make it smaller"
+        )
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., :3]
 
 
 def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:

@@ -20,6 +20,8 @@ class Detection:
     side: Side | None = None  # the person's own hand; None: the detector cannot tell
     side_score: float | None = None  # 0.5 to 1, how sure it is of the side
     rough: bool = False  # the box only says where to look first
+    least_presence: float = 0.0  # the hand is kept if the model's own probability of one is this much
+    detector: str = ""  # of a detector that asks others: the one that said it
 
 
 class Detector(Protocol):
@@ -34,3 +36,9 @@ class Detector(Protocol):
             ConfigError: the detector cannot work on this machine; the message says what it needs.
         """
         ...
+
+
+def otherwise(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+    """Where else to look if nothing that a detector found is a hand: detectors may have such a method of their own."""
+    guess = getattr(detector, "otherwise", None)
+    return [] if guess is None else guess(photo)

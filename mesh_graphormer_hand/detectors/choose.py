@@ -10,11 +10,11 @@ import torch
 from ..config import ConfigError, nearest
 from .base import Detector, Side
 
-NAMES = ("ours", "mediapipe", "boxes", "whole")
+NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")
 
 
 def choose(
-    name: str = "ours",
+    name: str = "auto",
     *,
     boxes: Sequence[Sequence[float | int]] | None = None,
     sides: Sequence[Side] | None = None,
@@ -27,13 +27,17 @@ def choose(
 
     Args:
         boxes: for "boxes", with their `sides`.
-        model: weights of "ours" (a run, a folder, a shipped name), or "mediapipe"'s hand_landmarker.task.
+        model: weights of "ours" and "auto" (a run, a folder, a shipped name), or "mediapipe"'s hand_landmarker.task.
         python: for "mediapipe", the interpreter of an environment of its own.
-        threshold: of "ours", from which score on a hand is one.
+        threshold: of "ours" and "auto", from which score on a hand is one.
 
     Raises:
         ConfigError: no such name, or something that the detector needs is not there.
     """
+    if name == "auto":
+        from .auto import Auto
+
+        return Auto(model, device, threshold)
     if name == "ours":
         from .ours import Ours
 

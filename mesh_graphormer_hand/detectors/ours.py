@@ -6,6 +6,7 @@ too small for it. Boxes are the hand's own (wrist to fingertips), not the forear
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from .base import Detection, Side
 WEIGHTS = "hand_detector"
 THRESHOLD = 0.35  # of scores
 SURE = 0.6  # likelihood of a side from which it is told
+DOUBTED = 0.2  # presence below which the model overrules a detection
 OVERLAP = 0.45  # of two boxes, above which the worse one goes
 MULTIPLE = 32  # px, of the network's sides
 GREY = 0.5  # of what is added to make a multiple
@@ -66,7 +68,8 @@ class Ours:
         whole = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)  # of at least a pixel of the photo
         boxes, scores, left = boxes[whole], scores[whole], left[whole]
         kept = suppress(boxes, scores, OVERLAP)
-        return [Detection(boxes[i].numpy(), float(scores[i]), *_side(float(left[i]))) for i in kept]
+        found = [Detection(boxes[i].numpy(), float(scores[i]), *_side(float(left[i]))) for i in kept]
+        return [replace(d, least_presence=DOUBTED) for d in found]
 
 
 def _side(left: float) -> tuple[Side | None, float | None]:

@@ -35,6 +35,7 @@ QUALITY = {
     "fast": (Look("ssaa"), 1),
 }
 LARGEST = 800  # px: a hand drawn this large may be stretched to a larger picture
+TEXT_SIDE = 1100.0  # px: longer side of a picture whose text is drawn at the font's own size
 SUBPIXEL = 4  # bits of sub-pixel position that cv2 is given
 LIMIT = 1 << 20  # px: what lies further out is cut, since cv2's coordinates have 32 bits
 
@@ -157,6 +158,20 @@ def draw_mask(image: Image, mask: Bool[np.ndarray, "h1 w1"]) -> Image:
     covers = cv2.resize(mask.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
     covers *= MASK_OPACITY
     return np.rint(image * (1 - covers) + covers * np.array(MASK_COLOUR)).astype(np.uint8)
+
+
+def draw_text(image: Image, text: str, place: Sequence[float] | np.ndarray) -> Image:
+    """A copy with a line of ASCII text whose top left corner is `place` (px), moved into the picture."""
+    height, width = image.shape[:2]
+    scale = max(height, width) / TEXT_SIDE
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
+    (wide, high), below = cv2.getTextSize(text, font, scale, thickness)
+    x = int(np.clip(place[0], 0, max(width - wide, 0)))
+    y = int(np.clip(place[1] + high, high, max(height - below, high)))
+    drawn = np.ascontiguousarray(image).copy()
+    for colour, line in ((0, 0, 0), 3 * thickness), ((255, 255, 255), thickness):
+        cv2.putText(drawn, text, (x, y), font, scale, colour, line, cv2.LINE_AA)
+    return drawn
 
 
 def panel(

@@ -4,9 +4,11 @@
     for frame, seconds in frames:
         hands = tracker(frame, seconds)          # HandResult, each with its `track`
 
-Between detections a hand's crop stands round its joints of the frame before. A track ends when its joints leave the
-frame or change their size at once, or when two detections in a row do not find it. The side of a track is what its
-detections say together or, where they cannot tell, what the model does, which then looks at it both ways. `one_shape`
+Between detections a hand's crop stands round its joints of the frame before. A track begins where the model believes
+in a hand, and ends when it does so no more for some frames, when its joints leave the frame or change their size at
+once, or when two detections in a row do not find it and the model is not sure of it. The side of a track is a running
+mean of what the model sees and what the last detection said or, of a model without a handedness head, what all its
+detections say together and, where they cannot tell, looks of the model at both sides. `one_shape`
 keeps a person's hand one hand: MANO's shape is fitted while a track is young, the mean is kept, and every later mesh is
 the posed hand of that shape.
 """
@@ -20,16 +22,21 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from ..detectors.base import Detection, Side
+from ..detectors.base import Detection, Side, otherwise
 from ..geometry.boxes import box_iou
+from ..handedness import score, vote
 from ..mano.fit import NOISE
 from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult, explain, posed
+from ..result import BELIEVED, is_believed
 
 EVERY = 15  # frames between detections while all hands are followed
 SOON = 3  # frames between detections while there is none, or one was missed
 SAME = 0.25  # overlap of a detection and a track from which they are one hand
 JUMP = 2.0  # change of a hand's size in one frame that is no hand's
 PATIENCE = 2  # detections in a row that may miss a hand
+DOUBTED_FRAMES = 3  # in a row in which the model may not believe in a hand
+SURE_PRESENCE = 0.8  # from which a hand stays that detections miss
+KEPT_SIDE = 0.8  # of what a track's frames have said of its side, how much the next one leaves
 NO_CAMERA = np.eye(3, dtype=np.float32)  # where only boxes and sides are asked for
 YOUNG = 10  # frames in which a track's shape is fitted
 # cut-off (Hz) at rest, and its slope per m/s (of points of the hand), per m/s (of the wrist), per hand size/s (of px)
@@ -42,19 +49,37 @@ class Track:
 
     number: int
     box: Float[np.ndarray, "4"]  # px, of the next frame's crop
-    left: float = 0.0  # sum of what detections say of the side: above 0 left, below right
+    votes: float = 0.0  # sum of what detections say of the side: log-odds of a left hand
+    last_vote: float = 0.0  # of the last detection
+    seen: float | None = None  # the same, running mean of what the model sees and `last_vote`; None: it has no head
     missed: int = 0  # detections in a row
+    doubted: int = 0  # frames in a row
+    presence: float | None = None  # of the last frame
     size: float | None = None  # px, of the joints' box
     unit: float | None = None  # px: its first size, in which speeds in the picture are measured
     shapes: list[np.ndarray] = field(default_factory=list)
     filters: dict[str, object] = field(default_factory=dict)
     seconds: float | None = None  # time of the last result
     score: float | None = None  # of the last detection
+    detector: str = ""  # which found it first
 
     @property
-    def side(self) -> str:
+    def left(self) -> float:
+        """Log-odds of a left hand; infinite where the caller says it."""
+        return self.votes if self.seen is None or np.isinf(self.votes) else self.seen
+
+    @property
+    def side(self) -> Side:
         """Of the person's own hand."""
         return "left" if self.left > 0 else "right"
+
+    def hear(self, result: HandResult) -> None:
+        """What the model says of the newest frame."""
+        self.presence = result.presence
+        self.doubted = 0 if result.believed else self.doubted + 1
+        if result.left_odds is not None:
+            says = result.left_odds + self.last_vote
+            self.seen = says if self.seen is None else KEPT_SIDE * self.seen + (1 - KEPT_SIDE) * says
 
 
 class HandTracker:
@@ -93,14 +118,18 @@ class HandTracker:
         )
         shape, kept, hands = frame.shape[:2], [], []
         for track, result in zip(self.tracks, results, strict=True):
+            track.hear(result)
+            if track.doubted > DOUBTED_FRAMES:
+                self._wait = min(self._wait, SOON)
+                continue
             if not _follow(track, result, shape):
                 self._wait = 0  # look for it in the next frame
                 continue
             kept.append(track)
-            result = replace(result, track=track.number, detector=self.predictor.detector.name)
-            if result.confidence is None:
-                result = replace(result, confidence=track.score)
-            hands.append(self._finish(track, result, seconds))
+            sure = None if self.sides else score(track.left)
+            confidence = track.score if result.confidence is None else result.confidence
+            result = replace(result, track=track.number, side_score=sure, confidence=confidence)
+            hands.append(self._finish(track, replace(result, detector=track.detector), seconds))
         self.tracks = kept
         return hands
 
@@ -117,35 +146,45 @@ class HandTracker:
                 best = int(np.argmax(overlap))
                 taken.add(best)
                 track.missed, track.score = 0, found[best].score
-                track.left += _vote(found[best].side, found[best].side_score)
+                track.last_vote = vote(found[best].side, found[best].side_score)
+                track.votes += track.last_vote
             elif not any(d.rough for d in found):  # the whole picture confirms nothing and misses nothing
                 track.missed += 1
-        self.tracks = [t for t in self.tracks if t.missed < PATIENCE]
-        for i, detection in enumerate(found):
-            if i not in taken and not (detection.rough and self.tracks):
-                box = detection.box if not detection.rough else self._refined(frame, detection)
-                self.tracks.append(Track(self._count, np.asarray(box, np.float32), score=detection.score))
-                self.tracks[-1].left = self._told() or _vote(detection.side, detection.side_score)
-                self._count += 1
-        if not self.sides and not all(d.side for d in found):
+        self.tracks = [t for t in self.tracks if t.missed < PATIENCE or is_believed(t.presence, SURE_PRESENCE)]
+        if not self.sides and not all(d.side for d in found) and all(t.seen is None for t in self.tracks):
             self._ask_the_model(frame)
-        self._wait = self.every if self.tracks and not any(t.missed for t in self.tracks) else min(self.every, SOON)
+        self._begin(frame, [d for i, d in enumerate(found) if i not in taken and not (d.rough and self.tracks)])
+        if not self.tracks:
+            self._begin(frame, otherwise(self.predictor.detector, frame))
+        steady = self.tracks and not any(0 < t.missed < PATIENCE for t in self.tracks)
+        self._wait = self.every if steady else min(self.every, SOON)
+
+    def _begin(self, frame: UInt8[np.ndarray, "h w 3"], detections: list[Detection]) -> None:
+        """A track for each detection that the model believes in."""
+        if self.sides:
+            detections = [replace(d, side=self.sides[0]) for d in detections]
+        hands = self.predictor.look(frame, detections, NO_CAMERA, told=bool(self.sides))
+        for detection, hand in zip(detections, hands, strict=True):
+            if not is_believed(hand.presence, max(detection.least_presence, BELIEVED)):
+                continue
+            box = _scaled(hand.box, 1 / BOX_SCALE) if detection.rough else np.asarray(detection.box, np.float32)
+            track = Track(self._count, box, score=detection.score)
+            track.detector = detection.detector or self.predictor.detector.name
+            track.last_vote = vote(detection.side, detection.side_score)
+            seen = track.last_vote if hand.side_score is None else vote(hand.side, hand.side_score)
+            track.votes = self._told() or seen
+            self.tracks.append(track)
+            self._count += 1
 
     def _told(self) -> float:
         """The caller's vote for the side, which no other can outweigh; 0 where there is none."""
         return {"left": np.inf, "right": -np.inf}[self.sides[0]] if self.sides else 0.0
 
-    def _refined(self, frame: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Float[np.ndarray, "4"]:
-        """The crop of a rough detection after the predictor's second look, as a box."""
-        side = self.sides[0] if self.sides else None
-        (hand,) = self.predictor.look(frame, [replace(detection, side=side)], NO_CAMERA)
-        return _scaled(hand.box, 1 / BOX_SCALE)
-
     def _ask_the_model(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """A vote on the side of every hand, of a predictor that looks at it both ways."""
         hands = self.predictor.look(frame, [Detection(track.box) for track in self.tracks], NO_CAMERA)
         for track, hand in zip(self.tracks, hands, strict=True):
-            track.left += _vote(hand.side, hand.side_score)
+            track.votes += vote(hand.side, hand.side_score)
 
     def _finish(self, track: Track, result: HandResult, seconds: float) -> HandResult:
         """One shape, then smoothing."""
@@ -200,14 +239,6 @@ def _smoothed(track: Track, result: HandResult, seconds: float) -> HandResult:
         steady = track.filters.setdefault(name, OneEuro(*kind))
         changed[name] = steady(value / np.float32(unit), elapsed) * np.float32(unit)
     return replace(result, **changed)
-
-
-def _vote(side: Side | None, score: float | None) -> float:
-    """How much somebody speaks for the left side (or, below 0, for the right one): the log-odds of a score."""
-    if side is None:
-        return 0.0
-    sure = float(np.clip(score or 0.6, 0.5, 0.99))
-    return float(np.log(sure / (1 - sure))) * (1 if side == "left" else -1)
 
 
 def _scaled(box: Float[np.ndarray, "4"], factor: float) -> Float[np.ndarray, "4"]:

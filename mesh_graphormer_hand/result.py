@@ -1,0 +1,76 @@
+"""One hand of a photo as the predictor gives it, and how sure everybody is of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from .detectors.base import Detection, Side
+
+SURE_SIDE = 0.75  # side_score below which a side is told as unsure
+BELIEVED = 0.5  # presence from which a model takes something for a hand
+UNKNOWN = 0.5  # presence where a model cannot say
+
+
+@dataclass(frozen=True)
+class HandResult:
+    """One hand. Camera axes are OpenCV's (x right, y down, z forward); None: this model does not produce it."""
+
+    side: Side  # the person's own hand
+    box: Float[np.ndarray, "4"]  # x0, y0, x1, y1: the square that was looked at, px of the photo
+    intrinsics: Float[np.ndarray, "3 3"]  # px of the photo: as given, or assumed
+    model: str  # name of the architecture
+    joints: Float[np.ndarray, "21 3"] | None = None  # m, relative to the wrist
+    joints_2d: Float[np.ndarray, "21 2"] | None = None  # px of the photo
+    vertices: Float[np.ndarray, "778 3"] | None = None  # m, relative to the wrist
+    faces: Int64[np.ndarray, "1538 3"] | None = None  # outwards, for this side
+    camera: Float[np.ndarray, "3"] | None = None  # s (px of the photo per m), x, y (px): photo = s xy + (x, y)
+    translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
+    mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
+    confidence: float | None = None  # 0 to 1, that a hand is there: see `confidence_of`; None: nobody knows
+    hand: str | None = None  # fingerprint of the hand of vertices and joints, hexadecimal
+    detector: str = "boxes"  # who said where the hand is
+    detection: Detection | None = None  # and what it said; None: the caller gave the box
+    side_score: float | None = None  # 0.5 to 1: probability of `side` by model and detector; None: the caller's side
+    left_odds: float | None = None  # log-odds of a left hand by the model alone; None: it has no handedness head
+    presence: float | None = None  # probability of a hand by the model alone; None: it has no presence head
+    intrinsics_from: str = "assumed"  # given | exif | assumed
+    bone_length: float | None = None  # m, where the caller gave one and the hand was brought to it
+    pose: Float[np.ndarray, "16 3"] | None = None  # rad: MANO's, of the right hand that a left one mirrors (`as_mano`)
+    shape: Float[np.ndarray, "10"] | None = None  # betas that go with it
+    track: int | None = None  # of a video: equal in all frames of one hand
+
+    @property
+    def side_unsure(self) -> bool:
+        """Whether the hand may well be of the other side."""
+        return self.side_score is not None and self.side_score < SURE_SIDE
+
+    @property
+    def believed(self) -> bool:
+        """False: the model thinks that no hand is there."""
+        return is_believed(self.presence, BELIEVED)
+
+    @property
+    def vertices_cam(self) -> Float[np.ndarray, "778 3"] | None:
+        """Vertices before the camera (m), for rendering onto the photo."""
+        return None if self.vertices is None or self.translation is None else self.vertices + self.translation
+
+    @property
+    def joints_cam(self) -> Float[np.ndarray, "21 3"] | None:
+        """Joints before the camera (m)."""
+        return None if self.joints is None or self.translation is None else self.joints + self.translation
+
+
+def is_believed(presence: float | None, least: float) -> bool:
+    """Whether a model's probability of a hand is at least `least`; one that cannot say is of two minds."""
+    return (UNKNOWN if presence is None else presence) >= least
+
+
+def confidence_of(result: HandResult, score: float | None) -> float | None:
+    """Probability that a hand is there: the model's or the detector's `score`, whichever is the less sure; the one of
+    them that there is; the confidence of the model's joints; None: nobody knows."""
+    if result.presence is None:
+        return score if result.confidence is None else result.confidence
+    return result.presence if score is None else min(result.presence, score)
