@@ -82,6 +82,11 @@ class OneAtATime:
         with self.lock:
             return self.source[index]
 
+    def cut(self, parts: int) -> None:
+        """Split batches anew (`data.stream.Stream.cut`)."""
+        with self.lock:
+            self.source.cut(parts)
+
 
 def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
     """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: by this
