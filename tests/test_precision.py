@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.engine import launch, muon, precision
@@ -16,6 +17,7 @@ from mesh_graphormer_hand.engine import launch, muon, precision
 @pytest.fixture(autouse=True)
 def fresh():
     """What one test makes of the device is no other's."""
+    AcceleratorState._reset_state(True)
     precision._choose.cache_clear()
     yield
     precision._choose.cache_clear()

@@ -7,6 +7,7 @@ back and are measured. Nothing is tried until it fails: the kernel of a CPU's sy
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SHARE = 0.75  # of the memory that others leave, at most for training
 FEW = 2  # samples that are measured first: some batch norms need more than one
 MARGIN = 2.0  # times what an estimate says that a pass may take
-WORKER = 2**30  # bytes for each process that prepares batches
+WORKER = 2**29  # bytes for each process that prepares batches
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ def settle(trainer: Trainer, kept: Mapping[str, Any]) -> None:
     if config.accumulate != AUTO:
         return
     config.accumulate = 1
+    if trainer.step >= config.steps:  # the run is finished
+        return
     if kept.get("gradient_checkpointing") and not config.gradient_checkpointing:
         _recompute(trainer)
     batch = _few_samples(trainer)
@@ -84,7 +87,7 @@ def _kept_parts(trainer: Trainer, batch: HandBatch, kept: Mapping[str, Any]) -> 
     if not isinstance(parts, int) or parts < 1 or trainer.config.batch_size % (parts * processes):
         return 0
     size = trainer.config.batch_size // (parts * processes)
-    need, free = size * kept_bytes(trainer, batch)[0], available_bytes(trainer.accelerator.device)
+    need, free = size * kept_bytes(trainer, batch)[0], _free_bytes(trainer)
     if need <= free:
         logger.info("train.accumulate: %d, as the run began", parts)
         return parts
@@ -96,12 +99,12 @@ def _needed_parts(trainer: Trainer, batch: HandBatch) -> int:
     """As few parts as the memory allows; activations are computed twice where even a few samples do not fit."""
     config, device = trainer.config, trainer.accelerator.device
     processes, held = trainer.accelerator.num_processes, held_bytes(device)
-    room = int(SHARE * (available_bytes(device) + held)) - held - _later_bytes(trainer)
-    fixed, sample = _measure(trainer, batch, room)
+    room = int(SHARE * (_free_bytes(trainer) + held)) - held - _later_bytes(trainer)
+    fixed, sample = _measure(trainer, batch, room, held)
     few = min(FEW, len(batch))
     if fixed + few * sample > room and not config.gradient_checkpointing:
         _recompute(trainer)
-        fixed, sample = _measure(trainer, batch, room)
+        fixed, sample = _measure(trainer, batch, room, held)
     if fixed + few * sample > room:
         raise TrainingError(
             f"{few} samples at once take {_gib(fixed + few * sample)}, and {_gib(max(room, 0))} is theirs to take: "
@@ -122,6 +125,13 @@ def _recompute(trainer: Trainer) -> None:
     logger.info("train.gradient_checkpointing: activations of %d layers are computed twice", layers)
 
 
+def _free_bytes(trainer: Trainer) -> int:
+    """What this process may still take; on a CPU, processes share it."""
+    device = trainer.accelerator.device
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" else 1
+    return available_bytes(device) // sharing
+
+
 def _later_bytes(trainer: Trainer) -> int:
     """What training takes after its first pass: the optimiser's moments, and on a CPU the workers."""
     moments = (
@@ -130,20 +140,20 @@ def _later_bytes(trainer: Trainer) -> int:
     return moments + WORKER * trainer.workers * (trainer.accelerator.device.type == "cpu")
 
 
-def _measure(trainer: Trainer, batch: HandBatch, room: int) -> tuple[int, int]:
-    """Bytes that a pass forth and back takes whatever its size, and for each sample; by estimate alone where a few
-    samples would come near `room`."""
-    few, device = min(FEW, len(batch)), trainer.accelerator.device
+def _measure(trainer: Trainer, batch: HandBatch, room: int, held: int) -> tuple[int, int]:
+    """Bytes that a pass forth and back takes above `held`, whatever its size, and for each sample: measured with as
+    many samples as an estimate is sure of, the estimate where it is sure of none."""
+    few = min(FEW, len(batch))
     sample, fixed = kept_bytes(trainer, batch)
     fixed += sum(p.nbytes for p in trainer.module.parameters() if p.requires_grad)  # gradients
-    if fixed + MARGIN * len(batch) * sample > room:
-        return fixed, int(MARGIN * sample)
-    held = held_bytes(device)
-    peaks = [_peak_bytes(trainer, batch[:count]) for count in (few, few, len(batch))]
+    fit = [n for n in (few, few, len(batch)) if fixed + MARGIN * n * sample <= room]  # twice: the first makes kernels
+    peaks = [_peak_bytes(trainer, batch[:count]) for count in fit]
     trainer.optimizer.zero_grad()
     free_memory()
-    if None in peaks or len(batch) == few:  # nothing is told, or nothing to compare with
+    if not peaks or None in peaks:
         return fixed, int(MARGIN * sample)
+    if len(peaks) < 3 or len(batch) == few:
+        return fixed, max(sample, (max(peaks) - held - fixed) // few)
     sample = max(sample, (peaks[2] - max(peaks[:2])) // (len(batch) - few))
     return max(max(peaks) - held - len(batch) * sample, fixed), sample
 
