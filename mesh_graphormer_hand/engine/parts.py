@@ -216,5 +216,5 @@ def _losses(trainer: Trainer, batch: HandBatch) -> dict[str, Tensor]:
     return trainer._losses(batch, trainer.model if sharded else trainer.module.forward)
 
 
-def _gib(size: float) -> str:
+def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -125,7 +125,7 @@ class Trainer:
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         if found is not None:
             state.load_rest(found, model, self.ema, optimizer, accelerator, self.window)
-            self.step, self.before = found.step, found.state["experiment"]["train"]
+            self.step, self.before = found.step, found.state.get("experiment", {}).get("train", {})
             logger.info("going on from %s", found.path)
         self.guard = Guard(model, accelerator, folder / "bad_steps", self.config.bad_steps)
         self.guard.save = self._save_bad_step
