@@ -62,11 +62,11 @@ class TrainConfig:
     output: str = "runs"
     steps: int = 1000  # optimiser steps
     batch_size: int = 32  # samples per step, all devices and micro-batches together
-    accumulate: int = 1  # micro-batches per step, for batches that do not fit into memory
+    accumulate: int | str = "auto"  # micro-batches per step; auto: as many as the device's memory needs
     seed: int = 0
     init: str = ""  # models (run, folder, shipped name; "a, b") whose weights a new run starts from, where they fit
     init_parts: list[str] = field(default_factory=list)  # only parameters that begin so, such as backbone; empty: all
-    precision: str = "fp32"  # fp32 | bf16 | fp16
+    precision: str = "auto"  # fp32 | bf16 | fp16 | auto (bf16 where the device computes in it, else fp32)
     freeze_norms: bool = False  # batch norms use and keep the statistics that they start with
     shard: bool = False  # FSDP: weights, gradients and optimiser spread over all processes
     gradient_checkpointing: bool = False  # activations are computed twice instead of kept: less memory, more time

@@ -101,11 +101,12 @@ def test_produces_what_it_declares(name, hand):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_one_equals_a_row_of_a_batch(name, hand):
-    model = build(name, hand).eval()
+    """In float64: another batch is added up in another order, and what float32 loses by that is the processor's."""
+    model, photos = build(name, hand).eval().double(), image(3).map(torch.Tensor.double)
     field = model.produces[0]
     with torch.inference_mode():
-        whole, one = model(image(3)), model(image(3)[1:2])
-    assert_close(getattr(one, field)[0], getattr(whole, field)[1], atol=1e-5, rtol=1e-4)
+        whole, one = getattr(model(photos), field)[1], getattr(model(photos[1:2]), field)[0]
+    assert_close(one, whole, rtol=0.0, atol=1e-6 * float(whole.abs().max()))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
-from mesh_graphormer_hand.engine import checkpoint, evaluate, loader, log, optim, train
+from mesh_graphormer_hand.engine import checkpoint, evaluate, loader, log, optim, parts, train
 from mesh_graphormer_hand.engine.parallel import train_mode
 from mesh_graphormer_hand.engine.train import TrainingError
 from mesh_graphormer_hand.mano.template import hand_template
@@ -53,7 +53,7 @@ def fit(folder: Path, wrap=lambda stream: stream, evaluation: bool = False, **ch
     """Train the toy in `folder`."""
     exp = experiment(**changes)
     hand = assembly.load_hand(exp)
-    stream = wrap(assembly.build_stream(exp, hand, parts=exp.train.accumulate))
+    stream = wrap(assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train)))
     torch.manual_seed(exp.train.seed)
     model = assembly.build_model(exp, hand)
     tests = assembly.build_tests(exp, hand) if evaluation else {}
@@ -79,7 +79,7 @@ def make_trainer(folder: Path, scaler=None, **changes) -> train.Trainer:
     """A trainer of the toy that has not run."""
     exp = experiment(**changes)
     hand = assembly.load_hand(exp)
-    stream = assembly.build_stream(exp, hand, parts=exp.train.accumulate)
+    stream = assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train))
     accelerator = train.make_accelerator(exp)
     accelerator.scaler = scaler
     trainer = train.Trainer(assembly.build_model(exp, hand), stream, exp, folder, accelerator)
@@ -120,6 +120,9 @@ class Hooked:
         if index == self.at:
             self.hook()
         return self.stream[index]
+
+    def cut(self, parts):
+        self.stream.cut(parts)
 
 
 def test_learns_writes_everything_and_reads_it_back(tmp_path):

@@ -209,14 +209,14 @@ def test_a_window_leaves_bad_steps_out_and_goes_on_exactly():
     names = ["loss", "loss/a", "grad_norm"]
     window, bad = log.Window(names), torch.tensor(1.0)
     steps = [{"loss": torch.rand(()), "grad_norm": torch.rand(())} for _ in range(6)]
-    window.add(steps[0], 4, 0.0)
-    window.add({"loss": torch.tensor(torch.nan), "grad_norm": torch.tensor(1.0)}, 4, 0.0, bad)
-    window.add(steps[1], 4, 0.0)
+    window.add(steps[0])
+    window.add({"loss": torch.tensor(torch.nan), "grad_norm": torch.tensor(1.0)}, bad)
+    window.add(steps[1])
     other = log.Window(names)
     other.load(json.loads(json.dumps(window.state())), torch.device("cpu"))
     for step in steps[2:]:
-        window.add(step, 4, 0.0)
-        other.add(step, 4, 0.0)
+        window.add(step)
+        other.add(step)
     assert window.state() == other.state()
     assert window.report()["loss"] == pytest.approx(sum(float(s["loss"]) for s in steps) / 6)
     assert "loss/a" not in window.report()

@@ -1,8 +1,12 @@
-"""engine.loader: batches from a thread come in order, a few ahead, and stop when nobody takes them."""
+"""engine.loader: batches from a thread come in order, a few ahead, and stop when nobody takes them; errors end it."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,3 +96,56 @@ def test_one_thread_at_a_time_asks_a_source():
     for thread in asking:
         thread.join()
     assert together == [1] * 8
+
+
+PROGRAM = """
+import sys
+
+import torch
+
+from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
+from mesh_graphormer_hand.engine import evaluate, loader
+
+
+class Samples:
+    def __len__(self):
+        return 64
+
+    def load(self, indices, device="cpu"):
+        if "worker" in sys.argv and 2 in indices:
+            raise ZeroDivisionError("nobody thought of this")
+        return HandBatch(HandInputs(), HandTargets(), [str(i) for i in indices])
+
+
+def broken(inputs):
+    raise ZeroDivisionError("nobody thought of this")
+
+
+if __name__ == "__main__":
+    if "open" in sys.argv:  # the iterator is left to the traceback
+        for batch in loader.load(loader.Chunks(Samples(), 1), range(64), 2, torch.device("cpu")):
+            broken(batch)
+    evaluate.evaluate({"one": broken} if "main" in sys.argv else {}, Samples(), batch_size=1, workers=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["worker", "main", "open"])
+def test_an_error_ends_the_process_with_its_own_message(tmp_path, where):
+    """Not a hang: workers ignore SIGTERM, and the error's traceback holds their iterator."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, str(program), where]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 1 and "ZeroDivisionError: nobody thought of this" in done.stderr
+    assert ("in a process that prepares batches" in done.stderr) == (where == "worker")
+
+
+def test_an_error_that_cannot_travel_keeps_its_words():
+    class Local(Exception):
+        pass
+
+    assert type(loader._portable(ValueError("x"))) is ValueError
+    lost = loader._portable(Local("what it said"))
+    assert type(lost) is loader.WorkerError and "Local: what it said" in str(lost)

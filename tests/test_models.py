@@ -90,11 +90,12 @@ def test_produces_what_it_declares_and_all_of_it_finite(name, options, hand):
 
 @every_model
 def test_a_batch_of_one_equals_a_row_of_a_batch(name, options, hand):
-    model = stir(build(name, options, hand))
+    """In float64: another batch is added up in another order, and what float32 loses by that is the processor's."""
+    model, three = stir(build(name, options, hand)).double(), photos(3).map(torch.Tensor.double)
     with torch.inference_mode():
-        whole, one = outputs(model(photos(3))), outputs(model(photos(3)[1:2]))
+        whole, one = outputs(model(three)), outputs(model(three[1:2]))
     for field in whole:
-        assert_near(one[field][0], whole[field][1], 1e-4, field)
+        assert_near(one[field][0], whole[field][1], 1e-6, field)
 
 
 @every_model

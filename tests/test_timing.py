@@ -19,6 +19,7 @@ from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import timing
 from mesh_graphormer_hand.engine.dryrun import forward_flops
+from mesh_graphormer_hand.engine.precision import choose
 from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.models._fast import optimise
 from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
@@ -59,9 +60,10 @@ def test_a_case_may_tell_its_own_seconds():
 
 
 def test_work_counts_two_operations_a_product_with_its_sum():
-    product = timing.multiplication(torch.bfloat16)
+    product = timing.multiplication(torch.float32)
     result = product.call()
-    assert result.dtype is torch.bfloat16 and product.items == 2 * result.shape[0] ** 3
+    assert result.dtype is torch.float32 and product.items == 2 * result.shape[0] ** 3
+    assert timing.multiplication(torch.bfloat16).call.args[0].dtype is torch.bfloat16
 
     class Attention(torch.nn.Module):
         def forward(self, inputs):
@@ -203,9 +205,10 @@ def test_training_tells_share_of_peak_and_waiting(tmp_path, monkeypatch):
     file.write_text(yaml.safe_dump(settings))
     [(title, rows, _)] = list(benchmark_train.train(cases.Options([str(file)], [1], rounds=2)))
     assert title.endswith("batch 4")
-    assert [row.name for row in rows] == ["float32", "bfloat16", "bfloat16, fed by new virtual hands"]
-    assert all(0 < row.peak < 1 and row.waiting is None for row in rows[:2])
-    assert rows[2].waiting == pytest.approx(0.3 / rows[2].seconds, rel=0.3) and rows[2].seconds > 0.3
+    assert [row.name for row in rows] == ["float32", "bfloat16", "auto", "auto, fed by new virtual hands"]
+    assert all(0 < row.peak < 1 and row.waiting is None for row in rows[:3])
+    assert "of the faster" in rows[2].note and choose("cpu").why in rows[2].note
+    assert rows[3].waiting == pytest.approx(0.3 / rows[3].seconds, rel=0.3) and rows[3].seconds > 0.3
 
 
 def test_generation_shows_every_case_the_same_new_samples(monkeypatch):

@@ -19,6 +19,8 @@ CONFIG = {
     "train": {
         "steps": 30,
         "batch_size": 4,
+        "accumulate": 1,
+        "precision": "fp32",  # on every machine
         "ema": 0.9,
         "optimizer": {"name": "adamw", "lr": 0.003, "warmup": 3, "schedule": "cosine", "weight_decay": 0.01},
         "losses": {"joints": 100.0},

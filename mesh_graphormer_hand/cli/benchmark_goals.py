@@ -42,7 +42,7 @@ GOALS = (
     Goal(r"forward, graphormer, batch \d+", "optimised", "ratio", 1.5),
     Goal(r"forward, graphormer, batch \d+", "optimised, bfloat16", "ratio", 2.5),
     Goal(r"forward, graphormer_lite, batch 1", "optimised|ONNX Runtime", "milliseconds", 13.0),
-    Goal(r"training step, graphormer, .*", r"bfloat16(, compiled)?", "peak", 0.4, "cuda"),
+    Goal(r"training step, graphormer, .*", r"(bfloat16|auto)(, compiled)?", "peak", 0.4, "cuda"),
     Goal(r"training step, .*", r".*, fed by new virtual hands", "waiting", 0.05, "cuda"),
     Goal(r"virtual samples by pixels, .*", "224 px", "rate", 120.0),
     Goal(r"virtual samples by .*", r"224 px|\d+ a call", "rate", 5000.0, "cuda"),

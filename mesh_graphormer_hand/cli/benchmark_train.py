@@ -19,6 +19,7 @@ from ..engine.dryrun import forward_flops
 from ..engine.evaluate import as_float
 from ..engine.loader import PREFETCH, load, worker_count
 from ..engine.optim import build_optimizer
+from ..engine.precision import choose
 from ..engine.timing import Case, Timing
 from ..losses import supervised_losses
 from ..mano.hand import Hand
@@ -77,26 +78,33 @@ def _batch_size(name: str, device: str) -> int:
 
 def _steps(options: Options, experiment: Experiment, hand: Hand) -> dict[str, Step]:
     make = partial(Step, experiment, hand, options.device)
+    auto = choose(options.device).dtype
     steps = {"float32": make(torch.float32), "bfloat16": make(torch.bfloat16)}
+    steps["auto"] = next(step for step in steps.values() if step.precision is auto)
     if options.compile:
-        steps["bfloat16, compiled"] = make(torch.bfloat16, compiled=True)
+        steps["auto, compiled"] = make(auto, compiled=True)
     return steps
 
 
 def _ready(options: Options, experiment: Experiment, hand: Hand, steps: dict[str, Step], title: str) -> list[Timing]:
-    """Steps on one batch, in turns with products of matrices at their precisions."""
+    """Steps on one batch, in turns with products of matrices at the precisions that the device computes in."""
     batch = assembly.build_stream(experiment, hand)[0].to(options.device)
     model = assembly.build_model(experiment, hand).to(options.device)
     work = PASSES * forward_flops(model, batch[:1].inputs)  # an image
     cases = {way: Case(partial(step, batch), len(batch)) for way, step in steps.items()}
-    products = {step.precision: timing.multiplication(step.precision, options.device) for step in steps.values()}
-    both = {**cases, **{str(precision): product for precision, product in products.items()}}
-    rows = {row.name: row for row in compare(options, title, both, "float32")}
+    native = {torch.float32, choose(options.device).dtype}  # elsewhere, a product's rate is that of its emulation
+    products = {str(precision): timing.multiplication(precision, options.device) for precision in native}
+    rows = {row.name: row for row in compare(options, title, {**cases, **products}, "float32")}
     told = []
     for way, step in steps.items():
-        limit = rows[str(step.precision)].rate
+        limit = rows[str(step.precision if step.precision in native else torch.float32)].rate
         peak = rows[way].rate * work / limit
         told.append(replace(rows[way], peak=peak, note=f"{peak:.0%} of {limit / 1e12:.3g} TFLOP/s"))
+        if way == "auto":
+            share = rows[way].rate / max(rows["float32"].rate, rows["bfloat16"].rate)
+            told[-1] = replace(
+                told[-1], note=f"{told[-1].note}; {share:.2f} of the faster; {choose(options.device).why}"
+            )
     return told
 
 

@@ -55,10 +55,12 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     import torch  # after the config, so that its mistakes are told at once
 
     from .. import assembly
-    from ..engine import dryrun, evaluate, launch, train
+    from ..engine import dryrun, evaluate, launch, parts, train
+    from ..engine.precision import choose
     from ..mano.template import hand_template
 
     assembly.check(experiment)
+    asked = experiment.train.precision
     accelerator = launch.make_accelerator(experiment)
     if not accelerator.is_main_process:
         console.only_warnings()
@@ -66,9 +68,9 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
         prepare_folder(folder, fresh)
     accelerator.wait_for_everyone()
     hand = assembly.load_hand(experiment)
-    parts = accelerator.num_processes * experiment.train.accumulate
+    count = accelerator.num_processes * parts.first_parts(experiment.train)
     device = accelerator.device if experiment.data.on_device else "cpu"
-    stream = assembly.build_stream(experiment, hand, parts, device)
+    stream = assembly.build_stream(experiment, hand, count, device)
     tests = assembly.build_tests(experiment, hand)
     torch.manual_seed(experiment.train.seed)
     model = assembly.build_model(experiment, hand)
@@ -80,7 +82,8 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     if dry:
         figures = dryrun.estimate(model, stream, experiment, template, accelerator)
         if accelerator.is_main_process:
-            print(describe(name, experiment, figures, str(accelerator.device), accelerator.num_processes, stream))
+            why = choose(accelerator.device).why if asked == launch.AUTO else "as it was asked for"
+            print(describe(name, experiment, figures, str(accelerator.device), accelerator.num_processes, stream, why))
         return True
     finished = train.fit(
         model,
@@ -123,12 +126,13 @@ def shown_samples(experiment: configs.Experiment, hand: Hand) -> HandBatch | Non
 
 
 def describe(
-    name: str, experiment: configs.Experiment, e: Estimate, device: str, processes: int, stream: Stream
+    name: str, experiment: configs.Experiment, e: Estimate, device: str, processes: int, stream: Stream, why: str
 ) -> str:
-    """A dry run's figures as lines of text."""
+    """A dry run's figures as lines of text; `why` the precision is what it is."""
     train, size = experiment.train, experiment.data.image_size
     total = sum(e.parameters.values())
     largest = sorted(e.parameters.items(), key=lambda item: -item[1])[:5]
+    twice = "activations are computed twice: " * train.gradient_checkpointing
     parts = f" in {train.accumulate * processes} parts" if train.accumulate * processes > 1 else ""
     fewer = f", {e.timed_samples} at once instead of {e.part_samples}"
     fewer = "" if e.timed_samples == e.part_samples else fewer
@@ -139,12 +143,14 @@ def describe(
     )
     images = train.steps * train.batch_size
     lines = {
-        "run": f"{name} on {device}, {processes} process{'es' * (processes > 1)}, {train.precision}",
+        "run": f"{name} on {device}, {processes} process{'es' * (processes > 1)}",
+        "precision": f"{train.precision}: {why}",
         "data": data,
         "sizes": f"images of {size} x {size}, a batch of {train.batch_size}{parts}, {train.steps:,} steps",
         "parameters": f"{total / 1e6:.2f} M ({', '.join(f'{k} {v / 1e6:.2f}' for k, v in largest)})",
         "work": f"{e.flops / 1e9:.2f} GFLOP an image, forward; about three times that in training",
-        "memory": f"{_gib(e.needed_bytes)} of {_gib(e.memory_bytes)}: {_gib(e.static_bytes)} for weights and optimiser"
+        "memory": twice
+        + f"{_gib(e.needed_bytes)} of {_gib(e.memory_bytes)}: {_gib(e.static_bytes)} for weights and optimiser"
         f", {e.sample_bytes / 2**20:.0f} MiB for each of {e.part_samples} samples at once",
         "disk": f"{_gib(e.checkpoint_bytes)} a checkpoint, {train.keep} kept",
         "speed": f"{e.images_per_second:.1f} images/s, {e.waiting:.0%} of the time waiting for data "
@@ -154,7 +160,7 @@ def describe(
     }
     text = "\n".join(f"{key:<11} {value}" for key, value in lines.items())
     if e.needed_bytes > e.memory_bytes:
-        text += "\nThis does not fit: take train.accumulate, train.gradient_checkpointing=true or train.precision=bf16."
+        text += "\nThis does not fit: take train.accumulate=auto."
     return text
 
 

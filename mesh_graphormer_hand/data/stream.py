@@ -85,13 +85,22 @@ class Stream(Dataset):
             raise ValueError(f"{len(datasets)} data sets need as many weights, none negative, not all 0, not {weights}")
         if empty := [i for i, (d, w) in enumerate(zip(datasets, weights, strict=True)) if w > 0 and not len(d)]:
             raise ValueError(f"data set number {empty[0]} has a weight but no samples")
-        if parts < 1 or batch_size % parts:
-            raise ValueError(f"a batch of {batch_size} does not split into {parts} equal parts")
-        self.datasets, self.weights, self.parts = list(datasets), weights, parts
+        self.datasets, self.weights = list(datasets), weights
         self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.cut(parts)
         self.augmentation = augmentation or Augmentation(enabled=False)
         self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
         self._present = 0  # the step that is being shown
+
+    def cut(self, parts: int) -> None:
+        """Split batches into `parts` pieces from now on.
+
+        Raises:
+            ValueError: they would not be equal.
+        """
+        if parts < 1 or self.batch_size % parts:
+            raise ValueError(f"a batch of {self.batch_size} does not split into {parts} equal parts")
+        self.parts = parts
 
     def __getitem__(self, index: int) -> HandBatch:
         """The batch of one step, or a part of it."""

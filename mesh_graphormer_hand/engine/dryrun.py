@@ -6,13 +6,11 @@ not fit into memory, fewer samples are timed and the rest is arithmetic.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,8 +22,10 @@ from ..config import Experiment
 from ..contracts import HandBatch, HandInputs
 from ..mano.template import HandTemplate
 from ..models.base import HandModel
+from . import parts
 from .loader import Batches
-from .parallel import recomputed, train_mode
+from .memory import total_bytes
+from .parallel import train_mode
 from .train import Trainer
 
 STEPS = 8  # that are timed, at most
@@ -61,26 +61,26 @@ class Estimate:
 def estimate(
     model: HandModel, stream: Batches, experiment: Experiment, template: HandTemplate | None, accelerator: Accelerator
 ) -> Estimate:
-    """Measure `model` on real batches; its weights are changed."""
+    """Measure `model` on real batches; its weights are changed, and `auto` becomes what it stands for."""
     parameters = count_parameters(model)
-    experiment = replace(experiment, train=replace(experiment.train, steps=max(experiment.train.steps, LEAST)))
+    asked = experiment.train
+    experiment = replace(experiment, train=replace(asked, steps=max(asked.steps, LEAST)))
     with TemporaryDirectory() as folder:
         trainer = Trainer(model, stream, experiment, Path(folder) / "none", accelerator)
     trainer.template = template.to(accelerator.device) if template is not None else None
+    parts.settle(trainer, {})
+    asked.accumulate, asked.gradient_checkpointing = trainer.config.accumulate, trainer.config.gradient_checkpointing
     batches = trainer._batches()
     batch = next(batches)
     flops = forward_flops(model, batch[:1].inputs)
     train_mode(model, experiment.train.freeze_norms)
     few = min(2, len(batch))  # not one: some batch norms need more
-    some = _kept_bytes(trainer, batch[:few])
     began = time.perf_counter()
-    more = _kept_bytes(trainer, batch[: 2 * few])
-    count = len(batch[: 2 * few])
-    forward = (time.perf_counter() - began) / count
-    kept = (more - some) // (count - few) if count > few else some // few
+    kept, once = parts.kept_bytes(trainer, batch[: 2 * few])
+    forward = (time.perf_counter() - began) / (few + len(batch[: 2 * few]))
     static, checkpoint = _static_bytes(model, experiment)
-    static += max(some - few * kept, 0)  # what is kept once for all samples: weights in half precision
-    memory = memory_bytes(accelerator.device)
+    static += once  # for all samples: weights in half precision
+    memory = total_bytes(accelerator.device)
     room = int((ROOM * memory - static) // max(kept, 1)), int(STEP / (3 * forward))
     samples = max(few, min(len(batch), *room))
     steps, seconds, waited = _time_steps(trainer, batch, batches, samples)
@@ -108,13 +108,6 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     return {name: count for name, count in {**counts, "itself": own}.items() if count}
 
 
-def memory_bytes(device: torch.device) -> int:
-    """All memory of the device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
-
-
 def _static_bytes(model: nn.Module, experiment: Experiment) -> tuple[int, int]:
     """In memory, and in a checkpoint: weights, Adam's two moments, averages, where there are any; gradients."""
     state = sum(t.nbytes for t in model.state_dict().values())
@@ -131,32 +124,6 @@ def forward_flops(model: nn.Module, inputs: HandInputs | Tensor) -> float:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused on a CPU, it is not counted
         model(inputs)
     return float(counter.get_total_flops())
-
-
-def _kept_bytes(trainer: Trainer, batch: HandBatch) -> int:
-    """Bytes that a forward pass leaves for the backward pass, without the weights themselves."""
-    weights = {t.untyped_storage().data_ptr() for t in trainer.module.state_dict(keep_vars=True).values()}
-    seen: dict[int, int] = {}
-
-    def pack(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return value
-
-    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-        for value in args:
-            for tensor in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(tensor, Tensor):
-                    pack(tensor)
-
-    hooks = [module.register_forward_pre_hook(enter) for module in recomputed(trainer.module)]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        terms = trainer._losses(batch)
-    del terms
-    for hook in hooks:
-        hook.remove()
-    return sum(seen.values())
 
 
 def _time_steps(

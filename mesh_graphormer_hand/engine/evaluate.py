@@ -56,11 +56,12 @@ def evaluate(
     mine = list(range(share[0], len(chunks), share[1]))
     spare = [0] * (-(-len(chunks) // share[1]) - len(mine))  # sharded networks run in all processes or in none
     total = sum(chunks.size(i) for i in mine)
+    batches = load(chunks, mine + spare, workers, torch.device(device))
     bar = tqdm(total=total, unit="img", desc="evaluate", disable=None if progress else True, dynamic_ncols=True)
     try:
         for network in networks:
             network.eval()
-        for number, batch in enumerate(load(chunks, mine + spare, workers, torch.device(device))):
+        for number, batch in enumerate(batches):
             answers = {n: as_float(predict(batch.inputs)) for n, predict in predictors.items()} if len(batch) else {}
             if number < len(mine):
                 for name, prediction in answers.items():
@@ -69,6 +70,7 @@ def evaluate(
                     watch(answers, batch)
             bar.update(len(batch) if number < len(mine) else 0)
     finally:
+        batches.close()
         bar.close()
         for network, mode in zip(networks, training, strict=True):
             network.train(mode)

@@ -51,6 +51,11 @@ class Guard:
         """Remember what a bad step could spoil."""
         self.statistics.keep()
 
+    def forget(self) -> None:
+        """Put back what a step that is given up has changed."""
+        device = self.accelerator.device
+        self.statistics.restore_where(torch.ones((), dtype=torch.bool, device=device))
+
     def judge(self, step: int, loss: Tensor, grad_norm: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """Make `optimizer` pass over this step if its loss or gradients are not finite in any process: 1 if so."""
         here = ~loss.detach().isfinite()
@@ -176,18 +181,24 @@ def fitting_part(size: int, attempt: Callable[[int], None]) -> int:
     return 0
 
 
+def pieces(batch_size: int, processes: int, fits: int) -> int:
+    """As few equal parts for each process as none of them has more than `fits` samples, or one."""
+    count = max(1, -(-batch_size // (processes * max(fits, 1))))
+    while batch_size % (processes * count):
+        count += 1
+    return count
+
+
 def memory_advice(batch_size: int, processes: int, accumulate: int, fits: int) -> str:
     """What to write into the config, `fits` being how many samples a process can hold at once."""
     part = batch_size // (processes * accumulate)
     text = f"out of memory: {part} samples at once are too many for this machine"
     if not fits:
         return f"{text}, and so is one. train.gradient_checkpointing=true and train.precision=bf16 need less"
-    pieces = -(-batch_size // (processes * fits))
-    while batch_size % (processes * pieces):
-        pieces += 1
+    count = pieces(batch_size, processes, fits)
     return (
-        f"{text}, {fits} would fit: train.accumulate={pieces} keeps the batch of {batch_size} and takes it in parts of "
-        f"{batch_size // (processes * pieces)}; train.batch_size={fits * processes * accumulate} makes it smaller. "
+        f"{text}, {fits} would fit: train.accumulate={count} keeps the batch of {batch_size} and takes it in parts of "
+        f"{batch_size // (processes * count)}; train.batch_size={fits * processes * accumulate} makes it smaller. "
         f"train.gradient_checkpointing=true and train.precision=bf16 need less, too"
     )
 

@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, gather_object
 
 from ..config import ConfigError, Experiment, nearest
 from .loader import spare_threads, worker_count
 from .memory import keep_freed_memory
+from .precision import choose
 
 logger = logging.getLogger(__name__)
 
+AUTO = "auto"
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", "MULTI_HPU", "MULTI_NEURON")
 
 
 def make_accelerator(experiment: Experiment) -> Accelerator:
-    """Accelerate as the launcher, `train.precision` and `train.shard` ask for it.
+    """Accelerate as the launcher, `train.precision` and `train.shard` ask for it; `auto` becomes what it stands for.
 
     `accelerate launch --use_fsdp` is the same as train.shard=true: the sharding is ours (`parallel.shard`), so that it
     runs on any device and its checkpoints are those of a single process.
@@ -33,10 +35,14 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
         ConfigError: an unknown precision, one that the device does not have, or DeepSpeed and its like, whose state our
             checkpoints do not hold.
     """
+    if experiment.train.precision == AUTO:
+        experiment.train.precision = _choose_precision()
     precision = experiment.train.precision
     if precision not in PRECISIONS:
-        hint = nearest(precision, list(PRECISIONS))
-        raise ConfigError(f"train.precision: no precision {precision!r}{hint} ({', '.join(PRECISIONS)})")
+        known = [AUTO, *PRECISIONS]
+        raise ConfigError(
+            f"train.precision: no precision {precision!r}{nearest(precision, known)} ({', '.join(known)})"
+        )
     try:
         accelerator = Accelerator(mixed_precision=PRECISIONS[precision])
     except ValueError as error:
@@ -55,6 +61,18 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
         workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
         torch.set_num_threads(experiment.train.threads or spare_threads(workers * accelerator.num_processes))
     return accelerator
+
+
+def _choose_precision() -> str:
+    """bf16 where every process's device computes in it."""
+    state = PartialState()
+    choice = choose(state.device)
+    everywhere = gather_object([choice.precision]) if state.num_processes > 1 else [choice.precision]
+    if len(set(everywhere)) > 1:
+        logger.info("train.precision: fp32 (one of the processes' devices emulates bfloat16)")
+        return "fp32"
+    logger.info("train.precision: %s (%s)", choice.precision, choice.why)
+    return choice.precision
 
 
 class Interrupt:
@@ -79,7 +97,7 @@ class Interrupt:
     def _handle(self, number: int, frame: object) -> None:
         self.requested = True
         signal.signal(number, self.before[number])
-        logger.info("%s: finishing this step and saving ...", signal.Signals(number).name)
+        logger.info("%s: finishing this step, or its present part, and saving ...", signal.Signals(number).name)
 
 
 def seed_all(seed: int, part: int, rank: int = 0) -> None:

@@ -1,21 +1,27 @@
 """Batches from worker processes, in a given order: which batch comes when never depends on the number of workers.
 
 Workers start from a fork server: the training process has threads (and maybe a GPU) by then, and a process with
-threads should not be forked. They render with one thread each, and leave Ctrl-C and SIGTERM to the training process.
+threads should not be forked. They render with one thread each, and leave Ctrl-C and SIGTERM to the training process,
+which ends them itself: an error in one of them is handed over and raised there, and its exit kills who is left.
 A GPU without worker processes is fed by a thread, so that it works while the next batches are prepared.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.process
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -76,6 +82,11 @@ class OneAtATime:
         with self.lock:
             return self.source[index]
 
+    def cut(self, parts: int) -> None:
+        """Split batches anew (`data.stream.Stream.cut`)."""
+        with self.lock:
+            self.source.cut(parts)
+
 
 def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
     """`source[i]` for every i of `indices`, in order, moved to `device`, prepared by `workers` processes (0: by this
@@ -97,14 +108,67 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
 def _from_processes(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
     options: dict[str, Any] = {"multiprocessing_context": process_context(PRELOAD), "prefetch_factor": PREFETCH}
     options |= {"worker_init_fn": _start_worker, "pin_memory": device.type == "cuda"}
-    loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, **options)
+    loader = DataLoader(_Told(source), batch_size=None, sampler=indices, num_workers=workers, **options)
+    others = set(multiprocessing.active_children())
+    coming = iter(loader)
+    mine = set(multiprocessing.active_children()) - others
+    _workers.update(mine)
     try:
-        for batch in loader:
+        for batch in coming:
+            if isinstance(batch, _Failure):
+                raise batch.error
             yield batch.to(device)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise WorkerError(f"{' '.join(str(error).split())} {REMEDY}") from error
+    finally:
+        coming._shutdown_workers()  # now: an error's traceback would keep the iterator, and so the workers, alive
+        _kill(mine)
+        _workers.difference_update(mine)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a worker hands over instead of a batch."""
+
+    error: Exception
+
+
+class _Told:
+    """A source whose errors are handed over: DataLoader would raise them from within, as text in another's words."""
+
+    def __init__(self, source: Batches) -> None:
+        self.source = source
+
+    def __getitem__(self, index: int) -> HandBatch | _Failure:
+        try:
+            return self.source[index]
+        except Exception as error:
+            return _Failure(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note; a WorkerError of its words where it cannot go to another process."""
+    error.add_note("in a process that prepares batches:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return WorkerError(f"a process that prepares batches failed: {type(error).__name__}: {error}")
+    return error
+
+
+_workers: set[multiprocessing.process.BaseProcess] = set()  # that are alive, of all iterators
+
+
+@atexit.register  # before multiprocessing's own, which sends them SIGTERM and waits
+def _kill_workers() -> None:
+    _kill(_workers)
+
+
+def _kill(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def _from_thread(source: Batches, indices: Sequence[int], device: torch.device) -> Iterator[HandBatch]:

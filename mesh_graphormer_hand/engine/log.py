@@ -59,9 +59,12 @@ class Window:
         finally:
             self.started += time.perf_counter() - began
 
-    def add(self, scalars: Mapping[str, Tensor], images: int, waited: float, bad: Tensor | None = None) -> None:
-        """Count one step: its losses, its number of images and the seconds it waited for data; the losses of a `bad`
-        step (1 instead of 0) are left out."""
+    def count(self, images: int, waited: float) -> None:
+        """Count a part of a step: its number of images, and the seconds that it waited for them."""
+        self.images, self.waited = self.images + images, self.waited + waited
+
+    def add(self, scalars: Mapping[str, Tensor], bad: Tensor | None = None) -> None:
+        """Count one step's losses; those of a `bad` step (1 instead of 0) are left out."""
         first = next(iter(scalars.values())).detach().float()
         none = torch.full_like(first, torch.nan)
         values = torch.stack([scalars[name].detach().float() if name in scalars else none for name in self.names])
@@ -71,7 +74,6 @@ class Window:
         good = self.there[key] * (1.0 if bad is None else 1 - bad)
         row = torch.stack([torch.where(good > 0, values, 0.0), good], 1)
         self.table = row if self.table is None else self.table + row
-        self.images, self.waited = self.images + images, self.waited + waited
 
     def report(self, everywhere: bool = False) -> dict[str, float]:
         """Mean losses, images/s and the share of the time spent waiting for data; the losses `everywhere`, for which
@@ -155,18 +157,20 @@ class Progress:
             self.bar.update(step - self.step)
         self.step = step
 
-    def update(self, report: Mapping[str, float]) -> None:
-        """Show a `Window.report`."""
+    def update(self, report: Mapping[str, float], part: int = 0, parts: int = 1) -> None:
+        """Show a `Window.report`, after `part` of the `parts` of the next step."""
         self.shown = time.perf_counter()
         losses = {k.removeprefix("loss/"): v for k, v in report.items() if k.startswith("loss")}
         text = f"{report['images_per_second']:.1f} images/s, waiting {report['waiting']:.0%}"
         text += "".join(f", {name} {value:.4g}" for name, value in losses.items())
+        where = f"part {part}/{parts} of the next, " if part else ""
         if self.bar is not None:
-            self.bar.set_postfix_str(text)
+            self.bar.set_postfix_str(where + text)
         elif self.show:
-            left = (self.shown - self.began) / max(self.step - self.start, 1) * (self.steps - self.step)
+            done = self.step + part / parts
+            left = (self.shown - self.began) / max(done - self.start, 1e-9) * (self.steps - done)
             time_left = datetime.timedelta(seconds=round(left))
-            logger.info("step %d/%d, %s, %s left", self.step, self.steps, text, time_left)
+            logger.info("step %d/%d, %s%s, %s left", self.step, self.steps, where, text, time_left)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

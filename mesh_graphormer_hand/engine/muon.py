@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from ..config import ConfigError
 from ..models.base import HandModel
+from .precision import choose
 
 LEAST_SIDE = 8  # of a matrix that is worth an orthogonal step
 ADAM_RMS = 0.2  # of AdamW's steps, in learning rates (Liu et al.)
@@ -100,10 +101,10 @@ def pack(matrices: list[Float[Tensor, "_ _"]]) -> Float[Tensor, "n r c"]:
 
 
 def orthogonal(x: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
-    """About U V^T of each matrix U S V^T by Newton-Schulz iterations in bfloat16: singular values end near 1 (0.7 to
-    1.2), but for those under a thousandth of the largest."""
+    """About U V^T of each matrix U S V^T by Newton-Schulz iterations: singular values end near 1 (0.7 to 1.2), but for
+    those under a thousandth of the largest. In bfloat16, which is enough, or float32 where that would be emulated."""
     dtype = x.dtype
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + TINY)).bfloat16()
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + TINY)).to(choose(x.device).dtype)
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
         gram = x @ x.mT

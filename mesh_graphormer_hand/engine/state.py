@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,11 +22,14 @@ from .log import Window, provenance
 from .optim import Ema, load_optimizer_tensors, optimizer_tensors
 from .parallel import full
 
+logger = logging.getLogger(__name__)
+
 # What may change between two starts of the same run; everything else would make it another run.
 MAY_CHANGE = ("train.name", "train.output", "train.steps", "train.log_every", "train.checkpoint_every", "train.keep")
 MAY_CHANGE += ("train.evaluate_every", "train.evaluate_samples", "train.threads", "data.workers", "data.test")
 MAY_CHANGE += ("train.pictures", "train.bad_steps", "train.gradient_checkpointing", "train.compile", "train.shard")
 MAY_CHANGE += ("data.on_device",)
+TOLD = ("train.precision", "train.accumulate")  # may change, too, but the run is no longer quite what it was
 
 
 def collect(
@@ -145,16 +149,20 @@ def _fitting(found: checkpoint.Checkpoint) -> Iterator[None]:
 
 
 def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    """Refuse to continue a run under settings that would make it another run.
+    """Refuse to continue a run under settings that would make it another run; say where it will not be quite the same,
+    as on a machine that computes in another type.
 
     Raises:
         ConfigError: naming every setting that differs.
     """
     before, now = flatten(old), flatten(new)
+    differ = [key for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]
+    for key in (key for key in differ if key in TOLD and now[key] != "auto"):
+        logger.warning("%s: the run began with %s=%s and goes on with %s", path.parent, key, before[key], now[key])
     changed = [
         f"{key}: {before[key]!r} -> {now[key]!r}"
-        for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
+        for key in differ
+        if not any(key == k or key.startswith(k + ".") for k in (*MAY_CHANGE, *TOLD))
     ]
     if changed:
         raise ConfigError(

@@ -17,6 +17,7 @@ import torch
 
 from ..config import ConfigError
 from .loader import cores
+from .memory import held_bytes
 
 MIB = 2**20
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: all threads' time, whatever else the machine does
@@ -140,21 +141,18 @@ def peak_memory(call: Callable[[], object], device: str = "cpu") -> float | None
         call()
         wait(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
+    here = torch.device("cpu")
+    if not held_bytes(here):
         call()
         return None
-    page, most, done = os.sysconf("SC_PAGE_SIZE"), 0, threading.Event()
-
-    def resident() -> int:
-        return int(statm.read_text(encoding="ascii").split()[1]) * page
+    most, done = 0, threading.Event()
 
     def watch() -> None:
         nonlocal most
         while not done.wait(0.002):
-            most = max(most, resident())
+            most = max(most, held_bytes(here))
 
-    before = resident()
+    before = held_bytes(here)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -162,7 +160,7 @@ def peak_memory(call: Callable[[], object], device: str = "cpu") -> float | None
     finally:
         done.set()
         watcher.join()
-    return max(most, resident(), before) / MIB - before / MIB
+    return max(most, held_bytes(here), before) / MIB - before / MIB
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

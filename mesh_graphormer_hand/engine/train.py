@@ -29,7 +29,7 @@ from ..losses import check_terms, supervised_losses
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 from ..models.base import HandModel
-from . import guard, report, state
+from . import guard, parts, report, state
 from .evaluate import Predictor, as_float, evaluate
 from .guard import Guard, Incidents, TrainingError
 from .launch import Interrupt, make_accelerator, seed_all
@@ -59,6 +59,7 @@ def fit(
 
     Args:
         stream: `stream[step * parts + part]` is one part of a step's batch; parts are processes times micro-batches.
+            Where train.accumulate is auto, it is cut anew (`data.stream.Stream.cut`).
         folder: of the run; gets config.yaml, step_*/ (checkpoints), model/ (for `from_pretrained`, averaged weights
             where there are any), metrics.json, log.jsonl, report.html, TensorBoard files.
         template: of the model's hand; the losses on meshes need it.
@@ -81,6 +82,7 @@ def fit(
         trainer = Trainer(model, stream, experiment, folder, accelerator)
         trainer.tests, trainer.references, trainer.shown = dict(tests or {}), dict(references or {}), shown
         trainer.template = template.to(accelerator.device) if template is not None else None
+        parts.settle(trainer, trainer.before)
         if accelerator.is_main_process:
             files.write_text(folder / "config.yaml", OmegaConf.to_yaml(to_mapping(experiment)))
         return trainer.run()
@@ -106,6 +108,9 @@ class Trainer:
         self.template: HandTemplate | None = None
         self.shown: HandBatch | None = None
         self.step = 0
+        self.interrupt = Interrupt()
+        self.progress = Progress(0, experiment.train.steps, show=False)
+        self.before: Mapping[str, Any] = {}  # section `train` of the checkpoint that the run goes on from
         self.window = Window(self._names(), self._sum)
         check_config(experiment, model)
         layout = torch.contiguous_format if self.config.shard else torch.channels_last  # shards are cut from rows
@@ -120,7 +125,7 @@ class Trainer:
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         if found is not None:
             state.load_rest(found, model, self.ema, optimizer, accelerator, self.window)
-            self.step = found.step
+            self.step, self.before = found.step, found.state.get("experiment", {}).get("train", {})
             logger.info("going on from %s", found.path)
         self.guard = Guard(model, accelerator, folder / "bad_steps", self.config.bad_steps)
         self.guard.save = self._save_bad_step
@@ -139,16 +144,16 @@ class Trainer:
         if self.step > steps or (self.step == steps and self._evaluated()):
             logger.info("%s: finished at step %d; train.steps=N with a larger N goes on", self.folder, self.step)
             return True
-        progress = Progress(self.step, steps, show=main)
+        self.progress = Progress(self.step, steps, show=main)
         board = Board(self.folder, self.step, active=main)
         self.history = History(self.folder, self.step) if main else None
         batches = self._batches()
         train_mode(self.module, self.config.freeze_norms)
         try:
-            with Interrupt() as interrupt:
+            with self.interrupt:
                 if 0 < self.step < steps and self._every(self.config.evaluate_every) and not self._evaluated():
                     self._evaluate(board)  # the run was killed in the middle of it
-                self._loop(batches, interrupt, progress, board)
+                self._loop(batches, board)
                 batches.close()
                 if self.step == steps:
                     self._evaluate(board)
@@ -156,19 +161,21 @@ class Trainer:
                     report.write(self.folder, self.step)
         finally:
             batches.close()  # where something failed: nothing should be prepared any more
-            progress.close()
+            self.progress.close()
             board.close()
         if self.step < steps:
             logger.info("stopped at step %d of %d; the same command goes on from there", self.step, steps)
         return self.step == steps
 
-    def _loop(self, batches: Iterator[HandBatch], interrupt: Interrupt, progress: Progress, board: Board) -> None:
+    def _loop(self, batches: Iterator[HandBatch], board: Board) -> None:
         self.window.start()
         while self.step < self.config.steps:
-            self._train_step(batches)
-            progress.advance(self.step)
-            self._report(progress, board)
-            stop = self._stop_requested(interrupt)
+            if self._train_step(batches):
+                self._checkpoint()
+                return
+            self.progress.advance(self.step)
+            self._report(board)
+            stop = self._stop_requested()
             if stop or self.step == self.config.steps or self._every(self.config.checkpoint_every):
                 self._checkpoint()
             if stop:
@@ -179,25 +186,28 @@ class Trainer:
     def _batches(self) -> Iterator[HandBatch]:
         """This process's parts of the remaining batches, in order."""
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
-        parts = self.config.accumulate * count
-        mine = range(self.step * parts + rank, self.config.steps * parts, count)
+        all_parts = self.config.accumulate * count
+        mine = range(self.step * all_parts + rank, self.config.steps * all_parts, count)
         return load(self.stream, mine, self.workers, self.accelerator.device)
 
-    def _train_step(self, batches: Iterator[HandBatch]) -> None:
+    def _train_step(self, batches: Iterator[HandBatch]) -> bool:
+        """One step; True, and nothing is changed, where a signal came before its last part."""
         config, accelerator = self.config, self.accelerator
         scalars: dict[str, Tensor] = {}
-        waited = 0.0
         self.guard.before()
         for part in range(config.accumulate):
+            if part and not self._goes_on(part):
+                return True
             started = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - started
+            waited = time.perf_counter() - started
             # after the data: a loader that starts, and data sets in this process, draw numbers too
             seed_all(config.seed, self.step * config.accumulate + part, accelerator.process_index)
             with self._without_sync(part + 1 < config.accumulate):
                 terms = self._pass(batch)
             for name, value in terms.items():
                 scalars[name] = scalars.get(name, 0) + value.detach() / config.accumulate
+            self.window.count(config.batch_size // config.accumulate, waited)
         norm = full(accelerator.clip_grad_norm_(self.module.parameters(), config.optimizer.clip_grad or math.inf))
         scalars["grad_norm"] = norm
         set_learning_rate(self.optimizer.optimizer, learning_rate(config.optimizer, self.step, config.steps))
@@ -207,10 +217,23 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.module, self.step)
-        self.window.add(scalars, config.batch_size, waited, bad)
+        self.window.add(scalars, bad)
         self.step += 1
         if self.guard.due:
             self.guard.check()
+        return False
+
+    def _goes_on(self, part: int) -> bool:
+        """Between two parts of a step: show how fast it goes, and heed Ctrl-C, upon which the step is forgotten (of
+        several processes: only after the step, when they agree)."""
+        if self.interrupt.requested and self.accelerator.num_processes == 1:
+            self.optimizer.zero_grad()
+            self.guard.forget()
+            logger.info("step %d begins anew: %d of its %d parts", self.step, part, self.config.accumulate)
+            return False
+        if self.progress.due:
+            self.progress.update(self.window.report(), part, self.config.accumulate)
+        return True
 
     def _pass(self, batch: HandBatch) -> dict[str, Tensor]:
         """Forth and back: the losses, with the gradients left in the parameters.
@@ -282,8 +305,8 @@ class Trainer:
         incidents = Incidents(self.folder / "bad_steps")
         if not (here or accelerator.is_main_process) or not incidents.room():
             return
-        parts = config.accumulate * accelerator.num_processes
-        mine = range(step * parts + accelerator.process_index, (step + 1) * parts, accelerator.num_processes)
+        all_parts = config.accumulate * accelerator.num_processes
+        mine = range(step * all_parts + accelerator.process_index, (step + 1) * all_parts, accelerator.num_processes)
         batches = [self.stream[index] for index in mine]
         whole = self.module.state_dict() if not config.shard else {}  # sharded ones would need all processes
         weights = {n: v.detach().cpu().contiguous() for n, v in whole.items()}
@@ -300,9 +323,9 @@ class Trainer:
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
 
-    def _report(self, progress: Progress, board: Board) -> None:
+    def _report(self, board: Board) -> None:
         logs = self._every(self.config.log_every) or self.step == self.config.steps
-        due = progress.due
+        due = self.progress.due
         if logs:
             self.guard.check()
             values = self.window.report(everywhere=True)
@@ -312,7 +335,7 @@ class Trainer:
         elif due:
             values = self.window.report()
         if due or (logs and self.step == self.config.steps):
-            progress.update(values)
+            self.progress.update(values)
 
     def _log(self, board: Board, values: Mapping[str, float], of: str) -> None:
         board.add(self.step, values, f"{of}/")
@@ -326,12 +349,12 @@ class Trainer:
     def _sum(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, "sum") if self.accelerator.num_processes > 1 else value
 
-    def _stop_requested(self, interrupt: Interrupt) -> bool:
+    def _stop_requested(self) -> bool:
         if self.accelerator.num_processes == 1:
-            return interrupt.requested
+            return self.interrupt.requested
         if not self._every(self.config.log_every):  # processes must agree, and asking costs a round
             return False
-        flag = torch.tensor([float(interrupt.requested)], device=self.accelerator.device)
+        flag = torch.tensor([float(self.interrupt.requested)], device=self.accelerator.device)
         return bool(self._sum(flag).item())
 
     def _evaluate(self, board: Board) -> None:
@@ -429,7 +452,8 @@ def check_config(experiment: Experiment, model: HandModel) -> None:
     """
     config = experiment.train
     learning_rate(config.optimizer, config.steps, config.steps)
-    for name in ("steps", "batch_size", "accumulate", "log_every", "keep", "bad_steps"):
+    parts.first_parts(config)
+    for name in ("steps", "batch_size", "log_every", "keep", "bad_steps"):
         if getattr(config, name) < 1:
             raise ConfigError(f"train.{name}: {getattr(config, name)} should be 1 or more")
     if not 0 <= config.ema < 1:

@@ -1,0 +1,70 @@
+"""Which type a device computes in: bfloat16 where it has units for it, float32 where bfloat16 would be emulated.
+
+What a processor calls itself does not tell: kernels for AVX-512 take bfloat16 and compute it by way of float32, at a
+sixth of the speed. So a CPU whose kernels take it at all is measured, a few milliseconds of them, which also heeds
+ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GAIN = 1.2  # times faster than float32 that bfloat16 should be: it costs digits
+ROUNDS = 5  # of which the fastest counts: the machine does other things, too
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The type that a device computes in, and why."""
+
+    precision: str  # bf16 | fp32
+    why: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The same as torch calls it."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+def choose(device: torch.device | str) -> Choice:
+    """What `train.precision=auto` is on `device`; a process asks it once."""
+    return _choose(torch.device(device).type)
+
+
+@functools.cache
+def _choose(kind: str) -> Choice:
+    if kind == "cuda":
+        computes = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Choice("bf16", "this GPU computes in it") if computes else Choice("fp32", "this GPU emulates bfloat16")
+    if kind != "cpu":
+        return Choice("fp32", f"nothing is known of bfloat16 on {kind}")
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return Choice("fp32", "this processor has no bfloat16 units")
+    gain = measured_gain()
+    said = f"bfloat16 is {gain:.2g} times as fast as float32 here, by a product and a convolution"
+    return Choice("bf16" if gain >= GAIN else "fp32", said)
+
+
+@torch.no_grad()
+def measured_gain() -> float:
+    """How many times faster this CPU multiplies and convolves in bfloat16 than in float32, together."""
+    matrix, image, weight = torch.rand(512, 512), torch.rand(4, 64, 32, 32), torch.rand(64, 64, 3, 3)
+    image = image.to(memory_format=torch.channels_last)
+
+    def work(a: Tensor, x: Tensor, w: Tensor) -> list[Callable[[], Tensor]]:
+        return [lambda: a @ a, lambda: torch.conv2d(x, w, padding=1)]
+
+    calls = [call for t in (torch.float32, torch.bfloat16) for call in work(matrix.to(t), image.to(t), weight.to(t))]
+    fastest = [float("inf")] * len(calls)
+    for _ in range(1 + ROUNDS):  # the first one also makes the kernels
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            fastest[i] = min(fastest[i], time.perf_counter() - start)
+    return sum(fastest[:2]) / sum(fastest[2:])
