@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,11 @@ def _peak_bytes(trainer: Trainer, batch: HandBatch) -> int | None:
     """Most that this process holds during a pass forth and back; None where the system does not tell."""
 
     def call() -> None:
+        began = time.perf_counter()
         trainer.accelerator.backward(_losses(trainer, batch)["loss"])
+        seconds = time.perf_counter() - began
+        rate = len(batch) * trainer.accelerator.num_processes / seconds
+        logger.info("%d samples forth and back: %.1f s, about %.2g images/s", len(batch), seconds, rate)
 
     device = trainer.accelerator.device
     held = held_bytes(device)
