@@ -67,6 +67,8 @@ def test_meshes_sizes_and_parameters():
     assert "other axes" in plausibility.of_vertices(HAND.vertices * [1, -1, -1], HAND.joints).message
     assert "400 x 300 px, this one has 300 x 400 (turned" in plausibility.of_size((400, 300), (300, 400)).message
     assert plausibility.of_size((400, 300), (400, 300)) is None
+    assert "the fit's joints lie 0.1 m" in plausibility.of_fit(HAND.joints + [0.1, 0, 0], HAND.joints).message
+    assert plausibility.of_fit(HAND.joints + 0.01, HAND.joints) is None
     assert "rad" in plausibility.of_parameters(np.full((16, 3), 90.0), None).message
     assert "standard deviations" in plausibility.of_parameters(None, np.full(10, 500.0)).message
 

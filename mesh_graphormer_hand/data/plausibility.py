@@ -121,6 +121,14 @@ def of_vertices(vertices: Float[np.ndarray, "n 3"], joints: Float[np.ndarray, "2
     return None
 
 
+def of_fit(fitted: Float[np.ndarray, "21 3"] | None, joints: Float[np.ndarray, "21 3"] | None) -> Problem | None:
+    """A fitted hand that is another than the labelled joints."""
+    if fitted is None or joints is None or np.isfinite(joints).all(-1).sum() < ENOUGH:
+        return None
+    gap = float(np.nanmean(np.linalg.norm(fitted - joints, axis=-1)))
+    return Problem("fit", f"the fit's joints lie {gap:.3g} m from the labelled ones") if gap > APART else None
+
+
 def of_parameters(pose: Float[np.ndarray, "16 3"] | None, shape: Float[np.ndarray, "10"] | None) -> Problem | None:
     """MANO's parameters that are none."""
     if pose is not None and (turn := float(np.abs(pose).max())) > LARGEST_TURN:

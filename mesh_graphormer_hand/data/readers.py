@@ -90,7 +90,7 @@ class Annotation:
     visible: Bool[np.ndarray, "21"] | None = None
     intrinsics: Float[np.ndarray, "3 3"] | None = None
     vertices: Float[np.ndarray, "778 3"] | None = None
-    mesh_wrist: Float[np.ndarray, "3"] | None = None  # the vertices' own, where `joints` have another definition
+    mesh_joints: Float[np.ndarray, "21 3"] | None = None  # the vertices' own, where `joints` have another definition
     pose: Float[np.ndarray, "16 3"] | None = None  # of the hand's own side, mean pose included, wrist in camera axes
     shape: Float[np.ndarray, "10"] | None = None
     hand: int = 0  # fingerprint of vertices, pose and shape
@@ -374,6 +374,7 @@ def check(a: Annotation, width: int, height: int) -> None:
         points=points, joints=joints, K=a.intrinsics, box=a.box, size=size, own=a.own
     )
     problem = problem or (plausibility.of_vertices(a.vertices, joints) if a.vertices is not None else None)
+    problem = problem or plausibility.of_fit(a.mesh_joints, joints)
     if problem := problem or plausibility.of_parameters(a.pose, a.shape):
         raise DataError(f"{a.where}: {problem.message}")
     if a.box is not None and not (np.minimum(a.box[2:], size) > np.maximum(a.box[:2], 0)).all():
@@ -430,7 +431,7 @@ def _with_mesh(a: Annotation, targets: HandTargets, mirror: Tensor) -> HandTarge
     def tensor(value: np.ndarray | None, *shape: int) -> Tensor:
         return torch.zeros(shape) if value is None else torch.from_numpy(np.array(value, np.float64))
 
-    wrist = a.mesh_wrist
+    wrist = None if a.mesh_joints is None else a.mesh_joints[0]
     if wrist is None and bool(targets.root_valid):
         wrist = a.joints[0]
     has_mesh = torch.tensor(a.vertices is not None and wrist is not None)

@@ -126,7 +126,7 @@ class DexYcb(FileDataset):
         shape = _betas(self.root, calibration)
         full = self.fitter.full_pose(pose[:48], is_left)
         vertices, joints, full = self.fitter.mesh(full, shape, pose[48:], is_left)
-        return {"vertices": vertices, "mesh_wrist": joints[0], "pose": full, "shape": shape}
+        return {"vertices": vertices, "mesh_joints": joints, "pose": full, "shape": shape}
 
 
 def _in_official(setup: str, part: str, sequence: dict[str, Any], camera: int) -> bool:

@@ -106,7 +106,7 @@ class Ho3d(FileDataset):
         if self.fitter is None:
             return {}
         vertices, joints, pose = self.fitter.mesh(pose, shape, at["trans"][row], camera_from_world=turn)
-        return {"vertices": vertices, "mesh_wrist": joints[0], "pose": pose, "shape": shape}
+        return {"vertices": vertices, "mesh_joints": joints, "pose": pose, "shape": shape}
 
 
 def _depth(path: Path) -> np.ndarray:

@@ -159,7 +159,7 @@ class InterHand(FileDataset):
             joints_valid=seen & wrist,
             intrinsics=intrinsics,
             vertices=fit["vertices"],
-            mesh_wrist=None if fit["joints"] is None else fit["joints"][0],
+            mesh_joints=fit["joints"],
             pose=fit["pose"],
             shape=fit["shape"],
             hand=self.hand if fit["vertices"] is not None else 0,
