@@ -149,7 +149,9 @@ class HandTargets(Record):
     # of a whole frame (the "crop" is the frame): all its hands, in n places of which the first few are taken
     boxes: Float[Tensor, "*b n 4"] | None = None  # px, x0, y0, x1, y1 round each hand, inside the frame
     boxes_valid: Bool[Tensor, "*b n"] | None = None  # which places hold a hand; none: a frame without hands
+    boxes_unsure: Bool[Tensor, "*b n"] | None = None  # of the valid ones: a region that may hold hands, no hand's box
     boxes_left: Bool[Tensor, "*b n"] | None = None  # the person's own left hand (frames are never mirrored)
+    boxes_left_valid: Bool[Tensor, "*b n"] | None = None  # whether the side is known; None: of all of them
     boxes_known: Bool[Tensor, "*b"] | None = None  # whether the sample says where its hands are
     is_left: Bool[Tensor, "*b"] | None = None  # a left hand that was mirrored on loading
     shows_left: Bool[Tensor, "*b"] | None = None  # the crop was mirrored after loading and shows a left hand

@@ -51,6 +51,40 @@ def test_a_frame_without_hands_is_cold():
     assert t.heat.max() == 0
 
 
+def test_a_region_that_nobody_has_marked_is_neither_hand_nor_background():
+    boxes = torch.tensor([[[20.0, 30, 90, 120], [0, 0, 160, 256]]])
+    yes, unsure = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[False, True]])
+    t = BoxCodec().encode(boxes, yes, ~yes, SHAPE, unsure)
+    assert (t.heat >= 1).sum() == 1 and t.ignored[0, :, 21:].sum() == 0 and t.ignored[0, 31, 0]
+    centre = t.heat[0] >= 1
+    assert not t.ignored[0][centre].any() and not t.ignored[0][t.heat[0] > 0.01].any()
+    assert not BoxCodec().encode(boxes, yes, ~yes, SHAPE).ignored.any()
+
+
+def test_a_side_that_nobody_knows_is_told_by_its_owner_cells():
+    known = torch.tensor([[True, False, False]])
+    t = BoxCodec().encode(HANDS, VALID, LEFT, SHAPE, None, known)
+    assert t.left_valid[0, 9, 6] and not t.left_valid[0, 20, 25] and t.left[0, 9, 6] == 1
+
+
+def test_losses_leave_out_what_nobody_knows():
+    """A hand that the network sees in an unmarked region costs nothing, and a side that nobody knows neither."""
+    from mesh_graphormer_hand.models.hand_detector import box_losses
+
+    codec, yes = BoxCodec(), torch.ones(1, 2, dtype=torch.bool)
+    hands = torch.tensor([[[20.0, 30, 90, 120], [150, 100, 320, 256]]])
+    wanted = codec.encode(hands, yes, yes, SHAPE, torch.tensor([[False, True]]), ~yes)
+    quiet = torch.zeros(1, boxes.CHANNELS, *SHAPE)
+    quiet[:, boxes.CENTRE] = -4.0
+    loud = quiet.clone()
+    loud[:, boxes.CENTRE, 20, 28], loud[:, boxes.LEFT] = 5.0, -9.0
+    before, after = box_losses(quiet, wanted, codec), box_losses(loud, wanted, codec)
+    assert before["box_centre"] == after["box_centre"] and before["box_side"] == after["box_side"] == 0
+    marked = codec.encode(hands[:, :1], yes[:, :1], yes[:, :1], SHAPE)
+    before, after = box_losses(quiet, marked, codec), box_losses(loud, marked, codec)
+    assert after["box_centre"] > before["box_centre"] + 1 and after["box_side"] > before["box_side"] + 1
+
+
 def test_two_hands_in_one_cell_do_not_break():
     t = BoxCodec().encode(HANDS[:, [0, 0, 1]], VALID, LEFT, SHAPE)
     assert (t.heat >= 1).sum() == 1 and torch.isfinite(t.extent).all()

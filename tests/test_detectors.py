@@ -27,9 +27,12 @@ def weights(tmp_path):
 
 
 def told(detector: Ours, boxes: list, left: list[bool]) -> Ours:
-    """The detector with a network that says these boxes (px of its own input), whatever it sees."""
+    """The detector with a network that says these boxes (px of its own input), whatever it sees at first, and none at
+    the second look."""
 
     def forward(inputs: HandInputs) -> HandPrediction:
+        if max(inputs.image.shape[-2:]) < 64:
+            return HandPrediction(box_maps=torch.full((1, box_maps.CHANNELS, 1, 1), -9.0))
         shape = tuple(s // 8 for s in inputs.image.shape[-2:])
         t = detector.model.box_codec.encode(
             torch.tensor([boxes]), torch.ones(1, len(boxes), dtype=torch.bool), torch.tensor([left]), shape
@@ -46,7 +49,7 @@ def told(detector: Ours, boxes: list, left: list[bool]) -> Ours:
 
 @pytest.mark.parametrize("shape", [(480, 640), (640, 480), (32, 64), (2000, 2000)])
 def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
-    detector = told(Ours(weights), [[8.0, 8, 24, 40]], [True])
+    detector = told(Ours(weights, size=64), [[8.0, 8, 24, 40]], [True])
     (found,) = detector.detect(np.zeros((*shape, 3), np.uint8))
     scale = max(shape) / 64
     wanted = np.minimum(np.array([8, 8, 24, 40]) * scale, [*shape[::-1], *shape[::-1]])
@@ -55,10 +58,37 @@ def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
 
 
 def test_the_surest_first_and_one_box_a_hand(weights):
-    detector = told(Ours(weights), [[8.0, 8, 24, 24], [36, 36, 60, 60]], [False, True])
+    detector = told(Ours(weights, size=64), [[8.0, 8, 24, 24], [36, 36, 60, 60]], [False, True])
     found = detector.detect(np.zeros((64, 64, 3), np.uint8))
     assert len(found) == 2 and found[0].score >= found[1].score
     assert {d.side for d in found} == {"left", "right"}
+
+
+def test_it_answers_as_the_network_that_was_trained(weights):
+    """With its batch norms folded in, at both sizes, and its scores as the weights were calibrated."""
+    import json
+
+    from mesh_graphormer_hand import assembly
+
+    about = json.loads((weights / "config.json").read_text())
+    about["options"] |= {"slope": 2.0, "shift": 1.0}
+    (weights / "config.json").write_text(json.dumps(about))
+    model = assembly.load_model(weights).eval()
+    with torch.no_grad():
+        for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.running_mean.uniform_(-1, 1)
+            norm.weight.uniform_(0.5, 2)
+    model.save_pretrained(weights)
+    detector = Ours(weights, threshold=0.0)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.model.modules())
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    scores = []
+    for size in (85, 42):
+        image, _ = fit_in(photo, size)
+        maps = model(HandInputs(image=image[None])).box_maps
+        _, heat, _ = model.box_codec.decode(maps)
+        scores += (2 * torch.logit(heat[0]) + 1).sigmoid().tolist()
+    assert detector.detect(photo)[0].score == pytest.approx(max(scores), abs=1e-5)
 
 
 def test_an_untrained_network_finds_nothing(weights):

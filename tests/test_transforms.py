@@ -332,6 +332,28 @@ def test_some_crops_are_shown_as_left_hands_without_a_mesh():
     assert torch.equal(part.targets.shows_left, left[3:5])
 
 
+def test_a_hand_that_the_frame_cuts_is_neither_found_nor_background():
+    """A hand of which 90, 25 and 5 % are left, and a region without a mark of which 5 % are."""
+    batch = make_batch()[:1]
+    boxes = torch.tensor([[[-10.0, 0, 90, 50], [-75.0, 0, 25, 50], [-95.0, 0, 5, 50], [-95.0, 0, 5, 50]]]) + SIZE / 4
+    yes, unsure = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[False, False, False, True]])
+    targets = replace(batch.targets, boxes=boxes, boxes_valid=yes, boxes_left=yes, boxes_unsure=unsure)
+    shift = torch.tensor([[[1.0, 0, -SIZE / 4], [0, 1, -SIZE / 4]]])
+    moved = move(replace(batch, targets=targets), shift, torch.zeros(1), -torch.ones(1, 3)).targets
+    assert moved.boxes_valid.tolist() == [[True, True, False, True]]
+    assert moved.boxes_unsure[moved.boxes_valid].tolist() == [False, True, True]
+    bare = replace(batch, targets=replace(targets, boxes_unsure=None))
+    assert move(bare, shift, torch.zeros(1), -torch.ones(1, 3)).targets.boxes_unsure.tolist() == [
+        [False, True, True, True]
+    ]
+
+
+def test_an_image_that_nothing_moves_stays_as_sharp_as_it_is():
+    batch = make_batch()
+    still = Augmentation(rotation=0.0, scale=0.0, translation=0.0, channel_gain=0.0)
+    assert torch.equal(augment(batch, still, 1).inputs.image, batch.inputs.image)
+
+
 def test_rows_of_a_larger_batch_come_out_as_they_would_in_it():
     batch = rectangle_of_hand(4)
     everything = replace(EVERYTHING, background=0.7)

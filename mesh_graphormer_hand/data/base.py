@@ -11,13 +11,14 @@ from dataclasses import fields, replace
 from typing import Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..contracts import HandBatch, HandInputs, HandTargets
 
 ENDLESS = 2**40  # the length of a data set that never repeats itself
 
-# label -> the mask that says where it is known, and how many dimensions that mask has
+# label -> the mask that says where it is known
 MASKS = {
     "joints": "joints_valid",
     "joints_2d": "joints_2d_valid",
@@ -35,9 +36,11 @@ MASKS = {
     "light_direction": "look_valid",
     "light_colour": "look_valid",
     "boxes": "boxes_known",
+    "boxes_left": "boxes_left_valid",
     "intrinsics": "intrinsics_valid",
 }
-PER_JOINT = ("joints_valid", "joints_2d_valid")
+PER_PLACE = ("joints_valid", "joints_2d_valid", "boxes_left_valid")  # masks of a label's second dimension, too
+PLACES = ("boxes", "boxes_valid", "boxes_unsure", "boxes_left", "boxes_left_valid")  # one a hand of a frame
 
 Part = TypeVar("Part", HandInputs, HandTargets)
 
@@ -67,7 +70,7 @@ def join(parts: Sequence[HandBatch]) -> HandBatch:
     if len(parts) == 1:
         return parts[0]
     inputs = _complete([p.inputs for p in parts], [len(p) for p in parts])
-    targets = _complete([p.targets for p in parts], [len(p) for p in parts])
+    targets = _complete(_same_places([p.targets for p in parts]), [len(p) for p in parts])
     filled = [replace(p, inputs=i, targets=t) for p, i, t in zip(parts, inputs, targets, strict=True)]
     placed = next((p.image_from_crop for p in parts if p.image_from_crop is not None), None)
     if placed is not None:  # a sample without a photo is its own photo
@@ -76,6 +79,18 @@ def join(parts: Sequence[HandBatch]) -> HandBatch:
             p if p.image_from_crop is not None else replace(p, image_from_crop=own.repeat(len(p), 1, 1)) for p in filled
         ]
     return HandBatch.cat(filled)
+
+
+def _same_places(parts: list[HandTargets]) -> list[HandTargets]:
+    """The parts with room for the boxes of as many hands as any of them has."""
+    most = max((p.boxes.shape[1] for p in parts if p.boxes is not None), default=0)
+    grown = []
+    for part in parts:
+        names = [n for n in PLACES if getattr(part, n) is not None]
+        more = {n: most - getattr(part, n).shape[1] for n in names}
+        wider = {n: F.pad(getattr(part, n), (0, 0, 0, k) if n == "boxes" else (0, k)) for n, k in more.items() if k}
+        grown.append(replace(part, **wider))
+    return grown
 
 
 def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:
@@ -88,7 +103,7 @@ def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:
         values = {}
         for label, mask in MASKS.items():
             if known.get(label) is not None and getattr(part, mask) is None:
-                shape = (size, 21) if mask in PER_JOINT else (size,)
+                shape = (size, *known[label].shape[1:2]) if mask in PER_PLACE else (size,)
                 values[mask] = known[label].new_full(shape, getattr(part, label) is not None, dtype=torch.bool)
         for name, example in known.items():
             if name not in values and isinstance(example, Tensor) and getattr(part, name) is None:

@@ -27,7 +27,8 @@ from . import extra_labels
 
 BACKGROUND = PARTS.index("background")
 REACH = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
-LEAST_BOX = 0.4  # share of a hand's box inside the moved frame below which it is no longer one to be found
+LEAST_BOX = 0.4  # share of a hand's box inside the moved frame from which it is one to be found
+LEAST_REST = 0.1  # share from which what is left is neither a hand to be found nor background
 
 
 @dataclass
@@ -116,8 +117,9 @@ def augment(
         batch = _show_left(
             batch, Draws((*seed, 3), start, len(batch), total or len(batch)).uniform() < config.left_hands
         )
-    border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
-    batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
+    if config.rotation or config.scale or config.translation:  # else nothing moves
+        border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
+        batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
     batch = _occlude(batch, config, draws)
     return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, draws)))
 
@@ -165,8 +167,10 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
             moved["joints_visible"] = targets.joints_visible & inside
     if targets.boxes is not None:
         boxes, left_over = _move_boxes(targets.boxes, new_from_old, size)
+        region = torch.zeros_like(targets.boxes_valid) if targets.boxes_unsure is None else targets.boxes_unsure
         moved["boxes"] = boxes
-        moved["boxes_valid"] = targets.boxes_valid & (left_over > LEAST_BOX)
+        moved["boxes_valid"] = targets.boxes_valid & ((left_over > LEAST_REST) | region & (left_over > 0))
+        moved["boxes_unsure"] = region | (left_over <= LEAST_BOX)
     if targets.mask is not None:
         moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
     if targets.depth is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 CHANNELS = 6
 CENTRE, SHIFT, EXTENT, LEFT = 0, slice(1, 3), slice(3, 5), 5
+CERTAIN = 0.01  # heat from which a cell is judged by the hand that it is near, whatever region it lies in
 LARGEST = 4.0  # of the logarithm of a size, either way: no exponential of an untrained network overflows
 
 
@@ -28,6 +29,8 @@ class BoxTargets:
     shift: Float[Tensor, "b h w 2"]  # of the nearest hand, as in the maps; likewise the next two
     extent: Float[Tensor, "b h w 2"]
     left: Float[Tensor, "b h w"]
+    left_valid: Bool[Tensor, "b h w"]  # whether that hand's side is known
+    ignored: Bool[Tensor, "b h w"]  # neither near a hand nor surely background
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,16 @@ class BoxCodec:
         valid: Bool[Tensor, "b n"],
         left: Bool[Tensor, "b n"],
         shape: tuple[int, int],
+        unsure: Bool[Tensor, "b n"] | None = None,
+        left_valid: Bool[Tensor, "b n"] | None = None,
     ) -> BoxTargets:
-        """Targets of `shape` (rows, columns) for boxes x0, y0, x1, y1 in px."""
+        """Targets of `shape` (rows, columns) for boxes x0, y0, x1, y1 in px.
+
+        `unsure`: of the valid ones, regions that may hold hands which nobody has marked. `left_valid`: None, all are.
+        """
+        regions = torch.zeros_like(valid) if unsure is None else valid & unsure
+        valid = valid & ~regions
+        left_valid = torch.ones_like(left) if left_valid is None else left_valid
         extent = (boxes[..., 2:] - boxes[..., :2]).clamp_min(1.0)
         centre = (boxes[..., :2] + boxes[..., 2:]) / 2 / self.stride  # in cells
         sigma = (self.spread * extent.prod(-1).sqrt() / self.stride).clamp_min(0.6)[..., None, None]
@@ -67,9 +78,13 @@ class BoxCodec:
         def of_owner(values: Tensor) -> Tensor:
             return values.gather(1, owner.flatten(1)[..., None].expand(-1, -1, values.shape[-1])).unflatten(1, shape)
 
+        px = cells * self.stride  # h w 2
+        low, high = boxes[:, :, None, None, :2], boxes[:, :, None, None, 2:]
+        doubt = (((px >= low) & (px < high)).all(-1) & regions[..., None, None]).any(1) & (heat < CERTAIN)
         shift = of_owner(centre) - cells
         size = of_owner((extent / self.unit).log())
-        return BoxTargets(heat, shift, size, of_owner(left[..., None].to(heat.dtype))[..., 0])
+        sides = of_owner(torch.stack([left, left_valid], -1).to(heat.dtype))
+        return BoxTargets(heat, shift, size, sides[..., 0], sides[..., 1] > 0.5, doubt)
 
     def decode(
         self, maps: Float[Tensor, "b 6 h w"], count: int = 16

@@ -2,9 +2,10 @@
 
 After Zhou, Wang, Kraehenbuehl, "Objects as Points", 2019; written anew and shrunk. A residual trunk down to stride 32,
 three levels joined top-down, one 3 x 3 head at stride 8 with the six channels of `geometry.boxes`. 1.8 M parameters.
-Trained on virtual frames (`data/datasets`), left and right hands told apart, so frames must not be mirrored without
-their labels. Any image size that is a multiple of 32. Losses, private to it, one value per frame: `box_centre` (focal,
-penalty-reduced), `box_extent` (L1 of places in cells and of logarithmic sizes), `box_side` (cross-entropy).
+Trained on whole frames (data sets `hand_frames` and `virtual_frames`), left and right hands told apart, so frames must
+not be mirrored without their labels. Any image size that is a multiple of 32. Losses, private to it, one value per
+frame: `box_centre` (focal, penalty-reduced; not where nobody has said whether a hand is there), `box_extent` (L1 of
+places in cells and of logarithmic sizes), `box_side` (cross-entropy, of the hands whose side is known).
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Config:
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 192])  # at strides 2, 4, 8, 16, 32
     blocks: list[int] = field(default_factory=lambda: [0, 1, 1, 2, 1])  # residual blocks after each halving
     neck: int = 64  # channels of the joined levels
+    # sigmoid(slope logit(heat) + shift) is how likely a peak is a hand: fitted on photos that no training saw, see
+    # tools/bench_detector.py --calibrate
+    slope: float = 1.0
+    shift: float = 0.0
 
 
 class Residual(nn.Module):
@@ -64,6 +69,7 @@ class HandDetector(HandModel):
             raise ConfigError("model: `channels` and `blocks` need a number for each of the strides 2, 4, 8, 16, 32")
         self.codec = None  # of joint heat maps; this model has none
         self.box_codec = BoxCodec(stride=8)
+        self.slope, self.shift = options.slope, options.shift
         stages, before = [], 3
         for width, count in zip(options.channels, options.blocks, strict=True):
             stages.append(nn.Sequential(*_conv(before, width, stride=2), *(Residual(width) for _ in range(count))))
@@ -88,6 +94,10 @@ class HandDetector(HandModel):
             y = join(lateral(level) + F.interpolate(y, scale_factor=2, mode="nearest"))
         return HandPrediction(box_maps=self.head(y))
 
+    def likelihood(self, heat: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """How likely a peak of this heat is a hand."""
+        return (self.slope * torch.logit(heat, 1e-6) + self.shift).sigmoid()
+
     def private_losses(self, prediction: HandPrediction, batch: HandBatch) -> dict[str, Float[Tensor, "b"]]:
         """The three terms of the module's docstring; 0 for a frame that does not say where its hands are."""
         targets = batch.targets
@@ -95,7 +105,12 @@ class HandDetector(HandModel):
             raise ConfigError("the hand detector learns from boxes, which these data sets do not have")
         maps = prediction.box_maps
         wanted = self.box_codec.encode(
-            targets.boxes.to(maps.dtype), targets.boxes_valid, targets.boxes_left, tuple(maps.shape[-2:])
+            targets.boxes.to(maps.dtype),
+            targets.boxes_valid,
+            targets.boxes_left,
+            tuple(maps.shape[-2:]),
+            targets.boxes_unsure,
+            targets.boxes_left_valid,
         )
         known = targets.boxes_known.to(maps.dtype)
         return {name: value * known for name, value in box_losses(maps, wanted, self.box_codec).items()}
@@ -106,21 +121,21 @@ def box_losses(maps: Float[Tensor, "b 6 h w"], wanted: BoxTargets, codec: BoxCod
     logit = maps[:, box_maps.CENTRE]
     p, centre = logit.sigmoid(), wanted.heat >= 1
     hit = F.logsigmoid(logit) * (1 - p).square()
-    miss = F.logsigmoid(-logit) * p.square() * (1 - wanted.heat).pow(4)
+    miss = F.logsigmoid(-logit) * p.square() * (1 - wanted.heat).pow(4) * ~wanted.ignored
     count = centre.sum((-1, -2)).clamp_min(1)
     focal = -torch.where(centre, hit, miss).sum((-1, -2)) / count
     weight = wanted.heat * (wanted.heat > NEAR)
-    total = weight.sum((-1, -2)).clamp_min(1e-3)
 
-    def near(error: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
-        return (error * weight).sum((-1, -2)) / total
+    def near(error: Float[Tensor, "b h w"], known: Tensor | float = 1.0) -> Float[Tensor, "b"]:
+        return (error * weight * known).sum((-1, -2)) / (weight * known).sum((-1, -2)).clamp_min(1e-3)
 
     # a place is as wrong as it moves the box: cells count by the box's size
-    side = wanted.extent.exp() * codec.unit / codec.stride
-    shift = ((maps[:, box_maps.SHIFT].movedim(1, -1) - wanted.shift) / side).abs().sum(-1)
+    cells = wanted.extent.exp() * codec.unit / codec.stride
+    shift = ((maps[:, box_maps.SHIFT].movedim(1, -1) - wanted.shift) / cells).abs().sum(-1)
     extent = (maps[:, box_maps.EXTENT].movedim(1, -1) - wanted.extent).abs().sum(-1)
     side_error = F.binary_cross_entropy_with_logits(maps[:, box_maps.LEFT], wanted.left, reduction="none")
-    return {"box_centre": focal, "box_extent": near(2 * shift + extent), "box_side": near(side_error)}
+    side = near(side_error, wanted.left_valid)
+    return {"box_centre": focal, "box_extent": near(2 * shift + extent), "box_side": side}
 
 
 def _conv(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
