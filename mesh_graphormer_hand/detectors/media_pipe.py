@@ -6,8 +6,8 @@
   environment's interpreter, and a process of it is asked through a pipe (`mediapipe_worker.py`, which needs nothing of
   this package).
 
-Boxes stand round its 21 key points. MediaPipe was made for mirrored (selfie) pictures; sides are turned round here, so
-they are the person's own in a photo that is not mirrored.
+Boxes stand round its 21 key points. Sides are the person's own in a photo that is not mirrored: the worker turns round
+what the older interface says, which was made for selfies.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ class MediaPipe:
             low, high = points.min(0), points.max(0)
             margin = MARGIN * (high - low).max()
             box = np.concatenate([np.maximum(low - margin, 0), np.minimum(high + margin, [width, height])])
-            side = {"Left": "right", "Right": "left"}[hand["label"]]
             if (box[2:] - box[:2] >= 1).all():
                 score = float(hand["score"])
-                detections.append(Detection(box.astype(np.float32), score, side, max(score, 0.5)))
+                detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
         return sorted(detections, key=lambda d: -d.score)
 
     def close(self) -> None:
