@@ -170,6 +170,20 @@ def test_mediapipe_in_this_environment(present_mediapipe, tmp_path, version, sid
     assert detector.detect(np.zeros((10, 20, 3), np.uint8)) == []
 
 
+def test_a_hand_that_mediapipe_finds_twice_is_one(present_mediapipe, monkeypatch, tmp_path):
+    """Two answers in nearly one place, of either side, are one hand: the surer one. Hands beside each other are two."""
+    (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
+    detector = choose("mediapipe", model=tmp_path / "hand_landmarker.task")
+    spots = [(0.1, 0.6, "left"), (0.11, 0.9, "right"), (0.5, 0.7, "left")]
+    hands = [
+        {"points": [[x + 0.01 * i, 0.3 + 0.02 * i] for i in range(21)], "side": side, "score": score}
+        for x, score, side in spots
+    ]
+    monkeypatch.setattr(detector, "_finder", lambda photo: hands)
+    found = detector.detect(np.zeros((200, 200, 3), np.uint8))
+    assert [(d.side, round(d.score, 1)) for d in found] == [("right", 0.9), ("left", 0.7)]
+
+
 def test_a_model_file_that_mediapipe_refuses_is_told(present_mediapipe, tmp_path):
     (tmp_path / "bad.task").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"--detector-model .*bad.task: Unable to open zip archive.*hand_landmarker"):

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from ..config import ConfigError
+from ..geometry.boxes import suppress
 from . import mediapipe_worker
 from .base import Detection
 
 MOST = 8  # hands
 MARGIN = 0.08  # of the key points' extent: flesh round them
+SAME = 0.7  # overlap of two boxes above which they are of one hand, which it sometimes finds twice
 WORKER = Path(mediapipe_worker.__file__)
 
 
@@ -69,7 +72,8 @@ class MediaPipe:
             if (box[2:] - box[:2] >= 1).all():
                 score = float(hand["score"])
                 detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
-        return sorted(detections, key=lambda d: -d.score)
+        boxes = torch.tensor(np.array([d.box for d in detections], np.float32)).reshape(-1, 4)
+        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), SAME)]
 
     def close(self) -> None:
         """End the process, if there is one."""
