@@ -247,6 +247,23 @@ def test_frames_without_a_hand_are_left_out_by_rule(clean):
     assert len(build("dexycb", clean("dexycb"), "train").load([0, 1, 2])) == 3
 
 
+def test_a_hand_that_only_other_cameras_see(copy):
+    """DexYCB labels it outside the picture: the official scores ask for an answer, training passes it by."""
+    root = copy("dexycb")
+    for path in sorted(root.glob("*/*/*/labels_000000.npz")):
+        with np.load(path) as content:
+            labels = dict(content)
+        labels["joint_3d"] = labels["joint_3d"] + np.float32([9, 0, 0])
+        labels["joint_2d"] = labels["joint_2d"] + np.float32([9000, 0])
+        labels["pose_m"] = labels["pose_m"] + 9 * (np.arange(51) == 48).astype(np.float32)
+        np.savez_compressed(path, **labels)
+    batch = build("dexycb", root).load([0, 1])
+    assert len(batch) == 2 and not batch.left_out and not batch.no_hand
+    assert batch.targets.joints_valid[0].all() and batch.inputs.image[0].std() == 0
+    batch = build("dexycb", root, "train").load([0, 1])
+    assert len(batch) == 2 and batch.no_hand[0].endswith(": the hand is outside the picture")
+
+
 def test_options_are_checked(clean, tmp_path):
     root = clean("rhd")
     for options, message in (

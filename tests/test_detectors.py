@@ -155,7 +155,7 @@ def test_an_environment_without_mediapipe_is_told(tmp_path, package):
 
 
 class Landmarker:
-    """MediaPipe 1.x's own names, as its hand_landmarker.py has them: one left hand where the picture is not black."""
+    """MediaPipe 1.x's own names, as its hand_landmarker.py has them: one right hand where the picture is not black."""
 
     def __init__(self, options):
         self.options = options
@@ -179,19 +179,39 @@ def present_mediapipe(monkeypatch):
     """A stand-in for mediapipe 1.x in this process."""
     vision = SimpleNamespace(HandLandmarker=Landmarker, HandLandmarkerOptions=SimpleNamespace)
     python = SimpleNamespace(BaseOptions=SimpleNamespace, vision=vision)
-    mediapipe = SimpleNamespace(Image=SimpleNamespace, ImageFormat=SimpleNamespace(SRGB="SRGB"))
+    mediapipe = SimpleNamespace(Image=SimpleNamespace, ImageFormat=SimpleNamespace(SRGB="SRGB"), __version__="1.2.2")
     names = {"": mediapipe, ".tasks": SimpleNamespace(python=python), ".tasks.python": python}
     for name, module in {**names, ".tasks.python.vision": vision}.items():
         monkeypatch.setitem(sys.modules, f"mediapipe{name}", module)
+    return mediapipe
 
 
-def test_mediapipe_in_this_environment(present_mediapipe, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "side"), [("1.2.2", "right"), ("0.10.21", "right"), ("0.10.5rc1", "right"), ("0.10.3", "left")]
+)
+def test_mediapipe_in_this_environment(present_mediapipe, tmp_path, version, side):
+    """Its Tasks name the side of a picture that is not mirrored, from 0.10.5 on."""
+    present_mediapipe.__version__ = version
     (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
     detector = choose("mediapipe", model=tmp_path / "hand_landmarker.task")
     (found,) = detector.detect(np.full((100, 200, 3), 50, np.uint8))
-    assert found.side == "left" and found.score == found.side_score == pytest.approx(0.8)
+    assert found.side == side and found.score == found.side_score == pytest.approx(0.8)
     np.testing.assert_allclose(found.box, [50 - 8, 50 - 8, 150 + 8, 70 + 8], atol=0.01)
     assert detector.detect(np.zeros((10, 20, 3), np.uint8)) == []
+
+
+def test_a_hand_that_mediapipe_finds_twice_is_one(present_mediapipe, monkeypatch, tmp_path):
+    """Two answers in nearly one place, of either side, are one hand: the surer one. Hands beside each other are two."""
+    (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
+    detector = choose("mediapipe", model=tmp_path / "hand_landmarker.task")
+    spots = [(0.1, 0.6, "left"), (0.11, 0.9, "right"), (0.5, 0.7, "left")]
+    hands = [
+        {"points": [[x + 0.01 * i, 0.3 + 0.02 * i] for i in range(21)], "side": side, "score": score}
+        for x, score, side in spots
+    ]
+    monkeypatch.setattr(detector, "_finder", lambda photo: hands)
+    found = detector.detect(np.zeros((200, 200, 3), np.uint8))
+    assert [(d.side, round(d.score, 1)) for d in found] == [("right", 0.9), ("left", 0.7)]
 
 
 def test_a_model_file_that_mediapipe_refuses_is_told(present_mediapipe, tmp_path):

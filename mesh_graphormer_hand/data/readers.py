@@ -83,6 +83,7 @@ class Annotation:
     box: Float[np.ndarray, "4"] | None = None  # x0, y0, x1, y1; None: round the known 2D joints
     scale: float | None = None  # of the box, instead of the config's
     whole: bool = False  # the image is a crop already: take all of it
+    elsewhere: bool = False  # labelled from other cameras, too: the hand may lie outside this image
     points: Float[np.ndarray, "21 2"] | None = None  # None: projected joints
     points_valid: Bool[np.ndarray, "21"] | None = None  # None: all
     joints: Float[np.ndarray, "21 3"] | None = None
@@ -181,6 +182,8 @@ class FileDataset(HandDataset):
         annotation = completed(self.annotation(index))
         photo = self.read(annotation)
         check(annotation, photo.shape[1], photo.shape[0])
+        if self.training and not in_image(annotation, photo.shape[1], photo.shape[0]):
+            raise NoHandError(f"{annotation.where}: the hand is outside the picture")
         place = placement(annotation, photo.shape[1], photo.shape[0], self.config.scale, self.image_size)
         inputs, targets = labels(annotation, place, self.image_size, self.mesh)
         if self.mask:
@@ -368,7 +371,8 @@ def check(a: Annotation, width: int, height: int) -> None:
             raise DataError(f"{a.where}: {what} holds NaN or infinity")
     if a.box is not None and not (a.box[2:] > a.box[:2]).all():
         raise DataError(f"{a.where}: the hand's box {a.box.tolist()} is empty")
-    size, joints, points = (width, height), known["joints"], known["2D joints"]
+    size, joints = (width, height), known["joints"]
+    points = known["2D joints"] if in_image(a, width, height) or not a.elsewhere else None
     problem = plausibility.of_size(a.size, size) if all(a.size) else None
     problem = problem or plausibility.find(
         points=points, joints=joints, K=a.intrinsics, box=a.box, size=size, own=a.own
@@ -381,6 +385,13 @@ def check(a: Annotation, width: int, height: int) -> None:
         raise DataError(f"{a.where}: the hand's box {a.box.tolist()} lies outside the {width} x {height} image")
     if a.box is None and not a.whole and not (a.points is not None and a.points_valid.any()):
         raise DataError(f"{a.where}: nothing says where the hand is")
+
+
+def in_image(a: Annotation, width: int, height: int) -> bool:
+    """Whether a known 2D joint lies in the image; True where none is known."""
+    if a.points is None or not a.points_valid.any():
+        return True
+    return bool((((a.points >= 0) & (a.points <= [width, height])).all(-1) & a.points_valid).any())
 
 
 def placement(a: Annotation, width: int, height: int, scale: float, size: int) -> Float[Tensor, "2 3"]:

@@ -6,8 +6,8 @@
   environment's interpreter, and a process of it is asked through a pipe (`mediapipe_worker.py`, which needs nothing of
   this package).
 
-Boxes stand round its 21 key points. MediaPipe was made for mirrored (selfie) pictures; sides are turned round here, so
-they are the person's own in a photo that is not mirrored.
+Boxes stand round its 21 key points. Sides are the person's own in a photo that is not mirrored: the worker turns round
+what the older interface says, which was made for selfies.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from .. import paths
 from ..config import ConfigError
+from ..geometry.boxes import suppress
 from . import mediapipe_worker
 from .base import Detection
 
 MOST = 8  # hands
 MARGIN = 0.08  # of the key points' extent: flesh round them
+SAME = 0.7  # overlap of two boxes above which they are of one hand, which it sometimes finds twice
 WORKER = Path(mediapipe_worker.__file__)
 
 
@@ -67,11 +70,11 @@ class MediaPipe:
             low, high = points.min(0), points.max(0)
             margin = MARGIN * (high - low).max()
             box = np.concatenate([np.maximum(low - margin, 0), np.minimum(high + margin, [width, height])])
-            side = {"Left": "right", "Right": "left"}[hand["label"]]
             if (box[2:] - box[:2] >= 1).all():
                 score = float(hand["score"])
-                detections.append(Detection(box.astype(np.float32), score, side, max(score, 0.5)))
-        return sorted(detections, key=lambda d: -d.score)
+                detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
+        boxes = torch.tensor(np.array([d.box for d in detections], np.float32)).reshape(-1, 4)
+        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), SAME)]
 
     def close(self) -> None:
         """End the process, if there is one."""

@@ -3,26 +3,30 @@
     python mediapipe_worker.py [hand_landmarker.task]
 
 Reads frames from standard input (a line with [height, width] as JSON, then the RGB bytes), answers each with a line of
-JSON: {"hands": [{"points": [[x, y] * 21], "label": "Left" or "Right", "score": s}]} in shares of the picture, as
-MediaPipe gives them. The first line is written before the first frame, once the model is loaded; {"error": "..."} ends.
+JSON: {"hands": [{"points": [[x, y] * 21], "side": "left" or "right", "score": s}]}, points in shares of the picture,
+sides the person's own where it is not mirrored. The first line is written before the first frame, once the model is
+loaded; {"error": "..."} ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 MOST = 8  # hands
 LEAST = 0.4  # score of the palm detector
+# The old interface tells sides as of a mirrored (selfie) picture; the present one did so, too, before this version
+UNMIRRORED_SINCE = (0, 10, 5)
 
 Finder = Callable[[Any], list[dict]]
 
 
 def landmarker(model: str, most: int) -> Finder:
-    """MediaPipe's present interface, with a model file of its own."""
+    """MediaPipe's present interface (Tasks), with a model file of its own."""
     import mediapipe
     from mediapipe.tasks import python as tasks
     from mediapipe.tasks.python import vision
@@ -31,11 +35,12 @@ def landmarker(model: str, most: int) -> Finder:
         base_options=tasks.BaseOptions(model_asset_path=model), num_hands=most, min_hand_detection_confidence=LEAST
     )
     finder = vision.HandLandmarker.create_from_options(options)
+    mirrored = _version(mediapipe.__version__) < UNMIRRORED_SINCE
 
     def find(photo: Any) -> list[dict]:
         result = finder.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=photo))
         return [
-            _hand(points, side[0].category_name, side[0].score)
+            _hand(points, side[0].category_name, side[0].score, mirrored)
             for points, side in zip(result.hand_landmarks, result.handedness)  # noqa: B905
         ]
 
@@ -53,13 +58,18 @@ def solution(most: int) -> Finder:
     def find(photo: Any) -> list[dict]:
         result = finder.process(photo)
         pairs = zip(result.multi_hand_landmarks or (), result.multi_handedness or ())  # noqa: B905
-        return [_hand(p.landmark, s.classification[0].label, s.classification[0].score) for p, s in pairs]
+        return [_hand(p.landmark, s.classification[0].label, s.classification[0].score, True) for p, s in pairs]
 
     return find
 
 
-def _hand(points: Any, label: str, score: float) -> dict:
-    return {"points": [[p.x, p.y] for p in points], "label": label, "score": float(score)}
+def _hand(points: Any, label: str, score: float, mirrored: bool) -> dict:
+    side = {"Left": "right", "Right": "left"}[label] if mirrored else label.lower()
+    return {"points": [[p.x, p.y] for p in points], "side": side, "score": float(score)}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def main(model: str | None = None) -> int:

@@ -10,7 +10,9 @@ frames of 640 x 480; split s0 trains on 465,504.
 Labels: joint_3d 1 x 21 x 3, joint_2d 1 x 21 x 2, pose_m 1 x 51 (3 axis-angle, 45 principal components less the mean
 pose, 3 translation), seg (255: hand). Joints: the canonical order. Units and frame: metres, camera axes, px.
 Left hands: by sequence (`mano_sides` in meta.yml), mirrored here.
-Label errors: frames without a hand have -1 everywhere: they are left out (in training replaced), and counted.
+Label errors: frames without a hand have -1 everywhere: they are left out (in training replaced), and counted. A hand
+that other cameras see may be labelled outside the picture: training replaces it, and evaluation has it answered blind,
+for the official scores count it.
 
 Splits (`setup`): s0 seen subjects, cameras and objects | s1 new subjects | s2 new cameras | s3 new objects; samples run
 over subject, sequence, camera, frame, as the toolkit counts them. By sequence or sample (moments) all frames are cut.
@@ -111,6 +113,7 @@ class DexYcb(FileDataset):
             where=str(where),
             image=folder / f"color_{frame:06d}.jpg",
             is_left=is_left,
+            elsewhere=True,
             points=array(content.get("joint_2d"), (21, 2), f"{where}: joint_2d"),
             joints=joints,
             intrinsics=_intrinsics(self.root, serial),
