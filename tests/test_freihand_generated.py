@@ -70,7 +70,7 @@ def test_a_mixture_trains_on_both(written):
     assert_close(uvw[..., :2] / uvw[..., 2:], batch.targets.joints_2d, atol=0.05, rtol=0)
 
 
-def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, capsys):
+def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, capsys, caplog):
     """As in docs/evaluation.md: the config's virtual hands and the files train together; a third of a folder scores."""
     root = str(written[0])
     settings = ["train.steps=2", "train.batch_size=4", "train.precision=fp32", f"train.output={tmp_path}"]
@@ -78,7 +78,7 @@ def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, 
     assert train.main(["graphormer_lite", f"data.train.freihand.root={root}", *settings]) == 0
     run = str(tmp_path / "graphormer_lite")
     assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0"]) == 0
-    assert "generated, with no evaluation part: its training part is read" in capsys.readouterr().err
+    assert "generated, with no evaluation part: its training part is read" in caplog.text
     assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0", "split=test"]) == 2
     assert "training_K.json and no evaluation_K.json: split=train reads it" in capsys.readouterr().err
     options = ["split_by=sample", "shares=[0.4, 0.2, 0.4]", "--workers", "0"]
