@@ -59,6 +59,17 @@ def test_every_piece_of_training_is_named(ship, tmp_path):
     assert found["images"] == 3 * 28
 
 
+def test_no_folder_of_the_machine_is_shipped(ship, tmp_path):
+    write_run(tmp_path / "run")
+    state = tmp_path / "run" / "step_000007" / "state.json"
+    content = json.loads(state.read_text())
+    content["experiment"]["data"] = {"train": {"folder": {"root": str(tmp_path / "photos"), "sets": {"a": 1}}}}
+    state.write_text(json.dumps(content))
+    assert ship.main([str(tmp_path / "run"), "small"]) == 0
+    text = (tmp_path / "weights" / "small" / "training.json").read_text()
+    assert str(tmp_path) not in text and '"root": "photos"' in text
+
+
 def test_the_mean_of_two_runs(ship, tmp_path):
     """Weights lie half way, the pieces of both are named once, networks that differ are refused."""
     models = write_run(tmp_path / "first"), write_run(tmp_path / "second", init=str(tmp_path / "first"))

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -92,8 +92,18 @@ def training(source: Path) -> list[dict]:
     images = state["step"] * options.get("batch_size", 0)  # of all processes and micro-batches together
     earlier = before(options.get("init", ""))
     names = [Path(source).name for source in config.sources(options.get("init", ""))]
-    options.update(init=", ".join(names), output="runs")  # no folders of this machine
+    options.update(init=", ".join(names), output="runs")
+    state = without_folders(state)
     return [*earlier, {**state, "images": images, "metrics": read(metrics) if metrics.is_file() else None}]
+
+
+def without_folders(value: Any) -> Any:
+    """The settings with no folder of this machine in them: of an absolute path only its last part."""
+    if isinstance(value, dict):
+        return {key: without_folders(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [without_folders(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def before(init: str) -> list[dict]:
