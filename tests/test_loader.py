@@ -137,7 +137,7 @@ def test_an_error_ends_the_process_with_its_own_message(tmp_path, where):
     program.write_text(PROGRAM)
     command = [sys.executable, str(program), where]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1 and "ZeroDivisionError: nobody thought of this" in done.stderr
     assert ("in a process that prepares batches" in done.stderr) == (where == "worker")
 
