@@ -40,8 +40,9 @@ from .geometry.crops import (
     mirror_affine,
     tight_box,
 )
-from .geometry.heatmaps import expectation
-from .geometry.metric import default_intrinsics, perspective_translation, photo_camera, place_hand, reference_length
+from .geometry.metric import default_intrinsics, photo_camera, reference_length
+from .geometry.placement import place_wrist, read_places
+from .geometry.viewing import camera_from_crop
 from .mano import hand as hands
 from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
@@ -55,8 +56,6 @@ SANE_SIDE = (0.12, 1.6)  # of the first crop's side, for a second look
 FOCAL = (1e-1, 1e7)  # px: beyond, nothing of a photo can be said in float32
 BONE_LENGTH = (1e-3, 1.0)  # m: from a doll's to a statue's
 TOGETHER = 32  # crops that the model sees at once
-LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
-BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
 MESHES = ("regressed", "mano")
 FIT_NOISE = 0.01  # m: how far regressed vertices lie from any posed hand; of 1 to 30 mm the best on virtual hands
 SIDE_SLOPE = 9.0  # 1/nat: log-odds of a side for each nat by which its heat maps are the sharper ones; virtual hands
@@ -76,7 +75,7 @@ class HandResult:
     joints_2d: Float[np.ndarray, "21 2"] | None = None  # px of the photo
     vertices: Float[np.ndarray, "778 3"] | None = None  # m, relative to the wrist
     faces: Int64[np.ndarray, "1538 3"] | None = None  # outwards, for this side
-    camera: Float[np.ndarray, "3"] | None = None  # s (px of the photo per m), x, y (px): photo = s xy + (x, y)
+    camera: Float[np.ndarray, "3"] | None = None  # s (px per m), x, y (px): photo = s xy + (x, y) in crop's axes
     translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
     mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
     confidence: float | None = None  # 0 to 1: the model's, or else the detector's
@@ -89,6 +88,12 @@ class HandResult:
     pose: Float[np.ndarray, "16 3"] | None = None  # rad: MANO's, of the right hand that a left one mirrors (`as_mano`)
     shape: Float[np.ndarray, "10"] | None = None  # betas that go with it
     track: int | None = None  # of a video: equal in all frames of one hand
+
+    @property
+    def camera_from_crop(self) -> Float[np.ndarray, "3 3"]:
+        """What turned the model's answer, which is the crop's own camera's, into the photo's axes (`viewing`)."""
+        centre = torch.from_numpy(self.box[:2] + self.box[2:]).double() / 2
+        return camera_from_crop(torch.from_numpy(self.intrinsics).double(), centre).float().numpy()
 
     @property
     def vertices_cam(self) -> Float[np.ndarray, "778 3"] | None:
@@ -297,9 +302,10 @@ class HandPredictor:
         mirror = _mirror(side)
         centre, half = square[:2].numpy(), float(square[2]) / 2
         result = HandResult(side, np.concatenate([centre - half, centre + half]), K, model=self.model.config.name)
+        turn = result.camera_from_crop.T
         for name in ("joints", "vertices"):
             if (points := getattr(prediction, name)) is not None:
-                result = replace(result, **{name: points.numpy() * mirror, "hand": self.hand.fingerprint_hex})
+                result = replace(result, **{name: points.numpy() * mirror @ turn, "hand": self.hand.fingerprint_hex})
         if prediction.vertices is not None:
             faces = self.hand.faces
             result = replace(result, faces=np.ascontiguousarray(faces[:, ::-1]) if side == "left" else faces)
@@ -308,11 +314,9 @@ class HandPredictor:
         if prediction.joints_2d is not None:
             result = replace(result, joints_2d=apply_affine(prediction.joints_2d, image_from_crop).numpy())
         if prediction.camera is not None:
-            camera = photo_camera(prediction.camera, image_from_crop, self.image_size)
-            result = replace(result, camera=camera, translation=perspective_translation(camera, K))
-        if result.joints is not None and seen is not None:
-            places = apply_affine(seen[0], image_from_crop).double().numpy()
-            result = replace(result, translation=place_hand(result.joints, places, K, seen[1].numpy()))
+            result = replace(result, camera=photo_camera(prediction.camera, image_from_crop, self.image_size))
+        wrist = place_wrist(prediction, result.joints, image_from_crop, K, self.image_size)
+        result = replace(result, translation=wrist)
         if prediction.mask is not None:
             result = replace(result, mask=_mask_in_photo(prediction.mask, image_from_crop, self.image_size, shape))
         if prediction.confidence is not None:
@@ -325,20 +329,6 @@ def sharpness(heatmaps: Float[Tensor, "b j h w"]) -> Float[Tensor, "b"]:
     side that the model does not know."""
     logs = heatmaps.flatten(2).log_softmax(-1)
     return (logs.exp() * logs).sum(-1).mean(-1)
-
-
-def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:
-    """Where one sample's joints lie in its crop of `size` px, and how much each place is worth: heat maps where they
-    are sharp enough to tell, else the 2D joints."""
-    if prediction.heatmaps is not None:
-        _, uv, spread = expectation(prediction.heatmaps)
-        if prediction.joints_25d is not None:
-            uv = prediction.joints_25d[:, :2]  # the model's own reading of the same maps
-        if float(spread.median()) < BLURRED:
-            return (uv + 1) / 2 * size, 1 / (spread[:, 0].square() + LEAST_SPREAD**2)
-    if prediction.joints_2d is not None:
-        return prediction.joints_2d, torch.ones(len(prediction.joints_2d))
-    return None
 
 
 def mend_camera(
@@ -401,7 +391,7 @@ def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: 
     if result.joints is not None and np.abs(joints - result.joints).mean() < SAME_JOINTS:
         changed["joints"] = joints
         if result.camera is not None and result.joints_2d is not None:
-            changed["joints_2d"] = result.camera[0] * joints[:, :2] + result.camera[1:]
+            changed["joints_2d"] = result.camera[0] * (joints @ result.camera_from_crop)[:, :2] + result.camera[1:]
     return replace(result, **changed)
 
 
