@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -25,24 +24,23 @@ from . import assembly
 from .config import ConfigError, nearest
 from .contracts import HandInputs, HandPrediction
 from .data import headers
-from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
+from .data.images import DataError, as_photo, cut_view, decode_image, paste_mask, read_bytes, to_tensor
 from .detectors import choose
 from .detectors.base import Detection, Detector, Side
 from .detectors.whole import Whole
 from .geometry.cameras import crop_to_pixels, weak_perspective
 from .geometry.crops import (
-    apply_affine,
+    apply_homography,
     box_to_square,
     compose_affine,
     crop_affine,
-    homogeneous,
-    invert_affine,
+    linearised,
     mirror_affine,
     tight_box,
 )
 from .geometry.metric import default_intrinsics, photo_camera, reference_length
 from .geometry.placement import place_wrist, read_places
-from .geometry.viewing import camera_from_crop
+from .geometry.viewing import camera_from_crop, photo_from_crop
 from .mano import hand as hands
 from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
@@ -219,16 +217,16 @@ class HandPredictor:
         shape = photo.shape[:2]
         squares = [_square(d, shape) for d in detections]
         told = [d.side for d in detections]
-        sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
+        sides, scores, placed, prediction = self._look_both_ways(photo, squares, told, K)
         again = []
         for i, detection in enumerate(detections):
             if detection.rough and prediction.joints_2d is not None:
-                second = _second_look(apply_affine(prediction.joints_2d[i], placed[i]), squares[i])
+                second = _second_look(apply_homography(prediction.joints_2d[i], placed[i]), squares[i])
                 if second is not None:
                     squares[i] = second
                     again.append(i)
         if again:
-            sides, scores, placed, prediction = self._look_both_ways(photo, squares, told)
+            sides, scores, placed, prediction = self._look_both_ways(photo, squares, told, K)
         found = [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
         scores = [d.side_score if d.side else score for d, score in zip(detections, scores, strict=True)]
         return [replace(result, side_score=score) for result, score in zip(found, scores, strict=True)]
@@ -252,12 +250,13 @@ class HandPredictor:
         return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
 
     def _look_both_ways(
-        self, photo: np.ndarray, squares: list[Tensor], told: list[Side | None]
+        self, photo: np.ndarray, squares: list[Tensor], told: list[Side | None], K: np.ndarray
     ) -> tuple[list[Side], list[float | None], Tensor, HandPrediction]:
         """`_look`, and the side of each hand: as told, or that which the model is surer of, and how sure (0.5 to 1)."""
         sides: list[Side] = [side or "right" for side in told]
         unknown = [i for i, side in enumerate(told) if side is None]
-        placed, prediction = self._look(photo, squares + [squares[i] for i in unknown], sides + ["left"] * len(unknown))
+        both = squares + [squares[i] for i in unknown], sides + ["left"] * len(unknown)
+        placed, prediction = self._look(photo, *both, K)
         scores: list[float | None] = [None] * len(sides)
         rows = list(range(len(sides)))
         if prediction.heatmaps is not None:
@@ -269,18 +268,20 @@ class HandPredictor:
                     sides[i], rows[i] = "left", second
         return sides, scores, placed[rows], prediction[torch.tensor(rows)]
 
-    def _look(self, photo: np.ndarray, squares: list[Tensor], sides: list[Side]) -> tuple[Tensor, HandPrediction]:
-        """image_from_crop (b, 2, 3) of each square and what the model says about these crops, on the CPU."""
+    def _look(
+        self, photo: np.ndarray, squares: list[Tensor], sides: list[Side], K: np.ndarray
+    ) -> tuple[Tensor, HandPrediction]:
+        """photo_from_crop (b, 3, 3) of each square and what the model says about these crops, on the CPU."""
         placed = []
         for square, side in zip(squares, sides, strict=True):
             placement = crop_affine(square[:2], square[2], self.image_size)
             if side == "left":
                 placement = compose_affine(placement, mirror_affine(self.image_size, placement))
-            placed.append(placement)
+            placed.append(photo_from_crop(placement, torch.from_numpy(K), self.image_size))
         parts = []
         for start in range(0, len(placed), TOGETHER):
             some = placed[start : start + TOGETHER]
-            crops = torch.stack([to_tensor(cut_crop(photo, p, self.image_size)) for p in some])
+            crops = torch.stack([to_tensor(cut_view(photo, p, self.image_size)) for p in some])
             part = self.model(HandInputs(image=crops.to(self.device)))
             parts.append(part.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu()))
         prediction = parts[0] if len(parts) == 1 else HandPrediction.cat(parts)
@@ -292,7 +293,7 @@ class HandPredictor:
     def _result(
         self,
         prediction: HandPrediction,
-        image_from_crop: Float[Tensor, "2 3"],
+        photo_from_crop: Float[Tensor, "3 3"],
         square: Float[Tensor, "3"],
         side: Side,
         K: np.ndarray,
@@ -312,13 +313,14 @@ class HandPredictor:
         seen = read_places(prediction, float(self.image_size))
         prediction = mend_camera(prediction, seen, float(self.image_size))
         if prediction.joints_2d is not None:
-            result = replace(result, joints_2d=apply_affine(prediction.joints_2d, image_from_crop).numpy())
+            result = replace(result, joints_2d=apply_homography(prediction.joints_2d, photo_from_crop).numpy())
         if prediction.camera is not None:
-            result = replace(result, camera=photo_camera(prediction.camera, image_from_crop, self.image_size))
-        wrist = place_wrist(prediction, result.joints, image_from_crop, K, self.image_size)
+            near = linearised(photo_from_crop, torch.full((2,), self.image_size / 2))
+            result = replace(result, camera=photo_camera(prediction.camera, near, self.image_size))
+        wrist = place_wrist(prediction, result.joints, photo_from_crop, K, self.image_size)
         result = replace(result, translation=wrist)
         if prediction.mask is not None:
-            result = replace(result, mask=_mask_in_photo(prediction.mask, image_from_crop, self.image_size, shape))
+            result = replace(result, mask=paste_mask(prediction.mask, photo_from_crop, self.image_size, shape))
         if prediction.confidence is not None:
             result = replace(result, confidence=float(prediction.confidence.mean()))
         return result
@@ -390,9 +392,15 @@ def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: 
     changed = {"vertices": vertices, "pose": pose[0].numpy(), "shape": shape[0].numpy()}
     if result.joints is not None and np.abs(joints - result.joints).mean() < SAME_JOINTS:
         changed["joints"] = joints
-        if result.camera is not None and result.joints_2d is not None:
-            changed["joints_2d"] = result.camera[0] * (joints @ result.camera_from_crop)[:, :2] + result.camera[1:]
+        if result.translation is not None and result.joints_2d is not None:  # they move as the 3D joints' pictures do
+            before, after = (_pixels(p + result.translation, result.intrinsics) for p in (result.joints, joints))
+            changed["joints_2d"] = result.joints_2d + after - before
     return replace(result, **changed)
+
+
+def _pixels(points: Float[np.ndarray, "n 3"], K: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
+    seen = points @ K.T
+    return seen[:, :2] / np.maximum(seen[:, 2:], 1e-6)
 
 
 def _mirror(side: Side) -> Float[np.ndarray, "3"]:
@@ -439,18 +447,6 @@ def _with_sides(detections: list[Detection], sides: Sequence[str] | None, where:
         raise DataError(f'sides should be "right" or "left" for each of {len(detections)} {where}, not {list(sides)}')
     each = list(sides) * (len(detections) if len(sides) == 1 else 1)
     return [replace(d, side=side) for d, side in zip(detections, each, strict=True)]
-
-
-def _mask_in_photo(
-    logits: Float[Tensor, "rows columns"], image_from_crop: Float[Tensor, "2 3"], size: int, shape: tuple[int, int]
-) -> Bool[np.ndarray, "h w"]:
-    """The crop's mask where it lies in the photo; outside the crop there is none."""
-    map_from_crop = torch.diag(torch.tensor([logits.shape[1] / size, logits.shape[0] / size, 1.0]))
-    map_from_image = (map_from_crop @ homogeneous(invert_affine(image_from_crop)))[:2].double().numpy()
-    map_from_image[:, 2] += map_from_image[:, :2].sum(-1) / 2 - 0.5  # OpenCV measures from the first pixel's centre
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    logits = logits.clamp(-50, 50).numpy()
-    return cv2.warpAffine(logits, map_from_image, shape[::-1], flags=flags, borderValue=-50.0) > 0
 
 
 def _check_positive(name: str, value: float | None, limits: tuple[float, float]) -> None:

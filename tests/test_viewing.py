@@ -11,16 +11,26 @@ from mesh_graphormer_hand.cli import evaluation_files
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.axes import look_along_crops, photo_cameras
 from mesh_graphormer_hand.data.datasets.virtual import Config, build
+from mesh_graphormer_hand.data.images import cut_view
 from mesh_graphormer_hand.data.readers import Annotation, completed, labels, placement
 from mesh_graphormer_hand.data.transforms import move
 from mesh_graphormer_hand.geometry.cameras import perspective_project
+from mesh_graphormer_hand.geometry.crops import (
+    apply_affine,
+    apply_homography,
+    compose_affine,
+    crop_affine,
+    homogeneous,
+    linearised,
+    mirror_affine,
+)
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
-from mesh_graphormer_hand.geometry.viewing import camera_from_crop, split_intrinsics, viewing_rays
+from mesh_graphormer_hand.geometry.viewing import camera_from_crop, photo_from_crop, split_intrinsics, viewing_rays
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.predictor import BOX_SCALE, HandPredictor
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from two_dots import TwoDots
+from two_dots import TwoDots, photo
 
 K = np.array([[600.0, 0, 700], [0, 600, 700], [0, 0, 1]], np.float32)  # of photos of 1400 px
 SIZE = 96
@@ -220,3 +230,49 @@ def test_exports_are_in_the_photos_axes_with_the_predictors_wrist(virtual):
     found, placed = evaluation_files.in_photo(HandPrediction(joints=t.joints, joints_2d=t.joints_2d), batch)
     assert placed
     torch.testing.assert_close(found["joints"], photo, atol=1e-3, rtol=0)
+
+
+def test_far_off_the_axis_the_crop_is_its_own_cameras_picture(virtual):
+    """40 degrees off, a photo is stretched by 1.3: the crop undoes that, keeps centre and area, and mirrors."""
+    own, root = virtual.targets.joints[1].numpy(), virtual.targets.root[1].numpy()
+    k, middle = torch.from_numpy(K).double(), torch.tensor([SIZE / 2, SIZE / 2]).double()
+    seen = pixels((own + root) @ about_y(40).T)
+    centre = torch.from_numpy((seen.min(0) + seen.max(0)) / 2)
+    for mirrored in (False, True):
+        place = crop_affine(centre, torch.tensor(300.0).double(), SIZE)
+        place = compose_affine(place, mirror_affine(SIZE, place)) if mirrored else place
+        photo = photo_from_crop(place, k, SIZE)
+        near = linearised(photo, middle)
+        torch.testing.assert_close(apply_affine(middle[None], near)[0], centre)
+        torch.testing.assert_close(torch.linalg.det(near[:, :2]), torch.linalg.det(place[:, :2]))
+        stretch = torch.linalg.svdvals(near[:, :2])
+        assert stretch[0] / stretch[1] == pytest.approx(1 / camera_from_crop(k, centre)[2, 2], rel=1e-4)
+        # what its own camera projects, up to one scale and shift
+        turn = camera_from_crop(k, centre).numpy()
+        ideal = pixels((own + root) @ about_y(40).T @ turn, np.eye(3)) * [-1 if mirrored else 1, 1]
+        shown = apply_homography(torch.from_numpy(seen), torch.linalg.inv(photo)).numpy() - SIZE / 2
+        np.testing.assert_allclose(shown / shown.std(), ideal / ideal.std(), atol=1e-3)
+    near_axis = crop_affine(torch.tensor([750.0, 650]), torch.tensor(300.0), SIZE)
+    assert torch.equal(photo_from_crop(near_axis, k.float(), SIZE), homogeneous(near_axis))
+
+
+def test_the_picture_of_such_a_crop_shows_what_its_map_says():
+    photo = np.zeros((1400, 1400, 3), np.uint8)
+    place = crop_affine(torch.tensor([1250.0, 600]), torch.tensor(300.0), SIZE)
+    h = photo_from_crop(place, torch.from_numpy(K), SIZE)
+    x, y = apply_homography(torch.tensor([[20.0, 70.0]]), h)[0].tolist()
+    columns, rows = np.meshgrid(np.arange(1400) + 0.5, np.arange(1400) + 0.5)
+    photo[:] = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 2 / 9**2)[..., None]
+    view = cut_view(photo, h, SIZE)[..., 0].astype(float)
+    places = np.arange(SIZE) + 0.5
+    found = [(view.sum(0) * places).sum() / view.sum(), (view.sum(1) * places).sum() / view.sum()]
+    np.testing.assert_allclose(found, [20, 70], atol=0.15)
+
+
+def test_the_mask_and_joints_of_a_crop_far_off_the_axis_lie_on_the_hand():
+    k = np.array([[400.0, 0, -150], [0, 400, 120], [0, 0, 1]], np.float32)
+    image = photo((130.0, 90.0), (210.0, 150.0), height=240, width=400, sigma=8)
+    (hand,) = HandPredictor(TwoDots()).predict(image, [[110, 70, 240, 170]], ["left"], K=k)
+    np.testing.assert_allclose(hand.joints_2d[[0, 9]], [[130, 90], [210, 150]], atol=1.0)
+    rows, columns = hand.mask.nonzero()
+    np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], [130, 90], atol=0.7)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..contracts import HandBatch, HandPrediction
 from ..data.axes import photo_cameras
 from ..files import replacing
-from ..geometry.crops import apply_affine
+from ..geometry.crops import apply_affine, homogeneous
 from ..geometry.placement import place_wrist
 from ..geometry.viewing import turn_points
 from ..json_stream import JsonError, json_items
@@ -121,7 +121,7 @@ def _wrists(
     answers, k, wrists, placed = prediction.map(Tensor.cpu), k.cpu().numpy(), torch.zeros(len(batch), 1, 3), True
     for i, has_camera in enumerate(known.tolist()):
         own_joints = None if joints is None else joints[i].cpu().numpy()
-        wrist = place_wrist(answers[i], own_joints, places[i], k[i], size) if has_camera else None
+        wrist = place_wrist(answers[i], own_joints, homogeneous(places[i]), k[i], size) if has_camera else None
         placed &= wrist is not None
         if wrist is not None:
             wrists[i, 0] = torch.from_numpy(wrist)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..contracts import HandPrediction
-from .crops import apply_affine
+from .crops import apply_homography, linearised
 from .heatmaps import expectation
 from .metric import perspective_translation, photo_camera, place_hand
 
@@ -19,7 +19,7 @@ BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can r
 def place_wrist(
     prediction: HandPrediction,
     joints: Float[np.ndarray, "21 3"] | None,
-    image_from_crop: Float[Tensor, "2 3"],
+    photo_from_crop: Float[Tensor, "3 3"],
     K: Float[np.ndarray, "3 3"],
     size: int,
 ) -> Float[np.ndarray, "3"] | None:
@@ -32,10 +32,12 @@ def place_wrist(
     """
     seen = read_places(prediction, float(size))
     if joints is not None and seen is not None:
-        return place_hand(joints, apply_affine(seen[0], image_from_crop).double().numpy(), K, seen[1].numpy())
+        places = apply_homography(seen[0], photo_from_crop).double().numpy()
+        return place_hand(joints, places, K, seen[1].numpy())
     if prediction.camera is None:
         return None
-    return perspective_translation(photo_camera(prediction.camera, image_from_crop, size), K)
+    near = linearised(photo_from_crop, photo_from_crop.new_full((2,), size / 2))
+    return perspective_translation(photo_camera(prediction.camera, near, size), K)
 
 
 def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:

@@ -9,15 +9,23 @@ only can but answer in the axes of the crop's own camera. With K the photo's int
 
 A point X of the crop's camera is R X before the photo's; a label Y of the photo's is R^T Y in the crop and is projected
 by K R, since K R (R^T Y) = K Y. The rotation of a wrist turns likewise. `split_intrinsics` takes K R apart again.
+
+A square cut out of the photo is not quite what the crop's camera sees: off the axis by an angle t, a photo is stretched
+by 1 / cos t along the way outwards. `photo_from_crop` has the crop's own picture instead where that is much.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .crops import apply_affine, homogeneous
 from .rotations import cross_matrix
+
+WIDE = 20.0  # degrees off the axis from which a crop is its own camera's picture: there a hand is stretched by 6 %
 
 
 def viewing_rays(intrinsics: Float[Tensor, "*b 3 3"], pixels: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 3"]:
@@ -39,6 +47,23 @@ def camera_from_crop(intrinsics: Float[Tensor, "*b 3 3"], centre: Float[Tensor, 
     v = cross_matrix(torch.stack([-y, x, torch.zeros_like(z)], -1))
     eye = torch.eye(3, dtype=ray.dtype, device=ray.device)
     return eye + v + v @ v / (1 + z)[..., None, None]
+
+
+def photo_from_crop(place: Float[Tensor, "2 3"], intrinsics: Float[Tensor, "3 3"], size: int) -> Float[Tensor, "3 3"]:
+    """px of the photo from px of the crop that a network is shown: `place` (image_from_crop of `size` px, which is not
+    turned), or further than WIDE off the axis the homography K R G of the crop's own camera, whose focal length keeps
+    the area of what lies at the centre."""
+    dtype, place, intrinsics = place.dtype, place.double(), intrinsics.double()
+    middle = place.new_full((1, 2), size / 2)
+    centre = apply_affine(middle, place)[0]
+    turn = camera_from_crop(intrinsics, centre)
+    view = intrinsics @ turn  # px of the photo from (x / z, y / z) of the crop's camera
+    if turn[2, 2] > math.cos(math.radians(WIDE)):
+        return homogeneous(place).to(dtype)
+    slope = (view[:2, :2] - centre[:, None] * view[2:, :2]) / view[2, 2]
+    step = place[:, :2] / torch.linalg.det(slope).abs().sqrt()
+    matrix = view @ homogeneous(torch.cat([step, -step @ middle.T], 1))
+    return (matrix / matrix[2, 2]).to(dtype)
 
 
 def split_intrinsics(turned: Float[Tensor, "*b 3 3"]) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3 3"]]:

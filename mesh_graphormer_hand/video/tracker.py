@@ -30,7 +30,7 @@ SOON = 3  # frames between detections while there is none, or one was missed
 SAME = 0.25  # overlap of a detection and a track from which they are one hand
 JUMP = 2.0  # change of a hand's size in one frame that is no hand's
 PATIENCE = 2  # detections in a row that may miss a hand
-NO_CAMERA = np.eye(3, dtype=np.float32)  # where only boxes and sides are asked for
+NO_CAMERA = np.diag(np.float32([1e6, 1e6, 1]))  # where only boxes and sides are asked for: nothing is off its axis
 YOUNG = 10  # frames in which a track's shape is fitted
 # cut-off (Hz) at rest, and its slope per m/s (of points of the hand), per m/s (of the wrist), per hand size/s (of px)
 SHAPE_FILTER, PLACE_FILTER, PIXEL_FILTER = (1.5, 6.0), (1.0, 3.0), (2.0, 3.0)
