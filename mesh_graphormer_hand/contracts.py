@@ -1,9 +1,10 @@
 """The nouns that every other module agrees on: what a model sees, what a sample knows, what a model claims.
 
-Units are metres, radians and pixels. Camera axes are OpenCV's: x right, y down, z forward. `*b` stands for any batch
-dimensions, so one class serves a single sample and a batch. All hands are RIGHT hands: a left hand is mirrored when it
-is loaded and mirrored back by the predictor. Joints stand in MANO / FreiHAND order (see `skeleton`), relative to the
-wrist where a comment says so.
+Units are metres, radians and pixels. Camera axes are OpenCV's: x right, y down, z forward; where intrinsics are known
+they are those of the crop's own camera, which looks at the crop's centre (geometry/viewing.py). `*b` stands for any
+batch dimensions, so one class serves a single sample and a batch. All hands are RIGHT hands: a left hand is mirrored
+when it is loaded and mirrored back by the predictor. Joints stand in MANO / FreiHAND order (see `skeleton`), relative
+to the wrist where a comment says so.
 
 Pixels of a crop are measured from its top-left CORNER: the centre of pixel (row, column) lies at (column + .5,
 row + .5).
@@ -108,7 +109,7 @@ class HandInputs(Record):
     image: Float[Tensor, "*b 3 h w"] | None = None  # RGB in [0, 1]; models normalise it themselves
     depth: Float[Tensor, "*b 1 h w"] | None = None  # m along z, 0 where unknown
     depth_valid: Bool[Tensor, "*b"] | None = None
-    intrinsics: Float[Tensor, "*b 3 3"] | None = None  # px of the crop
+    intrinsics: Float[Tensor, "*b 3 3"] | None = None  # px of the crop, K R of geometry.viewing
     intrinsics_valid: Bool[Tensor, "*b"] | None = None
     extrinsics: Float[Tensor, "*b 4 4"] | None = None  # camera from world
     view_valid: Bool[Tensor, "*b"] | None = None  # (batch, view), as the other fields then have it

@@ -16,33 +16,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from . import assembly, handedness
 from .config import ConfigError, nearest
 from .contracts import HandInputs, HandPrediction
 from .data import headers, plausibility
-from .data.images import DataError, as_photo, cut_crop, decode_image, read_bytes, to_tensor
+from .data.images import DataError, as_photo, cut_view, decode_image, paste_mask, read_bytes, to_tensor
 from .detectors import choose
 from .detectors.base import Detection, Detector, Side, otherwise
 from .detectors.whole import Whole
 from .geometry.cameras import crop_to_pixels, weak_perspective
 from .geometry.crops import (
-    apply_affine,
+    apply_homography,
     box_to_square,
     compose_affine,
     crop_affine,
-    homogeneous,
-    invert_affine,
+    linearised,
     mirror_affine,
     tight_box,
 )
-from .geometry.heatmaps import expectation
-from .geometry.metric import default_intrinsics, perspective_translation, photo_camera, place_hand, reference_length
+from .geometry.metric import default_intrinsics, photo_camera, reference_length
+from .geometry.placement import place_wrist, read_places
+from .geometry.viewing import photo_from_crop
 from .mano import hand as hands
 from .mano.fit import ManoFit, fit_mano, posed_mesh
 from .mano.hand import Hand
@@ -57,8 +56,6 @@ SANE_SIDE = (0.12, 1.6)  # of the first crop's side, for a second look
 FOCAL = (1e-1, 1e7)  # px: beyond, nothing of a photo can be said in float32
 BONE_LENGTH = (1e-3, 1.0)  # m: from a doll's to a statue's
 TOGETHER = 32  # crops that the model sees at once
-LEAST_SPREAD = 0.02  # crop units: no joint's place is known better than that
-BLURRED = 0.4  # crop units: of heat maps that are wider than this, nobody can read a place
 MESHES = ("regressed", "mano")
 FIT_NOISE = 0.01  # m: how far regressed vertices lie from any posed hand; of 1 to 30 mm the best on virtual hands
 SAME_JOINTS = 0.02  # m: joints farther from the mesh's are not the mesh's
@@ -200,16 +197,16 @@ class HandPredictor:
             return []
         shape = photo.shape[:2]
         squares = [_square(d, shape) for d in detections]
-        sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told)
+        sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told, K)
         again = []
         for i, detection in enumerate(detections):
             if detection.rough and prediction.joints_2d is not None:
-                second = _second_look(apply_affine(prediction.joints_2d[i], placed[i]), squares[i])
+                second = _second_look(apply_homography(prediction.joints_2d[i], placed[i]), squares[i])
                 if second is not None:
                     squares[i] = second
                     again.append(i)
         if again:
-            sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told)
+            sides, scores, placed, prediction = self._look_both_ways(photo, squares, detections, told, K)
         found = [self._result(prediction[i], placed[i], squares[i], side, K, shape) for i, side in enumerate(sides)]
         odds, presence = prediction.left_logit, prediction.presence_logit
         odds = [None] * len(found) if odds is None else handedness.own_side(odds, sides).tolist()
@@ -236,13 +233,13 @@ class HandPredictor:
         return photo, default_intrinsics(width, height, focal if focal is not None else exif), source
 
     def _look_both_ways(
-        self, photo: np.ndarray, squares: list[Tensor], detections: Sequence[Detection], told: bool
+        self, photo: np.ndarray, squares: list[Tensor], detections: Sequence[Detection], told: bool, K: np.ndarray
     ) -> tuple[list[Side], list[float | None], Tensor, HandPrediction]:
         """`_look`, and the side of each hand and how sure it is (0.5 to 1; None: told, or nobody can say). Hands whose
         side is not the one that they were shown as, or is not known, are looked at once more, mirrored."""
         sides: list[Side] = [d.side or "right" for d in detections]
         scores = [None if told else d.side_score if d.side else None for d in detections]
-        placed, prediction = self._look(photo, squares, sides)
+        placed, prediction = self._look(photo, squares, sides, K)
         has_head = prediction.left_logit is not None
         turned: list[int] = []
         if has_head and not told:
@@ -254,7 +251,7 @@ class HandPredictor:
         if not turned:
             return sides, scores, placed, prediction
         mirrored = [handedness.OTHER[sides[i]] for i in turned]
-        placed_again, again = self._look(photo, [squares[i] for i in turned], mirrored)
+        placed_again, again = self._look(photo, [squares[i] for i in turned], mirrored, K)
         rows = list(range(len(sides)))
         for k, i in enumerate(turned):
             if not has_head:
@@ -265,18 +262,20 @@ class HandPredictor:
         placed, prediction = torch.cat([placed, placed_again]), HandPrediction.cat([prediction, again])
         return sides, scores, placed[rows], prediction[torch.tensor(rows)]
 
-    def _look(self, photo: np.ndarray, squares: list[Tensor], sides: list[Side]) -> tuple[Tensor, HandPrediction]:
-        """image_from_crop (b, 2, 3) of each square and what the model says about these crops, on the CPU."""
+    def _look(
+        self, photo: np.ndarray, squares: list[Tensor], sides: list[Side], K: np.ndarray
+    ) -> tuple[Tensor, HandPrediction]:
+        """photo_from_crop (b, 3, 3) of each square and what the model says about these crops, on the CPU."""
         placed = []
         for square, side in zip(squares, sides, strict=True):
             placement = crop_affine(square[:2], square[2], self.image_size)
             if side == "left":
                 placement = compose_affine(placement, mirror_affine(self.image_size, placement))
-            placed.append(placement)
+            placed.append(photo_from_crop(placement, torch.from_numpy(K), self.image_size))
         parts = []
         for start in range(0, len(placed), TOGETHER):
             some = placed[start : start + TOGETHER]
-            crops = torch.stack([to_tensor(cut_crop(photo, p, self.image_size)) for p in some])
+            crops = torch.stack([to_tensor(cut_view(photo, p, self.image_size)) for p in some])
             part = self.model(HandInputs(image=crops.to(self.device)))
             parts.append(part.map(lambda t: t.cpu().float() if t.is_floating_point() else t.cpu()))
         prediction = parts[0] if len(parts) == 1 else HandPrediction.cat(parts)
@@ -288,7 +287,7 @@ class HandPredictor:
     def _result(
         self,
         prediction: HandPrediction,
-        image_from_crop: Float[Tensor, "2 3"],
+        photo_from_crop: Float[Tensor, "3 3"],
         square: Float[Tensor, "3"],
         side: Side,
         K: np.ndarray,
@@ -298,41 +297,27 @@ class HandPredictor:
         mirror = _mirror(side)
         centre, half = square[:2].numpy(), float(square[2]) / 2
         result = HandResult(side, np.concatenate([centre - half, centre + half]), K, model=self.model.config.name)
+        turn = result.camera_from_crop.T
         for name in ("joints", "vertices"):
             if (points := getattr(prediction, name)) is not None:
-                result = replace(result, **{name: points.numpy() * mirror, "hand": self.hand.fingerprint_hex})
+                result = replace(result, **{name: points.numpy() * mirror @ turn, "hand": self.hand.fingerprint_hex})
         if prediction.vertices is not None:
             faces = self.hand.faces
             result = replace(result, faces=np.ascontiguousarray(faces[:, ::-1]) if side == "left" else faces)
         seen = read_places(prediction, float(self.image_size))
         prediction = mend_camera(prediction, seen, float(self.image_size))
         if prediction.joints_2d is not None:
-            result = replace(result, joints_2d=apply_affine(prediction.joints_2d, image_from_crop).numpy())
+            result = replace(result, joints_2d=apply_homography(prediction.joints_2d, photo_from_crop).numpy())
         if prediction.camera is not None:
-            camera = photo_camera(prediction.camera, image_from_crop, self.image_size)
-            result = replace(result, camera=camera, translation=perspective_translation(camera, K))
-        if result.joints is not None and seen is not None:
-            places = apply_affine(seen[0], image_from_crop).double().numpy()
-            result = replace(result, translation=place_hand(result.joints, places, K, seen[1].numpy()))
+            near = linearised(photo_from_crop, torch.full((2,), self.image_size / 2))
+            result = replace(result, camera=photo_camera(prediction.camera, near, self.image_size))
+        wrist = place_wrist(prediction, result.joints, photo_from_crop, K, self.image_size)
+        result = replace(result, translation=wrist)
         if prediction.mask is not None:
-            result = replace(result, mask=_mask_in_photo(prediction.mask, image_from_crop, self.image_size, shape))
+            result = replace(result, mask=paste_mask(prediction.mask, photo_from_crop, self.image_size, shape))
         if prediction.confidence is not None:
             result = replace(result, confidence=float(prediction.confidence.mean()))
         return result
-
-
-def read_places(prediction: HandPrediction, size: float) -> tuple[Float[Tensor, "21 2"], Float[Tensor, "21"]] | None:
-    """Where one sample's joints lie in its crop of `size` px, and how much each place is worth: heat maps where they
-    are sharp enough to tell, else the 2D joints."""
-    if prediction.heatmaps is not None:
-        _, uv, spread = expectation(prediction.heatmaps)
-        if prediction.joints_25d is not None:
-            uv = prediction.joints_25d[:, :2]  # the model's own reading of the same maps
-        if float(spread.median()) < BLURRED:
-            return (uv + 1) / 2 * size, 1 / (spread[:, 0].square() + LEAST_SPREAD**2)
-    if prediction.joints_2d is not None:
-        return prediction.joints_2d, torch.ones(len(prediction.joints_2d))
-    return None
 
 
 def mend_camera(
@@ -394,9 +379,15 @@ def posed(result: HandResult, hand: Hand, pose: Float[Tensor, "1 16 3"], shape: 
     changed = {"vertices": vertices, "pose": pose[0].numpy(), "shape": shape[0].numpy()}
     if result.joints is not None and np.abs(joints - result.joints).mean() < SAME_JOINTS:
         changed["joints"] = joints
-        if result.camera is not None and result.joints_2d is not None:
-            changed["joints_2d"] = result.camera[0] * joints[:, :2] + result.camera[1:]
+        if result.translation is not None and result.joints_2d is not None:  # they move as the 3D joints' pictures do
+            before, after = (_pixels(p + result.translation, result.intrinsics) for p in (result.joints, joints))
+            changed["joints_2d"] = result.joints_2d + after - before
     return replace(result, **changed)
+
+
+def _pixels(points: Float[np.ndarray, "n 3"], K: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
+    seen = points @ K.T
+    return seen[:, :2] / np.maximum(seen[:, 2:], 1e-6)
 
 
 def _mirror(side: Side) -> Float[np.ndarray, "3"]:
@@ -443,18 +434,6 @@ def _with_sides(detections: list[Detection], sides: Sequence[str] | None, where:
         raise DataError(f'sides should be "right" or "left" for each of {len(detections)} {where}, not {list(sides)}')
     each = list(sides) * (len(detections) if len(sides) == 1 else 1)
     return [replace(d, side=side) for d, side in zip(detections, each, strict=True)]
-
-
-def _mask_in_photo(
-    logits: Float[Tensor, "rows columns"], image_from_crop: Float[Tensor, "2 3"], size: int, shape: tuple[int, int]
-) -> Bool[np.ndarray, "h w"]:
-    """The crop's mask where it lies in the photo; outside the crop there is none."""
-    map_from_crop = torch.diag(torch.tensor([logits.shape[1] / size, logits.shape[0] / size, 1.0]))
-    map_from_image = (map_from_crop @ homogeneous(invert_affine(image_from_crop)))[:2].double().numpy()
-    map_from_image[:, 2] += map_from_image[:, :2].sum(-1) / 2 - 0.5  # OpenCV measures from the first pixel's centre
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    logits = logits.clamp(-50, 50).numpy()
-    return cv2.warpAffine(logits, map_from_image, shape[::-1], flags=flags, borderValue=-50.0) > 0
 
 
 def _check_positive(name: str, value: float | None, limits: tuple[float, float]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int64
 
 from .detectors.base import Detection, Side
+from .geometry.viewing import camera_from_crop
 
 SURE_SIDE = 0.75  # side_score below which a side is told as unsure
 BELIEVED = 0.5  # presence from which a model takes something for a hand
@@ -26,7 +28,7 @@ class HandResult:
     joints_2d: Float[np.ndarray, "21 2"] | None = None  # px of the photo
     vertices: Float[np.ndarray, "778 3"] | None = None  # m, relative to the wrist
     faces: Int64[np.ndarray, "1538 3"] | None = None  # outwards, for this side
-    camera: Float[np.ndarray, "3"] | None = None  # s (px of the photo per m), x, y (px): photo = s xy + (x, y)
+    camera: Float[np.ndarray, "3"] | None = None  # s (px per m), x, y (px): photo = s xy + (x, y) in crop's axes
     translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
     mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
     confidence: float | None = None  # 0 to 1, that a hand is there: see `confidence_of`; None: nobody knows
@@ -51,6 +53,12 @@ class HandResult:
     def believed(self) -> bool:
         """False: the model thinks that no hand is there."""
         return is_believed(self.presence, BELIEVED)
+
+    @property
+    def camera_from_crop(self) -> Float[np.ndarray, "3 3"]:
+        """What turned the model's answer, which is the crop's own camera's, into the photo's axes (`viewing`)."""
+        centre = torch.from_numpy(self.box[:2] + self.box[2:]).double() / 2
+        return camera_from_crop(torch.from_numpy(self.intrinsics).double(), centre).float().numpy()
 
     @property
     def vertices_cam(self) -> Float[np.ndarray, "778 3"] | None:

@@ -14,6 +14,7 @@ from two_dots import TwoDots, photo
 
 K = np.array([[400.0, 0, 150], [0, 400, 100], [0, 0, 1]], np.float32)
 CAMERA = np.float32([900, 150, 100])
+WRIST = np.float32([0, 0, 400 / 900])
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,17 @@ def result(vertices: np.ndarray, joints: np.ndarray, side: str = "right") -> Han
     mirror = np.float32([-1 if side == "left" else 1, 1, 1])
     joints = joints * mirror
     seen = CAMERA[0] * joints[:, :2] + CAMERA[1:]
-    return HandResult(side, np.zeros(4, np.float32), K, "stub", joints, seen, vertices * mirror, camera=CAMERA)
+    return HandResult(
+        side,
+        np.float32([60, 20, 260, 220]),
+        K,
+        "stub",
+        joints,
+        seen,
+        vertices * mirror,
+        camera=CAMERA,
+        translation=WRIST,
+    )
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -46,7 +57,9 @@ def test_a_crumpled_mesh_is_smoothed_towards_the_hand_that_it_was(hand, truth, s
     before = np.linalg.norm(crumpled - vertices, axis=1).mean()
     assert np.linalg.norm(smooth.vertices * mirror - vertices, axis=1).mean() < 0.25 * before
     np.testing.assert_allclose(smooth.joints * mirror, joints, atol=2e-3)
-    np.testing.assert_allclose(smooth.joints_2d, CAMERA[0] * smooth.joints[:, :2] + CAMERA[1:], atol=1e-3)
+    before, after = ((p + WRIST) @ K.T for p in (joints * mirror, smooth.joints))  # the 2D joints move as these do
+    moved = after[:, :2] / after[:, 2:] - before[:, :2] / before[:, 2:]
+    np.testing.assert_allclose(smooth.joints_2d, CAMERA[0] * joints[:, :2] * mirror[:2] + CAMERA[1:] + moved, atol=1e-3)
     layer = ManoLayer(use_pca=False, flat_hand_mean=True, hand=hand)
     again, wrist = (
         v[0].numpy() for v in layer(torch.tensor(smooth.pose).reshape(1, 48), torch.tensor(smooth.shape[None]))[:2]

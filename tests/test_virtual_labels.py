@@ -125,7 +125,7 @@ def mean_normal(normals: torch.Tensor) -> torch.Tensor:
 
 def test_harmonics_turn_as_the_renderer_turns_them(hand):
     angle = torch.linspace(-3, 3, 8)
-    turn = axis_angle_to_matrix(torch.stack([0 * angle, 0 * angle, angle], 1)).double()
+    turn = axis_angle_to_matrix(torch.stack([0.3 * angle, -0.5 * angle, angle], 1)).double()
     light = draw(VirtualConfig(), Anatomy.of(hand), range(8)).light
     wanted = torch.from_numpy(turn_light(light, turn.numpy()).harmonics)
     torch.testing.assert_close(turn_harmonics(torch.from_numpy(light.harmonics), turn), wanted, atol=1e-6, rtol=0)

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import HandBatch, HandPrediction
+from ..data.axes import photo_cameras
 from ..files import replacing
-from ..geometry.crops import apply_affine
+from ..geometry.crops import apply_affine, homogeneous
+from ..geometry.placement import place_wrist
+from ..geometry.viewing import turn_points
 from ..json_stream import JsonError, json_items
 from ..metrics import fingertips
 from ..metrics.protocols import keypoints_2d
@@ -91,43 +94,38 @@ def score_2d(collector: Collector, answers: Answers) -> Scores | None:
 def in_photo(prediction: HandPrediction, batch: HandBatch) -> tuple[dict[str, Tensor], bool]:
     """joints, vertices (m, the camera's axes) and joints_px of a batch in the photo's frame, and whether every hand
     could be placed before its camera; one that could not (no intrinsics, no camera) has its wrist at the origin."""
-    mirror = mirror_of(batch)
-    wrist, placed = _wrist(prediction, batch)
+    k, axes, known = photo_cameras(batch)
     found = {}
     for name in ("joints", "vertices"):
         if (points := getattr(prediction, name)) is not None:
-            found[name] = (points + wrist[:, None]) * mirror
+            found[name] = turn_points(points, axes)
+    wrists, placed = _wrists(prediction, found.get("joints"), batch, k, known)
+    found = {name: points + wrists for name, points in found.items()}
     if prediction.joints_2d is not None:
         pixels = prediction.joints_2d
         found["joints_px"] = pixels if batch.image_from_crop is None else apply_affine(pixels, batch.image_from_crop)
     return found, placed
 
 
-def mirror_of(batch: HandBatch) -> Float[Tensor, "b 1 3"]:
-    """What turns points of hands as the network sees them into the photo's: -1 along x for left hands."""
-    left = batch.targets.is_left
-    mirror = torch.ones(len(batch), 1, 3, device=batch.inputs.image.device)
-    if left is not None:
-        mirror[left, :, 0] = -1.0
-    return mirror
-
-
-def _wrist(prediction: HandPrediction, batch: HandBatch) -> tuple[Float[Tensor, "b 3"], bool]:
-    """Where (m, the crop's camera axes) the weak-perspective camera and the intrinsics put the wrist."""
-    inputs = batch.inputs
-    nowhere = torch.zeros(len(batch), 3, device=inputs.image.device)
-    if prediction.camera is None or inputs.intrinsics is None:
-        return nowhere, False
-    known = torch.ones(len(batch), dtype=torch.bool, device=nowhere.device)
-    known = known if inputs.intrinsics_valid is None else inputs.intrinsics_valid
-    size = inputs.image.shape[-1]
-    camera = prediction.camera.float()
-    known = known & (camera[:, 0] > 0)
-    k = torch.where(known[:, None, None], inputs.intrinsics.float(), torch.eye(3, device=nowhere.device))
-    pixel = (camera[:, :1] * camera[:, 1:] + 1) / 2 * size  # of the wrist
-    ray = torch.linalg.solve(k, torch.cat([pixel, torch.ones_like(pixel[:, :1])], 1)[..., None])[..., 0]
-    depth = (k[:, 0, 0] * k[:, 1, 1]).sqrt() / (camera[:, 0].clamp_min(1e-6) * size / 2)
-    return torch.where(known[:, None], ray * depth[:, None], nowhere), bool(known.all())
+def _wrists(
+    prediction: HandPrediction,
+    joints: Float[Tensor, "b 21 3"] | None,
+    batch: HandBatch,
+    k: Float[Tensor, "b 3 3"],
+    known: Bool[Tensor, "b"],
+) -> tuple[Float[Tensor, "b 1 3"], bool]:
+    """Where (m, the photos' cameras) the wrists stand, by the predictor's own rule, and whether all do."""
+    size, device = batch.inputs.image.shape[-1], batch.inputs.image.device
+    own = torch.eye(2, 3).expand(len(batch), 2, 3)
+    places = own if batch.image_from_crop is None else batch.image_from_crop.cpu()
+    answers, k, wrists, placed = prediction.map(Tensor.cpu), k.cpu().numpy(), torch.zeros(len(batch), 1, 3), True
+    for i, has_camera in enumerate(known.tolist()):
+        own_joints = None if joints is None else joints[i].cpu().numpy()
+        wrist = place_wrist(answers[i], own_joints, homogeneous(places[i]), k[i], size) if has_camera else None
+        placed &= wrist is not None
+        if wrist is not None:
+            wrists[i, 0] = torch.from_numpy(wrist)
+    return wrists.to(device), placed
 
 
 def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | None, suffix: str = "") -> Path:

@@ -13,13 +13,15 @@ from jaxtyping import Float, Shaped
 
 from ..config import ConfigError
 from ..contracts import HandBatch, HandPrediction
+from ..data.axes import photo_cameras
 from ..data.base import HandDataset
 from ..files import replacing
+from ..geometry.viewing import turn_points
 from ..mano.template import joint_regressor
 from ..metrics.protocols.base import ScoreError, Scores
 from ..metrics.protocols.two_hands import RULES
 from ..skeleton import WRIST
-from .evaluation_files import in_photo, mirror_of
+from .evaluation_files import in_photo
 
 SIDES = ("right", "left")  # of a frame's two hands
 Rows = dict[str, list[np.ndarray]]  # parts of arrays, one row a hand
@@ -49,12 +51,12 @@ class TwoHands:
         if not len(batch):
             return
         self.keys += batch.keys
-        targets, mirror = batch.targets, mirror_of(batch)
+        targets, axes = batch.targets, photo_cameras(batch)[1]
         known = {
-            "vertices": targets.vertices * mirror,
+            "vertices": turn_points(targets.vertices, axes),
             # the left hand is placed by the labelled wrists: a fit whose hand has none cannot be
             "valid": targets.vertices_valid & targets.joints_valid[:, WRIST],
-            "joints_labelled": (targets.joints + targets.root[:, None]) * mirror,
+            "joints_labelled": turn_points(targets.joints + targets.root[:, None], axes),
             "joints_valid": targets.joints_valid,
         }
         for name, values in known.items():

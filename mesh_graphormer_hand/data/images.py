@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from ..config import ConfigError
+from ..geometry.crops import compose_affine, homogeneous, linearised
 from . import headers, heif
 
 logger = logging.getLogger(__name__)
@@ -210,6 +211,44 @@ def cut_crop(
     matrix[:, 2] += matrix[:, :2].sum(-1) / 2 - 0.5  # OpenCV measures from the first pixel's centre
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(region, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def cut_view(
+    image: UInt8[np.ndarray, "h w 3"], photo_from_crop: Float[Tensor, "3 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """`cut_crop` of any `geometry.viewing.photo_from_crop`: twice as much round it and twice as fine, then turned."""
+    if not photo_from_crop[2, :2].any():
+        return cut_crop(image, photo_from_crop[:2], size)
+    place = linearised(photo_from_crop, photo_from_crop.new_full((2,), size / 2))
+    around = compose_affine(place, place.new_tensor([[0.5, 0, -size / 2], [0, 0.5, -size / 2]]))
+    fine_from_around = torch.linalg.inv(homogeneous(around).double()) @ photo_from_crop.double()
+    matrix = fine_from_around.numpy() @ np.diag([0.5, 0.5, 1.0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    wide = cut_crop(image, around, 4 * size)
+    fine = cv2.warpPerspective(
+        wide, _from_centres(matrix), (2 * size, 2 * size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def paste_mask(
+    logits: Float[Tensor, "rows columns"], photo_from_crop: Float[Tensor, "3 3"], size: int, shape: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+    """The mask of a crop of `size` px where it lies in a photo of `shape`; outside the crop there is none."""
+    map_from_crop = np.diag([logits.shape[1] / size, logits.shape[0] / size, 1.0])
+    matrix = map_from_crop @ torch.linalg.inv(photo_from_crop.double()).numpy()
+    matrix /= matrix[2] @ [*photo_from_crop[:2, 2].tolist(), 1.0]  # above 0 where the crop's camera looks forward
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    logits = logits.clamp(-50, 50).numpy()
+    pasted = cv2.warpPerspective(logits, _from_centres(matrix), shape[::-1], flags=flags, borderValue=-50.0)
+    forward = matrix[2, 0] * np.arange(shape[1]) + (matrix[2, 1] * np.arange(shape[0]))[:, None] + matrix[2, 2]
+    return (pasted > 0) & (forward > 0)
+
+
+def _from_centres(matrix: np.ndarray) -> np.ndarray:
+    """A map of pixels for OpenCV, which measures from the first pixel's centre."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return np.linalg.inv(half) @ matrix @ half
 
 
 def to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:

@@ -33,6 +33,7 @@ from ..geometry.crops import (
 )
 from ..skeleton import NUM_JOINTS, NUM_VERTICES
 from . import plausibility
+from .axes import look_along_crops
 from .base import HandDataset
 from .images import DataError, cut_crop, read_image, to_tensor
 
@@ -161,7 +162,7 @@ class FileDataset(HandDataset):
                 raise DataError(f"{self.name}: {TRIES} samples in a row are broken, the last one: {last}")
             samples += [] if sample is None else [sample]
         batch = HandBatch.stack(samples) if samples else HandBatch(HandInputs(), HandTargets())
-        return replace(batch, left_out=tuple(left_out), no_hand=tuple(no_hand)).to(device)
+        return replace(look_along_crops(batch), left_out=tuple(left_out), no_hand=tuple(no_hand)).to(device)
 
     def _sample_or_none(self, index: int, left_out: list[str], no_hand: list[str]) -> HandBatch | None:
         try:

@@ -3,7 +3,8 @@
 The image is moved by one affine map per sample. A turn in the image is a turn of the camera about its optical axis, so
 the 3D labels turn with it and the intrinsics follow exactly: with A = new crop from old crop and R the turn about z,
     points' = R points      K' = A K R^T      =>      K' points' = A K points.
-A change of scale or a shift only changes K. All random numbers come from `seed`, drawn on the CPU in a fixed order.
+A change of scale or a shift changes K; after a shift the crop's centre lies on another ray, and labels are turned to it
+(data/axes.py). All random numbers come from `seed`, drawn on the CPU in a fixed order.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from torch.nn import functional as F
 from ..config import SHARE
 from ..contracts import PARTS, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
-from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..virtual.background import paint
 from ..virtual.config import VirtualConfig
 from . import extra_labels
+from .axes import look_along_crops, turn_targets
 
 BACKGROUND = PARTS.index("background")
 REACH = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
@@ -142,23 +143,18 @@ def move(
     if inputs.intrinsics is not None:
         moved["intrinsics"] = homogeneous(new_from_old) @ inputs.intrinsics @ turn.transpose(-1, -2)
     photo = batch.image_from_crop
-    return replace(
+    moved_batch = replace(
         batch,
         inputs=replace(inputs, **moved),
         targets=_move_targets(targets, new_from_old, turn, grid, size),
         image_from_crop=None if photo is None else compose_affine(photo, old_from_new),
     )
+    return look_along_crops(moved_batch)
 
 
 def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid: Tensor, size: int) -> HandTargets:
+    targets = replace(targets, **turn_targets(targets, turn))
     moved: dict[str, Any] = {}
-    for name in ("joints", "vertices"):
-        if (points := getattr(targets, name)) is not None:
-            moved[name] = points @ turn.transpose(-1, -2)
-    if targets.root is not None:
-        moved["root"] = (turn @ targets.root[..., None])[..., 0]
-    if targets.pose is not None:
-        moved["pose"] = torch.cat([_turn_axis_angle(turn, targets.pose[:, :1]), targets.pose[:, 1:]], 1)
     inside = None
     if targets.joints_2d is not None:
         moved["joints_2d"] = points = apply_affine(targets.joints_2d, new_from_old)
@@ -175,7 +171,7 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
     if targets.depth is not None:
         moved["depth"] = _sample_labels(targets.depth[:, None], grid)[:, 0]
-    moved |= extra_labels.moved(targets, turn, lambda values: _sample_labels(values, grid), inside)
+    moved |= extra_labels.moved(targets, lambda values: _sample_labels(values, grid), inside)
     return replace(targets, **moved)
 
 
@@ -340,10 +336,6 @@ def _turn_about_z(angle: Tensor) -> Tensor:
         torch.stack([zero, zero, zero + 1], -1),
     ]
     return torch.stack(rows, -2)
-
-
-def _turn_axis_angle(turn: Tensor, axis_angle: Tensor) -> Tensor:
-    return matrix_to_axis_angle(turn[:, None] @ axis_angle_to_matrix(axis_angle))
 
 
 def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:

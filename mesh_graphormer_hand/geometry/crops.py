@@ -68,3 +68,17 @@ def homogeneous(affine: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b 3 3"]:
     """The same map as a 3x3 matrix, to multiply intrinsics with: K_crop = homogeneous(crop_from_image) @ K."""
     row = affine.new_tensor([0.0, 0.0, 1.0]).expand(*affine.shape[:-2], 1, 3)
     return torch.cat([affine, row], -2)
+
+
+def apply_homography(points: Float[Tensor, "*#b n 2"], matrix: Float[Tensor, "*#b 3 3"]) -> Float[Tensor, "*#b n 2"]:
+    """The points in the other frame, of a map between two pictures that one camera took, turned in between."""
+    moved = points @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+    return moved[..., :2] / moved[..., 2:]
+
+
+def linearised(matrix: Float[Tensor, "*b 3 3"], at: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2 3"]:
+    """The affine map that is nearest to a homography round the point `at`."""
+    there = apply_homography(at[..., None, :], matrix)[..., 0, :]
+    depth = (matrix[..., 2, :2] * at).sum(-1) + matrix[..., 2, 2]
+    linear = (matrix[..., :2, :2] - there[..., None] * matrix[..., 2:, :2]) / depth[..., None, None]
+    return torch.cat([linear, (there - (linear @ at[..., None])[..., 0])[..., None]], -1)

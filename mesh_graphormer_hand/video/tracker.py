@@ -37,7 +37,7 @@ PATIENCE = 2  # detections in a row that may miss a hand
 DOUBTED_FRAMES = 3  # in a row in which the model may not believe in a hand
 SURE_PRESENCE = 0.8  # from which a hand stays that detections miss
 KEPT_SIDE = 0.8  # of what a track's frames have said of its side, how much the next one leaves
-NO_CAMERA = np.eye(3, dtype=np.float32)  # where only boxes and sides are asked for
+NO_CAMERA = np.diag(np.float32([1e6, 1e6, 1]))  # where only boxes and sides are asked for: nothing is off its axis
 YOUNG = 10  # frames in which a track's shape is fitted
 # cut-off (Hz) at rest, and its slope per m/s (of points of the hand), per m/s (of the wrist), per hand size/s (of px)
 SHAPE_FILTER, PLACE_FILTER, PIXEL_FILTER = (1.5, 6.0), (1.0, 3.0), (2.0, 3.0)

@@ -16,6 +16,7 @@ from ...mano.hand import Hand
 from ...virtual import config as virtual
 from ...virtual.config import VirtualConfig
 from ...virtual.generator import VirtualHands
+from ..axes import look_along_crops
 from ..base import HandDataset
 
 FROZEN_TEST = "virtual_test.yaml"
@@ -54,7 +55,7 @@ class VirtualDataset(HandDataset):
 
     def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
         """Rendered on `device`; aligned runs of 16 indices cost least."""
-        return self._hands.render(indices, device=device, image_size=self.image_size)
+        return look_along_crops(self._hands.render(indices, device=device, image_size=self.image_size))
 
 
 def generator_config(config: Config, split: str) -> VirtualConfig:

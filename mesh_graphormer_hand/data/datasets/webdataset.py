@@ -29,6 +29,7 @@ from ...contracts import HandBatch, HandInputs, HandTargets
 from ...files import read_arrays
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, NUM_VERTICES
+from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
 from ..readers import SplitConfig, check_split, in_part
@@ -98,7 +99,7 @@ class WebDataset(HandDataset):
         rows = self.rows[indices]
         tars = np.searchsorted(self.counts, rows, side="right") - 1
         samples = [self._sample(int(t), int(i - self.counts[t])) for t, i in zip(tars, rows, strict=True)]
-        return HandBatch.stack(samples).to(device)
+        return look_along_crops(HandBatch.stack(samples)).to(device)
 
     def _part(self, config: Config, part: str) -> Int64[np.ndarray, "n"]:
         """The samples of a split; runs of BLOCK stay together, since they are quickest to read so."""

@@ -1,0 +1,86 @@
+"""Labels in the axes of their crop's own camera (geometry/viewing.py), which is all that a network can see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..contracts import HandBatch, HandTargets
+from ..geometry.crops import homogeneous
+from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from ..geometry.viewing import camera_from_crop, split_intrinsics, turn_points, viewing_rays
+from . import extra_labels
+
+
+def look_along_crops(batch: HandBatch) -> HandBatch:
+    """The batch with every label as the camera sees it that looks at the crop's centre, and intrinsics that project
+    from there: K' = K R, targets' = R^T targets. Twice is once. Samples without intrinsics keep the axes they have."""
+    inputs, targets = batch.inputs, batch.targets
+    if inputs.image is None or inputs.intrinsics is None:
+        return batch
+    size = inputs.image.shape[-1]
+    known = inputs.intrinsics_valid
+    eye = torch.eye(3, dtype=inputs.intrinsics.dtype, device=inputs.intrinsics.device)
+    k = inputs.intrinsics if known is None else torch.where(known[:, None, None], inputs.intrinsics, eye)
+    old_from_new = camera_from_crop(k, k.new_full((len(k), 2), size / 2))
+    if known is not None:
+        old_from_new = torch.where(known[:, None, None], old_from_new, eye)
+    turn = old_from_new.transpose(-1, -2)
+    changed: dict[str, Any] = {"intrinsics": inputs.intrinsics @ old_from_new}
+    if inputs.depth is not None:
+        changed["depth"] = inputs.depth * _depth_ratio(k, turn, size)[:, None]
+    turned = turn_targets(targets, turn)
+    if targets.depth is not None:
+        turned["depth"] = targets.depth * _depth_ratio(k, turn, size)
+    return replace(batch, inputs=replace(inputs, **changed), targets=replace(targets, **turned))
+
+
+def photo_cameras(batch: HandBatch) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3 3"], Tensor]:
+    """The photos' intrinsics, what turns points of the crops into their cameras' axes (and mirrors left hands back),
+    and which are known: where not, K is the identity and only the mirror is undone."""
+    inputs, left = batch.inputs, batch.targets.is_left
+    count, device = len(batch), inputs.image.device
+    mirror = torch.eye(3, device=device).repeat(count, 1, 1)
+    if left is not None:
+        mirror[left, 0, 0] = -1.0
+    eye = torch.eye(3, dtype=torch.float64, device=device).expand(count, 3, 3)
+    if inputs.intrinsics is None:
+        return eye.float(), mirror, torch.zeros(count, dtype=torch.bool, device=device)
+    known = inputs.intrinsics_valid
+    known = torch.ones(count, dtype=torch.bool, device=device) if known is None else known
+    turned = inputs.intrinsics.double()
+    if batch.image_from_crop is not None:
+        turned = homogeneous(batch.image_from_crop.double()) @ turned
+    k, camera_from_crop = split_intrinsics(torch.where(known[:, None, None], turned, eye))
+    # a crop that is its own photo was mirrored before it came here
+    mirrored = (torch.linalg.det(camera_from_crop) < 0)[:, None, None]
+    axes = torch.where(mirrored, camera_from_crop, mirror.double() @ camera_from_crop)
+    return k.float(), axes.float(), known
+
+
+def turn_targets(targets: HandTargets, turn: Float[Tensor, "b 3 3"]) -> dict[str, Any]:
+    """The labels that are vectors, turned: new axes from old ones."""
+    turned: dict[str, Any] = {}
+    for name in ("joints", "vertices"):
+        if (points := getattr(targets, name)) is not None:
+            turned[name] = turn_points(points, turn)
+    if targets.root is not None:
+        turned["root"] = turn_points(targets.root[:, None], turn)[:, 0]
+    if targets.pose is not None:
+        wrist = matrix_to_axis_angle(turn[:, None] @ axis_angle_to_matrix(targets.pose[:, :1]))
+        if targets.mano_valid is not None:
+            wrist = torch.where(targets.mano_valid[:, None, None], wrist, targets.pose[:, :1])
+        turned["pose"] = torch.cat([wrist, targets.pose[:, 1:]], 1)
+    return turned | extra_labels.turned(targets, turn)
+
+
+def _depth_ratio(intrinsics: Float[Tensor, "b 3 3"], turn: Float[Tensor, "b 3 3"], size: int) -> Float[Tensor, "b h w"]:
+    """z in the new axes / z in the old ones, of what each pixel shows."""
+    centres = torch.arange(size, dtype=turn.dtype, device=turn.device) + 0.5
+    pixels = torch.stack([centres.expand(size, size), centres[:, None].expand(size, size)], -1).flatten(0, 1)
+    rays = viewing_rays(intrinsics, pixels.expand(len(turn), -1, -1))
+    return (turn_points(rays, turn)[..., 2] / rays[..., 2]).unflatten(-1, (size, size))
