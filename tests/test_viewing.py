@@ -163,7 +163,8 @@ def answer(joints: np.ndarray, side: str, own: np.ndarray | None = None):
     inputs = dataclasses.replace(inputs, image=torch.zeros(3, SIZE, SIZE))
     labelled = look_along_crops(HandBatch.stack([HandBatch(inputs, targets, ["a"], place)])).targets
     said = labelled.joints if own is None else torch.from_numpy(np.float32(own * [1 - 2 * a.is_left, 1, 1]))
-    predictor = HandPredictor(Knows(said, labelled.joints_2d))
+    shown = torch.linalg.inv(photo_from_crop(place.double(), torch.from_numpy(K), SIZE))
+    predictor = HandPredictor(Knows(said, apply_homography(torch.from_numpy(seen).double(), shown).float()[None]))
     return predictor.predict(np.zeros((1400, 1400, 3), np.uint8), [box], [side], K=K)[0]
 
 
@@ -246,7 +247,7 @@ def test_far_off_the_axis_the_crop_is_its_own_cameras_picture(virtual):
         torch.testing.assert_close(apply_affine(middle[None], near)[0], centre)
         torch.testing.assert_close(torch.linalg.det(near[:, :2]), torch.linalg.det(place[:, :2]))
         stretch = torch.linalg.svdvals(near[:, :2])
-        assert stretch[0] / stretch[1] == pytest.approx(1 / camera_from_crop(k, centre)[2, 2], rel=1e-4)
+        assert stretch[0] / stretch[1] == pytest.approx(1 / float(camera_from_crop(k, centre)[2, 2]), rel=1e-4)
         # what its own camera projects, up to one scale and shift
         turn = camera_from_crop(k, centre).numpy()
         ideal = pixels((own + root) @ about_y(40).T @ turn, np.eye(3)) * [-1 if mirrored else 1, 1]
