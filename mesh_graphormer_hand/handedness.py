@@ -19,6 +19,7 @@ from .detectors.base import Detection, Side
 SIDE_SLOPE = 9.0  # 1/nat: log-odds of a side for each nat by which its heat maps are the sharper ones; virtual hands
 UNTOLD_SCORE = 0.6  # of a side that a detector gives without a score
 LARGEST_SCORE = 0.99  # that one opinion can have
+SURE_ODDS = 3.0  # log-odds (0.95) from which one look at a hand is enough
 OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 
 
@@ -45,6 +46,11 @@ def combine(left_logit: Float[Tensor, "b"], shown: Sequence[Side], detections: S
     """Log-odds of a left hand by the network and the detector together, as if they erred independently."""
     votes = [vote(d.side, d.side_score) for d in detections]
     return [own + said for own, said in zip(own_side(left_logit, shown).tolist(), votes, strict=True)]
+
+
+def agrees(left_odds: float, side: Side) -> bool:
+    """Whether a hand is surely of the side that it was shown as."""
+    return (left_odds if side == "left" else -left_odds) >= SURE_ODDS
 
 
 def sharpness(heatmaps: Float[Tensor, "b j h w"]) -> Float[Tensor, "b"]:

@@ -236,7 +236,7 @@ class HandPredictor:
         self, photo: np.ndarray, squares: list[Tensor], detections: Sequence[Detection], told: bool, K: np.ndarray
     ) -> tuple[list[Side], list[float | None], Tensor, HandPrediction]:
         """`_look`, and the side of each hand and how sure it is (0.5 to 1; None: told, or nobody can say). Hands whose
-        side is not the one that they were shown as, or is not known, are looked at once more, mirrored."""
+        side is not surely the one that they were shown as are looked at once more, mirrored, and both looks count."""
         sides: list[Side] = [d.side or "right" for d in detections]
         scores = [None if told else d.side_score if d.side else None for d in detections]
         placed, prediction = self._look(photo, squares, sides, K)
@@ -245,7 +245,7 @@ class HandPredictor:
         if has_head and not told:
             odds = handedness.combine(prediction.left_logit, sides, detections)
             scores = [handedness.score(left) for left in odds]
-            turned = [i for i, left in enumerate(odds) if (left > 0) != (sides[i] == "left")]
+            turned = [i for i, left in enumerate(odds) if not handedness.agrees(left, sides[i])]
         elif prediction.heatmaps is not None:
             turned = [i for i, d in enumerate(detections) if d.side is None]
         if not turned:
@@ -253,11 +253,19 @@ class HandPredictor:
         mirrored = [handedness.OTHER[sides[i]] for i in turned]
         placed_again, again = self._look(photo, [squares[i] for i in turned], mirrored, K)
         rows = list(range(len(sides)))
+        if has_head:
+            second = handedness.combine(again.left_logit, mirrored, [detections[i] for i in turned])
         for k, i in enumerate(turned):
-            if not has_head:
-                sharper = handedness.sharpness(torch.stack([prediction.heatmaps[i], again.heatmaps[k]])).diff()
-                scores[i] = handedness.score(handedness.SIDE_SLOPE * float(sharper))
-            if has_head or sharper > 0:
+            if has_head:
+                left = (odds[i] + second[k]) / 2
+                other = (left > 0) == (mirrored[k] == "left")
+            else:
+                left = handedness.SIDE_SLOPE * float(
+                    handedness.sharpness(torch.stack([prediction.heatmaps[i], again.heatmaps[k]])).diff()
+                )
+                other = left > 0
+            scores[i] = handedness.score(left)
+            if other:
                 sides[i], rows[i] = mirrored[k], len(sides) + k
         placed, prediction = torch.cat([placed, placed_again]), HandPrediction.cat([prediction, again])
         return sides, scores, placed[rows], prediction[torch.tensor(rows)]
