@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.data.axes import photo_cameras
 from mesh_graphormer_hand.data.datasets.folder import Config, build
 from mesh_graphormer_hand.data.images import DataError, cut_crop, read_image
 from mesh_graphormer_hand.geometry.cameras import perspective_project
@@ -417,7 +418,7 @@ def test_labels_of_another_kind_are_named_and_converted(tmp_path, what):
                  rtol=0)  # fmt: skip
     if "joints_m" in hand:
         cam = batch.targets.joints[0] + batch.targets.root[0]
-        assert_close(cam, torch.tensor(joints_m()), atol=1e-5, rtol=0)
+        assert_close(cam @ photo_cameras(batch)[1][0].T, torch.tensor(joints_m()), atol=1e-5, rtol=0)
         seen = perspective_project(cam[None], batch.inputs.intrinsics)
         assert_close(seen, batch.targets.joints_2d, atol=0.02, rtol=0)
 
