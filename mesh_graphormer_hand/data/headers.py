@@ -175,6 +175,22 @@ def _jpeg_is_complete(data: bytes) -> bool:
     return data[at : at + 2] == b"\xff\xd9"
 
 
+def has_all_scans(data: bytes) -> bool:
+    """Whether the scans of a JPEG, the last of which may be cut, hold every coefficient of every colour to its last
+    bit: a progressive one brings them bit by bit, and nothing else says how many scans there should be."""
+    marker, frame = next((found for found in _jpeg_segments(data) if found[0] in JPEG_SIZE), (0, b""))
+    if marker not in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+        return False
+    missing = {(colour, k) for colour in frame[6::3] for k in range(64)}
+    at = data.find(b"\xff\xda", data.find(frame))  # behind the frame: a thumbnail has scans of its own
+    while at >= 0:
+        scan = data[at + 5 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if len(scan) >= 5 and not scan[-1] & 15:
+            missing -= {(colour, k) for colour in scan[:-3:2] for k in range(scan[-3], scan[-2] + 1)}
+        at = data.find(b"\xff\xda", at + 2)
+    return not missing
+
+
 def _focal_35mm(tiff: bytes) -> int | None:
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:

@@ -23,7 +23,12 @@ MAX_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 JPEG_END = b"\xff\xd9"
-FOREIGN = b"\x5a\xa5\x13\xc7" * 64  # bytes that a scan does not end with
+# bytes that a scan does not end with, and their complement, for the first may happen to end a block; then the same
+# behind each of the markers that divide a scan: where one of them is due, bytes without it are skipped
+FOREIGN = [
+    bytes4 * 64 + b"".join(bytes([0xFF, 0xD0 + n]) + bytes4 * 64 for n in range(8))
+    for bytes4 in (b"\x5a\xa5\x13\xc7", b"\xa5\x5a\xec\x38")
+]
 
 
 class DataError(ConfigError):
@@ -112,13 +117,13 @@ def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
 def _with_its_end(data: bytes) -> bytes:
     """The file; a JPEG that lacks nothing but its end marker, as some cameras write it, with that marker. Such a one
     holds all pixels: what is appended to its scan changes none of them."""
-    if data[:2] != b"\xff\xd8" or not headers.is_cut_short(data):
+    if data[:2] != b"\xff\xd8" or not headers.is_cut_short(data) or not headers.has_all_scans(data):
         return data
     scan = data.rstrip(b"\xff")
-    whole, longer = (
-        cv2.imdecode(np.frombuffer(scan + more + JPEG_END, np.uint8), cv2.IMREAD_COLOR) for more in (b"", FOREIGN)
+    whole, *longer = (
+        cv2.imdecode(np.frombuffer(scan + more + JPEG_END, np.uint8), cv2.IMREAD_COLOR) for more in (b"", *FOREIGN)
     )
-    return scan + JPEG_END if whole is not None and np.array_equal(whole, longer) else data
+    return scan + JPEG_END if whole is not None and all(np.array_equal(whole, other) for other in longer) else data
 
 
 def _in_8_bits(image: np.ndarray, where: str) -> UInt8[np.ndarray, "..."]:
