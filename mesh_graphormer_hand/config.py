@@ -23,6 +23,7 @@ from . import paths
 T = TypeVar("T")
 # A schema may have LIMITS: field -> least and largest value of its numbers; those of fields not named there: 0 or more
 SHARE = 0.0, 1.0
+ANY = -math.inf, math.inf
 
 
 class ConfigError(ValueError):
@@ -82,7 +83,7 @@ class TrainConfig:
     pictures: int = 8  # predictions on so many fixed virtual samples, for TensorBoard and the report; 0: none
     bad_steps: int = 10  # in a row whose loss or gradients are not finite, before the run is stopped
     threads: int = 0  # of the training process on the CPU, 0: the cores that data.workers leave over
-    LIMITS = {"checkpoint_every": (1, math.inf), "ema": SHARE, "seed": (-math.inf, math.inf)}
+    LIMITS = {"checkpoint_every": (1, math.inf), "ema": SHARE, "seed": ANY, "accumulate": ANY}  # engine.parts checks it
 
 
 @dataclass

@@ -175,7 +175,7 @@ def test_a_run_that_fails_leaves_no_thread(tmp_path, monkeypatch):
     ahead = lambda stream, indices, workers, device: loader._from_thread(stream, indices, device)  # noqa: E731
     monkeypatch.setattr(train, "load", ahead)
     with pytest.raises(TrainingError) as failed:  # which holds the frames and all that is in them
-        fit(tmp_path, train__losses={"joints": math.nan}, train__bad_steps=2)
+        fit(tmp_path, data__train={"toy": {"samples": 1, "poison": 0}}, train__bad_steps=2)
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")], failed
 
 
