@@ -27,7 +27,7 @@ from ..models.base import HandModel
 from .base import Detection, Side
 
 WEIGHTS = "hand_detector"
-THRESHOLD = 0.5  # of scores, which say how likely a hand is
+THRESHOLD = 0.65  # of scores, which say how likely a hand is; faces and tools score up to 0.6 and more
 LARGER = 4 / 3  # than the frames that the network was trained on, photos are looked at
 SURE = 0.6  # likelihood of a side from which it is told
 DOUBTED = 0.2  # presence below which the model overrules a detection
