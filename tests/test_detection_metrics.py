@@ -39,7 +39,7 @@ def test_the_threshold_cuts_all_but_the_average_precision():
 
 def test_sizes_count_apart():
     seen = [frame([[0.0, 0, 20, 20], [300, 0, 340, 40], [100, 100, 180, 180]], [0.9, 0.6, 0.5])]
-    small, middle, large = figures(seen, 0, 0, 32), figures(seen, 0, 32, 64), figures(seen, 0, 64)
+    small, middle, large = figures(seen, 0.0, 0.0, 32.0), figures(seen, 0.0, 32.0, 64.0), figures(seen, 0.0, 64.0)
     assert (small.hands, small.recall, small.precision) == (1, 1, 1)
     assert (middle.hands, middle.found) == (0, 1) and math.isnan(middle.recall) and middle.precision == 0
     assert (large.hands, large.recall, large.precision) == (1, 1, 1)

@@ -29,8 +29,9 @@ def relative(path: Path) -> str:
 
 
 def blocks(text: str) -> list[str]:
-    """The fenced code of a page."""
-    return re.findall(r"^```(?:bash|)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    """The fenced commands of a page. All fences are paired: else the end of one in another language would open one."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in fenced if language in ("", "bash")]
 
 
 def code(text: str) -> list[str]:

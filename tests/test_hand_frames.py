@@ -112,4 +112,4 @@ def test_the_detector_trains_on_them(root):
 )
 def test_options_that_mean_nothing(root, options, message):
     with pytest.raises(ConfigError, match=message):
-        build(root, **options)
+        build(**{"root": root, **options})

@@ -33,7 +33,7 @@ IMPORT_NAMES = {
 }  # where they differ from the package's
 CONDA_ONLY = {"python", "pip", "pytorch3d"}
 PIP_ONLY = {"mediapipe"}  # its makers build no conda package
-OPTIONAL = {"pytorch3d", "manopth", "mediapipe"}  # imported where a user has them
+OPTIONAL = {"pytorch3d", "manopth", "mediapipe", "pillow-heif"}  # imported where a user has them
 TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
 TOOLING |= {"gradio", "onnx", "onnxruntime", "onnxscript"}  # imported by name where a user has them
 

@@ -119,7 +119,9 @@ def test_the_side_is_the_one_that_the_model_is_surer_of():
         (hand,), (mirrored,) = seen.predict(picture), seen.predict(np.ascontiguousarray(picture[:, ::-1]))
         right += hand.side == "right"
         assert {hand.side, mirrored.side} == {"right", "left"}
-        assert mirrored.side_score == pytest.approx(hand.side_score, abs=0.02) and 0.5 <= hand.side_score <= 1
+        assert all(0.5 <= score <= 1 for score in (hand.side_score, mirrored.side_score))
+        if max(hand.side_score, mirrored.side_score) < 0.95:  # else one sure look was enough, and is not the other's
+            assert mirrored.side_score == pytest.approx(hand.side_score, abs=0.02)
         np.testing.assert_allclose(mirrored.joints * [-1, 1, 1], hand.joints, atol=2e-3)
         assert seen.predict(picture, sides=["left"])[0].side_score is None
     assert right >= 12

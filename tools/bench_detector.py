@@ -106,7 +106,7 @@ def lines(frames: list[Frame], threshold: float) -> Iterator[str]:
 
     ranges = [(0, float("inf")), *zip(SIZES, (*SIZES[1:], float("inf")), strict=True)]
     for low, high in ranges:
-        f = figures(frames, threshold, low, high)
+        f = figures(frames, threshold, float(low), float(high))
         if (low, high) != ranges[0] and not f.hands:
             continue
         name = "all" if (low, high) == ranges[0] else f"{low}-" + (f"{high}" if high < float("inf") else "")
