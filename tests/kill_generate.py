@@ -23,6 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import torch  # noqa: E402
 
+from forked import part_from_parent  # noqa: E402
 from mesh_graphormer_hand.cli import generate  # noqa: E402
 from mesh_graphormer_hand.data.datasets.webdataset import Config, WebDataset  # noqa: E402
 from mesh_graphormer_hand.data.writers.webdataset import SPAN  # noqa: E402
@@ -36,6 +37,7 @@ def start(out: Path, arguments: list[str]) -> int:
         return process
     code = 1
     try:
+        part_from_parent()
         log = os.open(out.with_suffix(".txt"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -25,6 +25,7 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
+from forked import part_from_parent  # noqa: E402
 from mesh_graphormer_hand import assembly  # noqa: E402
 from mesh_graphormer_hand.cli import train  # noqa: E402
 from mesh_graphormer_hand.engine import checkpoint  # noqa: E402
@@ -40,6 +41,7 @@ def start(root: Path, name: str, *overrides: str) -> int:
         return process
     code = 1
     try:
+        part_from_parent()
         log = os.open(root / f"{name}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
+from tqdm import tqdm
 
+from forked import part_from_parent
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.cli.generate import shard_of, worker_count
 from mesh_graphormer_hand.cli.generate_kinds import Source
@@ -97,6 +99,11 @@ def run(out, *arguments: str) -> int:
     return generate.main(["virtual", "--out", str(out), *COMMON, *arguments])
 
 
+def run_forked(out, *arguments: str) -> None:
+    part_from_parent()
+    sys.exit(run(out, *arguments))
+
+
 def tree(*folders: Path) -> dict[str, bytes]:
     """Every file, by its path; what is in two folders is equal in both."""
     found = {}
@@ -159,12 +166,27 @@ def test_ended_between_any_two_files(whole, tmp_path, monkeypatch, case):
             assert tree(out) == tree(whole[case])
 
 
+def test_a_killed_child_leaves_the_progress_bars_of_its_parent_alone():
+    process = multiprocessing.get_context("fork").Process(target=die_while_drawing)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert all(lock.acquire(timeout=1) for lock in tqdm.get_lock().locks)
+    tqdm.get_lock().release()
+
+
+def die_while_drawing() -> None:
+    part_from_parent()
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_random_moments(whole, tmp_path, case):
     """SIGKILL, again and again, until a run gets through."""
     context, rng, killed = multiprocessing.get_context("fork"), random.Random(2), 0
     for wait in [*(rng.uniform(0.01, 0.3) for _ in range(6)), 60]:
-        process = context.Process(target=run, args=(tmp_path / "out", *CASES[case]))
+        process = context.Process(target=run_forked, args=(tmp_path / "out", *CASES[case]))
         process.start()
         process.join(wait)
         process.kill()

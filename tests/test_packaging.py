@@ -34,7 +34,8 @@ IMPORT_NAMES = {
 CONDA_ONLY = {"python", "pip", "pytorch3d"}
 PIP_ONLY = {"mediapipe"}  # its makers build no conda package
 OPTIONAL = {"pytorch3d", "manopth", "mediapipe", "pillow-heif"}  # imported where a user has them
-TOOLING = {"hatchling", "pytest-xdist", "pre-commit", "ruff", "tensorboard"}  # run, or imported by another package
+TOOLING = {"hatchling", "pre-commit", "pytest-timeout", "pytest-xdist", "ruff"}  # run
+TOOLING |= {"tensorboard"}  # imported by another package
 TOOLING |= {"gradio", "onnx", "onnxruntime", "onnxscript"}  # imported by name where a user has them
 
 
