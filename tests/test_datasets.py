@@ -14,12 +14,12 @@ import toy_train
 from dataset_fixtures import OPEN, OPTIONS, WRITERS, Truth, write_interhand26m
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import evaluate as cli
-from mesh_graphormer_hand.cli import evaluation_report
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.axes import photo_cameras
 from mesh_graphormer_hand.data.fits import UNKNOWN_MANO
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.data.stream import Stream
+from mesh_graphormer_hand.evaluation import report as evaluation_report
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import apply_affine
 from mesh_graphormer_hand.models.base import HandModelConfig

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
-from mesh_graphormer_hand.engine import checkpoint, evaluate, loader, log, optim, parts, train
+from mesh_graphormer_hand.engine import checkpoint, loader, log, optim, parts, train
 from mesh_graphormer_hand.engine.parallel import train_mode
 from mesh_graphormer_hand.engine.train import TrainingError
+from mesh_graphormer_hand.evaluation import evaluate
 from mesh_graphormer_hand.mano.template import hand_template
 from toy_train import CONFIG, with_toys
 

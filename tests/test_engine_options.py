@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import test_engine
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
-from mesh_graphormer_hand.engine import checkpoint, dryrun, guard, launch, log, parallel, pictures, report
+from mesh_graphormer_hand.engine import checkpoint, dryrun, guard, launch, log, parallel, report
 from mesh_graphormer_hand.engine.train import TrainingError
+from mesh_graphormer_hand.evaluation import pictures
 from test_engine import fit, make_trainer, toys  # noqa: F401 (a fixture)
 
 

@@ -13,12 +13,13 @@ from torch.testing import assert_close
 import dataset_fixtures
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import evaluate as cli
-from mesh_graphormer_hand.cli import evaluation_files, evaluation_report
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.engine.evaluate import evaluate
-from mesh_graphormer_hand.engine.tta import SCALES, TURNS, VIEWS, Averaged, seen_through
+from mesh_graphormer_hand.evaluation import predictions as evaluation_files
+from mesh_graphormer_hand.evaluation import report as evaluation_report
+from mesh_graphormer_hand.evaluation.evaluate import evaluate
+from mesh_graphormer_hand.evaluation.tta import SCALES, TURNS, VIEWS, Averaged, seen_through
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, mirror_affine
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
@@ -296,7 +297,7 @@ def test_why_there_are_no_official_scores_is_told(hand, tmp_path, data, options,
 
 def test_two_hands_meshes_are_written_and_scored(hand, tmp_path):
     """Labels as predictions are perfect by both rules; a vertex of left hands that is off is seen where it belongs."""
-    from mesh_graphormer_hand.cli.evaluation_two_hands import TwoHands
+    from mesh_graphormer_hand.evaluation.two_hands import TwoHands
 
     dataset_fixtures.write_interhand26m(tmp_path)
     dataset = assembly.build_dataset("interhand26m", {"root": str(tmp_path), "mano": "open"}, "test", hand, 64)

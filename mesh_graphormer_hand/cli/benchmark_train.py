@@ -16,11 +16,11 @@ from ..config import Experiment
 from ..contracts import HandBatch
 from ..engine import timing
 from ..engine.dryrun import forward_flops
-from ..engine.evaluate import as_float
 from ..engine.loader import PREFETCH, load, worker_count
 from ..engine.optim import build_optimizer
 from ..engine.precision import choose
 from ..engine.timing import Case, Timing
+from ..evaluation.evaluate import as_float
 from ..losses import supervised_losses
 from ..mano.hand import Hand
 from ..mano.template import hand_template

@@ -24,8 +24,8 @@ from . import console
 
 if TYPE_CHECKING:
     from ..data.base import HandDataset
+    from ..evaluation.predictions import Collector
     from ..metrics.protocols.base import Scores
-    from .evaluation_files import Collector
 
 DEFAULT = "graphormer_lite"
 UNITS = {"mpjpe": "mm", "pa_mpjpe": "mm", "mpvpe": "mm", "pa_mpvpe": "mm", "epe_2d": "of box", "epe_px": "px"}
@@ -95,13 +95,14 @@ def evaluate_one(
     import torch  # after the arguments, so that their mistakes are told at once
 
     from .. import assembly
-    from ..engine.evaluate import MeanPose, evaluate
     from ..engine.loader import worker_count
-    from ..engine.tta import Averaged
+    from ..evaluation import predictions as evaluation_files
+    from ..evaluation import report as evaluation_report
+    from ..evaluation.evaluate import MeanPose, evaluate
+    from ..evaluation.tta import Averaged
+    from ..evaluation.two_hands import TwoHands
     from ..mano import hand as hands
     from ..mano.template import hand_template
-    from . import evaluation_files, evaluation_report
-    from .evaluation_two_hands import TwoHands
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     hand = hands.find(model_config(folder)["hand"])
@@ -179,8 +180,8 @@ def said_of_data(
 
 def export_and_score(name: str, raw: dict[str, Any], collector: Collector, total: int, out: Path) -> dict[str, Scores]:
     """Write each predictor's answers and score the files by the official protocol, where there is one."""
+    from ..evaluation import predictions as files
     from ..metrics.protocols.base import ScoreError
-    from . import evaluation_files as files
 
     truth = Path(raw["root"]) if raw.get("root") else None
     if truth is not None and (truth / "FreiHAND_pub_v2").is_dir():
@@ -214,7 +215,7 @@ def both(first: Callable, second: Callable) -> Callable:
 
 def two_d(collector: Collector) -> dict[str, Scores]:
     """2D scores in pixels of the photos, by predictor, for those that say where joints are in the image."""
-    from .evaluation_files import score_2d
+    from ..evaluation.predictions import score_2d
 
     found = {who: score_2d(collector, answers) for who, answers in collector.answers.items()}
     return {who: scores for who, scores in found.items() if scores is not None}

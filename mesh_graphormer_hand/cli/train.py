@@ -55,8 +55,9 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     import torch  # after the config, so that its mistakes are told at once
 
     from .. import assembly
-    from ..engine import dryrun, evaluate, launch, parts, train
+    from ..engine import dryrun, launch, parts, train
     from ..engine.precision import choose
+    from ..evaluation import evaluate
     from ..mano.template import hand_template
 
     assembly.check(experiment)

@@ -20,13 +20,13 @@ import torch
 
 from .. import files
 from ..contracts import HandBatch, HandPrediction
+from ..evaluation.evaluate import Predictor, as_float, evaluated_order
+from ..evaluation.pictures import AnyImage, draw, jpeg
 from ..mano.template import HandTemplate
 from ..metrics import HIGHER_IS_BETTER, Accumulator
 from . import checkpoint
-from .evaluate import Predictor, as_float, evaluated_order
 from .loader import Samples
 from .log import provenance, read_history
-from .pictures import AnyImage, draw, jpeg
 
 EXTREMES = 4  # best and worst samples that are shown
 RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks the samples

@@ -27,8 +27,8 @@ from ..metrics import fingertips
 from ..metrics.protocols import keypoints_2d
 from ..metrics.protocols.base import ScoreError, Scores
 from ..skeleton import PERMUTATIONS
-from . import evaluation_layouts as layouts
-from .evaluation_layouts import Answers
+from . import layouts as layouts
+from .layouts import Answers
 
 OFFICIAL = ("freihand", "ho3d")  # data sets whose submission is [xyz, vertices] in the order of the test files
 DETECTED_ON = 4  # samples that show which vertices are the fingertips
@@ -185,7 +185,7 @@ def score(
     Raises:
         ScoreError: there is one, and why it gives no scores.
     """
-    from .score import run
+    from ..cli.score import run
 
     if truth is None or not answers.joints and not answers.joints_px:
         return None

@@ -9,9 +9,9 @@ from torch import nn
 from tqdm import tqdm
 
 from ..contracts import HandBatch, HandInputs, HandPrediction
+from ..engine.loader import Chunks, Samples, load
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
-from .loader import Chunks, Samples, load
 
 BATCH = 32  # samples at once
 Predictor = Callable[[HandInputs], HandPrediction]

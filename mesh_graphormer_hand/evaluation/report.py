@@ -59,7 +59,7 @@ def write(folder: Path, evaluation: Evaluation) -> Path:
     with (folder / "per_joint.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(per_joint(evaluation))
     if evaluation.gallery:
-        from ..engine.pictures import jpeg, sheet
+        from .pictures import jpeg, sheet
 
         (folder / "worst.jpg").write_bytes(jpeg(sheet([picture for _, picture in evaluation.gallery])))
     page = folder / "report.html"
@@ -110,8 +110,8 @@ def worst(
     dataset: Any, scores: Accumulator, predict: Any, template: HandTemplate | None, device: str, left_out: int = 0
 ) -> list[tuple[str, Image]]:
     """Captions and pictures of the worst samples; `left_out`: how many samples of the set were not measured."""
-    from ..engine.evaluate import as_float
-    from ..engine.pictures import draw
+    from .evaluate import as_float
+    from .pictures import draw
 
     values = scores.values()
     metric = next((name for name in RANKING if name in values and not values[name].isnan().all()), None)
@@ -216,6 +216,6 @@ def _image(data: bytes, kind: str, alt: str) -> str:
 
 
 def _picture(image: Image) -> str:
-    from ..engine.pictures import jpeg
+    from .pictures import jpeg
 
     return _image(jpeg(image), "image/jpeg", "sample")

@@ -21,7 +21,7 @@ from ..mano.template import joint_regressor
 from ..metrics.protocols.base import ScoreError, Scores
 from ..metrics.protocols.two_hands import RULES
 from ..skeleton import WRIST
-from .evaluation_files import in_photo
+from .predictions import in_photo
 
 SIDES = ("right", "left")  # of a frame's two hands
 Rows = dict[str, list[np.ndarray]]  # parts of arrays, one row a hand
@@ -67,7 +67,7 @@ class TwoHands:
 
     def scores(self, out: Path) -> dict[str, Scores]:
         """Write the files into `out` and score them: by predictor and rules."""
-        from .score import run
+        from ..cli.score import run
 
         truth, found = out / "two_hands_truth.npz", {}
         save(truth, self._truth())

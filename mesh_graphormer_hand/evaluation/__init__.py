@@ -1,0 +1,1 @@
+"""Evaluation: predictions of a model over a data set, their scores, tables, pictures and files."""
