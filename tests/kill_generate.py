@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from forked import part_from_parent  # noqa: E402
 from mesh_graphormer_hand.cli import generate  # noqa: E402
 from mesh_graphormer_hand.data.datasets.webdataset import Config, WebDataset  # noqa: E402
-from mesh_graphormer_hand.data.writers.webdataset import SPAN  # noqa: E402
+from mesh_graphormer_hand.generation.layouts.webdataset import SPAN  # noqa: E402
 from mesh_graphormer_hand.virtual.generator import BLOCK  # noqa: E402
 
 

@@ -42,7 +42,7 @@ def tars(tmp_path_factory, truth):
     """Two tars, the second one not full, without rendering again."""
     out, patch = tmp_path_factory.mktemp("tars") / "out", pytest.MonkeyPatch()
     patch.setattr(generate.Renderer, "render", remembered(truth, generate.Renderer.render))
-    patch.setattr("mesh_graphormer_hand.data.writers.webdataset.SPAN", 1)
+    patch.setattr("mesh_graphormer_hand.generation.layouts.webdataset.SPAN", 1)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         patch.delenv(name, raising=False)
     command = ["virtual", "--out", str(out), "--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mesh_graphormer_hand import assembly, config
-from mesh_graphormer_hand.cli.generate_kinds import SCHEMAS
 from mesh_graphormer_hand.data.transforms import Augmentation
+from mesh_graphormer_hand.generation.kinds import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "mano_assets" / "README.md", *sorted(ROOT.glob("docs/*.md"))]

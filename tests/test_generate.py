@@ -23,13 +23,14 @@ from tqdm import tqdm
 from forked import part_from_parent
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.cli.generate import shard_of, worker_count
-from mesh_graphormer_hand.cli.generate_kinds import Source
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.axes import look_along_crops
 from mesh_graphormer_hand.data.datasets import coco_wholebody
 from mesh_graphormer_hand.data.datasets import folder as folder_data
-from mesh_graphormer_hand.data.writers import base, job, webdataset
 from mesh_graphormer_hand.files import lock as take_lock
+from mesh_graphormer_hand.generation import job
+from mesh_graphormer_hand.generation.kinds import Source
+from mesh_graphormer_hand.generation.layouts import base, webdataset
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.generation.contact_sheet import sheet
 from mesh_graphormer_hand.geometry.alignment import procrustes
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
@@ -19,7 +20,6 @@ from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.labels import EXTRA
-from mesh_graphormer_hand.virtual.sheet import sheet
 
 SIZE = 96
 TEST_SPLIT_HASH = "fac772955f3b0e44"

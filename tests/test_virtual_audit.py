@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from mesh_graphormer_hand.cli import check_samples, generate
+from mesh_graphormer_hand.cli import generate
+from mesh_graphormer_hand.generation import audit, check_samples
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.virtual import audit
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.labels import EXTRA

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..contracts import HandBatch
-    from ..data.writers.base import Encoding, Layout
-    from ..data.writers.job import Job, Shard, Store
+    from ..generation.job import Job, Shard, Store
+    from ..generation.kinds import Source
+    from ..generation.layouts.base import Encoding, Layout
     from ..virtual.config import VirtualConfig
     from ..virtual.generator import VirtualHands
-    from .generate_kinds import Source
 
 LAYOUTS = ("webdataset", "freihand", "folder")
 LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
@@ -119,8 +119,8 @@ class Plan:
 
     def hands(self) -> VirtualHands | Source:
         """The generator."""
+        from ..generation.kinds import source
         from ..mano import hand
-        from .generate_kinds import source
 
         return source(self.what, self.config, hand.load(self.hand), self.labels)
 
@@ -140,7 +140,7 @@ class Renderer:
         import cv2
         import torch
 
-        from ..data.writers.job import layout_named
+        from ..generation.job import layout_named
 
         try:
             torch.empty(0, device=plan.device)
@@ -187,8 +187,8 @@ def generate(arguments: argparse.Namespace) -> int:
     if int(os.environ.get("LOCAL_RANK", 0)):
         console.only_warnings()
 
-    from ..data.writers.base import Encoding  # after the arguments, so that their mistakes are told at once
-    from ..data.writers.job import Shard
+    from ..generation.job import Shard
+    from ..generation.layouts.base import Encoding  # after the arguments, so that their mistakes are told at once
 
     encoding = Encoding(arguments.quality, arguments.lossless)
     plan = Plan(
@@ -205,7 +205,7 @@ def generate(arguments: argparse.Namespace) -> int:
     )
     workers = worker_count(arguments.workers, os.environ)
     if arguments.check:
-        from .check_samples import check_samples
+        from ..generation.check_samples import check_samples
 
         plan = replace(plan, config=replace(config, count=arguments.check), labels=LABELS, left=0.0)
         return check_samples(plan, workers, Path(arguments.plots) if arguments.plots else None)
@@ -323,7 +323,7 @@ def read_config(
     Raises:
         ConfigError: an unknown key, a wrong type, no count, or more samples than a finite split has.
     """
-    from .generate_kinds import SCHEMAS
+    from ..generation.kinds import SCHEMAS
 
     config = configs.parse(SCHEMAS[what], configs.read(path, overrides))
     if config.count < 1:
@@ -362,7 +362,7 @@ def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
 
 def write(renderer: Renderer, out: Path, workers: int) -> None:
     """Write what is left of our share, and what our share completes."""
-    from ..data.writers.job import Job
+    from ..generation.job import Job
 
     plan = renderer.plan
     job = Job(out, renderer.layout, manifest(plan, renderer.hands), plan.shard)
@@ -485,14 +485,14 @@ def _bytes(number: float | int) -> str:
 
 def contact_sheet(renderer: Renderer) -> np.ndarray:
     """RGB picture of the first samples, each plain and then with its labels."""
-    from ..virtual.sheet import labelled
+    from ..generation.contact_sheet import labelled
 
     return labelled(renderer.render(list(range(min(SHEET, renderer.plan.config.count)))))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Save an RGB picture, at once or not at all."""
-    from ..data.writers.base import Encoding
+    from ..generation.layouts.base import Encoding
 
     encoding = Encoding(quality=90, lossless=path.suffix.lower() == ".png")
     write_bytes(path, encoding.encode(picture[..., ::-1]))

@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from ...generation.layouts.base import DEPTH_UNIT
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..fits import Fitter, labelled_hand
 from ..images import DataError, read_image, read_raw
 from ..indexes import Index, IndexWriter, cached_index, json_items
 from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, require, told
-from ..writers.base import DEPTH_UNIT
 
 logger = logging.getLogger(__name__)
 

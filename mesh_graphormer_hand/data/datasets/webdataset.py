@@ -27,13 +27,13 @@ from torch import Tensor
 
 from ...contracts import HandBatch, HandInputs, HandTargets
 from ...files import read_arrays
+from ...generation.layouts.base import DEPTH_UNIT
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, NUM_VERTICES
 from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
 from ..readers import SplitConfig, check_split, in_part
-from ..writers.base import DEPTH_UNIT
 
 PICTURES = ("jpg", "jpeg", "png")
 IMAGES = ("mask", "depth", "parts", "normals")  # labels that are images

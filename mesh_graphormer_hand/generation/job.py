@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from ... import files
-from ...config import ConfigError
-from ...mano.hand import Hand
-from . import coco, folder, freihand, groups, webdataset
-from .base import Block, Encoding, Layout, WriteError
+from .. import files
+from ..config import ConfigError
+from ..mano.hand import Hand
+from .layouts import coco, folder, freihand, webdataset
+from .layouts import multi_image as groups
+from .layouts.base import Block, Encoding, Layout, WriteError
 
 MANIFEST, CARD, STATE = "manifest.json", "README.md", ".generate"
 LAYOUTS = {"webdataset": webdataset, "freihand": freihand, "folder": folder, "coco": coco, "groups": groups}

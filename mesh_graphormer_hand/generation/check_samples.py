@@ -8,13 +8,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cli.generate import PRELOAD, Plan, Renderer
 from ..files import replacing
-from .generate import PRELOAD, Plan, Renderer
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..virtual.audit import Measures
+    from .audit import Measures
 
 SAME = 6  # blocks that are rendered again by 1, 2 and 3 processes and in two shards
 TABLE = "{:44} {:>14}  {:10} {}"
@@ -27,8 +27,8 @@ def check_samples(plan: Plan, workers: int, plots: Path | None) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from ..virtual import audit
     from ..virtual.generator import BLOCK
+    from . import audit
 
     blocks = range(-(-plan.config.count // BLOCK))
     found, tones, digests = [], [], {}
@@ -77,8 +77,8 @@ def _start(plan: Plan) -> None:
 def _work(block: int) -> tuple[int, Measures, np.ndarray, str]:
     import torch
 
-    from ..virtual import audit
     from ..virtual.generator import BLOCK
+    from . import audit
 
     hands = _renderer.hands
     batch = _renderer.render(list(range(block * BLOCK, min((block + 1) * BLOCK, len(hands)))))
@@ -88,7 +88,7 @@ def _work(block: int) -> tuple[int, Measures, np.ndarray, str]:
 
 def _same_bytes(plan: Plan, blocks: list[int], digests: dict[int, str]) -> object:
     """The blocks again: by 1, 2 and 3 processes, and as shards 0/2 and 1/2."""
-    from ..virtual import audit
+    from . import audit
 
     ways = [(blocks, n) for n in (1, 2, 3)] + [(blocks[shard::2], 1) for shard in (0, 1)]
     differ = sum(digest != digests[block] for part, n in ways for block, _, _, digest in _rendered(plan, part, n))

@@ -1,0 +1,1 @@
+"""Generation: virtual samples written as files in the layouts of public data sets, resumable, audited."""
