@@ -15,14 +15,15 @@ import pytest
 import torch
 import trimesh
 
-from mesh_graphormer_hand import assembly, predictor
+from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import read_image
-from mesh_graphormer_hand.detectors.base import Detection
+from mesh_graphormer_hand.inference import predictor
+from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
 from mesh_graphormer_hand.models.base import HandModelConfig
-from mesh_graphormer_hand.predictor import HandPredictor
 from mesh_graphormer_hand.skeleton import JOINT_NAMES, PERMUTATIONS
 from two_dots import Finder, TwoDots, left_mesh, photo
 

@@ -17,12 +17,13 @@ from mesh_graphormer_hand.backbones import hrnet
 from mesh_graphormer_hand.cli.export import main
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.engine import portable, state
+from mesh_graphormer_hand.engine import state
+from mesh_graphormer_hand.inference import onnx as portable
+from mesh_graphormer_hand.inference.fused import Exchange, FusedLayer, optimise
+from mesh_graphormer_hand.inference.onednn_ops import PackedConvolution, can_pack
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.layers.encoder import EncoderLayer
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models._fast import Exchange, FusedLayer, optimise
-from mesh_graphormer_hand.models._packed import PackedConvolution, can_pack
-from mesh_graphormer_hand.predictor import HandPredictor
 from mesh_graphormer_hand.skeleton import JOINT_NAMES
 
 ROOT = Path(__file__).parents[1]

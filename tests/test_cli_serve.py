@@ -23,11 +23,11 @@ import two_dots
 from mesh_graphormer_hand.cli import demo, serve
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import read_image
-from mesh_graphormer_hand.detectors import media_pipe
-from mesh_graphormer_hand.detectors.choose import choose
+from mesh_graphormer_hand.inference.detectors import media_pipe
+from mesh_graphormer_hand.inference.detectors.choose import choose
+from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
-from mesh_graphormer_hand.predictor import HandPredictor, HandResult
 from two_dots import TwoDots
 
 MESH_BOX = "document.querySelector('#mesh canvas').getBoundingClientRect()"

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import tiny
-from mesh_graphormer_hand.cli import finding
+from mesh_graphormer_hand.cli import detector_args as finding
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.detectors.choose import NAMES, choose
-from mesh_graphormer_hand.detectors.ours import Ours, fit_in
 from mesh_graphormer_hand.geometry import boxes as box_maps
+from mesh_graphormer_hand.inference.detectors.choose import NAMES, choose
+from mesh_graphormer_hand.inference.detectors.ours import Ours, fit_in
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
 

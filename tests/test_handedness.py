@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesh_graphormer_hand import handedness
-from mesh_graphormer_hand.detectors import auto
-from mesh_graphormer_hand.detectors.base import Detection
-from mesh_graphormer_hand.predictor import HandPredictor
-from mesh_graphormer_hand.result import HandResult, confidence_of
-from mesh_graphormer_hand.video.tracker import DOUBTED_FRAMES, HandTracker
+from mesh_graphormer_hand.inference import handedness
+from mesh_graphormer_hand.inference.detectors import auto
+from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.result import HandResult, confidence_of
+from mesh_graphormer_hand.inference.tracker import DOUBTED_FRAMES, HandTracker
 from two_dots import Finder, Judge, TwoDots, photo
 
 RED, GREEN = (130.0, 90.0), (210.0, 150.0)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mesh_graphormer_hand.inference.fused import DenseGraphConv, _operator
 from mesh_graphormer_hand.layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
 from mesh_graphormer_hand.layers.graph import GraphResidualBlock, adjacency_edges
 from mesh_graphormer_hand.layers.keypoints import KeypointHead
-from mesh_graphormer_hand.models._fast import DenseGraphConv, _operator
 
 NODES = 6
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand import assembly, predictor
+from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import DataError
-from mesh_graphormer_hand.detectors.base import Detection
 from mesh_graphormer_hand.geometry import metric
+from mesh_graphormer_hand.inference import predictor
+from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.models.base import HandModelConfig
-from mesh_graphormer_hand.predictor import HandPredictor
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from two_dots import METRES, MIDDLE, Finder, TwoDots, photo

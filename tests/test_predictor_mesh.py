@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult, as_mano
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
-from mesh_graphormer_hand.predictor import HandPredictor, HandResult, as_mano
 from two_dots import TwoDots, photo
 
 K = np.array([[400.0, 0, 150], [0, 400, 100], [0, 0, 1]], np.float32)

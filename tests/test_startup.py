@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxruntime"}
 PREDICT = """
 import numpy as np
-from mesh_graphormer_hand.predictor import HandPredictor
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 hands = HandPredictor.from_pretrained(detector="whole").predict(np.zeros((96, 96, 3), np.uint8))
 assert hands[0].vertices.shape == (778, 3)
 """

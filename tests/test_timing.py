@@ -21,7 +21,7 @@ from mesh_graphormer_hand.engine import timing
 from mesh_graphormer_hand.engine.dryrun import forward_flops
 from mesh_graphormer_hand.engine.precision import choose
 from mesh_graphormer_hand.engine.timing import Case
-from mesh_graphormer_hand.models._fast import optimise
+from mesh_graphormer_hand.inference.fused import optimise
 from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
 
 

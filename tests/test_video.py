@@ -10,13 +10,13 @@ import torch
 
 from mesh_graphormer_hand.cli import demo, demo_video
 from mesh_graphormer_hand.data.images import DataError
-from mesh_graphormer_hand.detectors.base import Detection
+from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.one_euro import OneEuro
+from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult
+from mesh_graphormer_hand.inference.tracker import HandTracker
+from mesh_graphormer_hand.inference.video_io import Film, Footage
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
-from mesh_graphormer_hand.predictor import HandPredictor, HandResult
-from mesh_graphormer_hand.video.files import Film, Footage
-from mesh_graphormer_hand.video.one_euro import OneEuro
-from mesh_graphormer_hand.video.tracker import HandTracker
 from two_dots import TwoDots, left_mesh, photo
 
 SIZE = (240, 320)
@@ -196,7 +196,7 @@ def test_frames_of_a_file_come_at_their_own_times(monkeypatch, tmp_path, stamps,
 def test_frames_of_a_camera_come_by_the_clock(monkeypatch):
     """Dropped frames are time that has passed, whatever rate the camera claims."""
     clock = iter([100.0, 100.04, 100.29, 100.33])
-    monkeypatch.setattr("mesh_graphormer_hand.video.files.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mesh_graphormer_hand.inference.video_io.time.monotonic", lambda: next(clock))
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Capture([0.0] * 4))
     assert [seconds for _, seconds in Footage(0)] == pytest.approx([0, 0.04, 0.29, 0.33])
 

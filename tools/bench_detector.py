@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mesh_graphormer_hand import config as configs
-from mesh_graphormer_hand.cli import console, finding
+from mesh_graphormer_hand.cli import console
+from mesh_graphormer_hand.cli import detector_args as finding
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from mesh_graphormer_hand.data.boxed_photos import BoxedPhoto
-    from mesh_graphormer_hand.detectors.base import Detector
+    from mesh_graphormer_hand.inference.detectors.base import Detector
     from mesh_graphormer_hand.metrics.detection import Frame
 
     Hands = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # boxes (px), left ones, whether the side is known
@@ -73,7 +74,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def build(name: str, arguments: argparse.Namespace) -> tuple[Detector, float]:
     """The detector, which says all it finds, and the score from which on it would say so by itself."""
-    from mesh_graphormer_hand.detectors.choose import choose
+    from mesh_graphormer_hand.inference.detectors.choose import choose
 
     if name != "ours":
         return choose(name, model=arguments.model, python=arguments.python), 0.0

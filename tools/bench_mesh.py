@@ -38,9 +38,9 @@ def bench(arguments: argparse.Namespace) -> int:
     import torch
 
     from mesh_graphormer_hand import assembly
+    from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS
     from mesh_graphormer_hand.mano import hand as hands
     from mesh_graphormer_hand.metrics.measures import per_sample
-    from mesh_graphormer_hand.predictor import DEFAULT_WEIGHTS
 
     console.log_to_terminal()
     model = assembly.load_model(assembly.find_model(arguments.weights or DEFAULT_WEIGHTS))
@@ -65,8 +65,8 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def smooth(prediction: HandPrediction, hand: Hand) -> HandPrediction:
     """The prediction with the mesh and the joints of the posed hands nearest to its meshes."""
+    from mesh_graphormer_hand.inference.predictor import FIT_NOISE
     from mesh_graphormer_hand.mano.fit import fit_mano, posed_mesh
-    from mesh_graphormer_hand.predictor import FIT_NOISE
 
     fitted = fit_mano(hand, prediction.vertices, noise=FIT_NOISE)
     vertices, joints = posed_mesh(hand, fitted.pose, fitted.shape)

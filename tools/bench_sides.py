@@ -20,7 +20,7 @@ from mesh_graphormer_hand.cli import console
 if TYPE_CHECKING:
     import numpy as np
 
-    from mesh_graphormer_hand.predictor import HandPredictor
+    from mesh_graphormer_hand.inference.predictor import HandPredictor
 
 SURE = 0.8  # score from which on a side counts as told for sure
 SIZE = 192  # px of the crops
@@ -39,8 +39,8 @@ def bench(arguments: argparse.Namespace) -> int:
     """Print the shares."""
     import numpy as np
 
+    from mesh_graphormer_hand.inference.predictor import HandPredictor
     from mesh_graphormer_hand.mano import hand as hands
-    from mesh_graphormer_hand.predictor import HandPredictor
     from mesh_graphormer_hand.virtual.config import VirtualConfig
     from mesh_graphormer_hand.virtual.generator import VirtualHands
 

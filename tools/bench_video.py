@@ -20,7 +20,7 @@ from mesh_graphormer_hand.cli import console, demo
 if TYPE_CHECKING:
     import numpy as np
 
-    from mesh_graphormer_hand.video.tracker import HandTracker
+    from mesh_graphormer_hand.inference.tracker import HandTracker
 
 MM = 1000.0
 
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 def bench(arguments: argparse.Namespace) -> int:
     """Print a table; see the module."""
     from mesh_graphormer_hand.cli.benchmark_scenes import sequence
-    from mesh_graphormer_hand.predictor import HandPredictor
-    from mesh_graphormer_hand.video.tracker import HandTracker
+    from mesh_graphormer_hand.inference.predictor import HandPredictor
+    from mesh_graphormer_hand.inference.tracker import HandTracker
 
     console.log_to_terminal()
     video, truth = sequence(arguments.out, arguments.frames, arguments.size, arguments.index)
@@ -66,7 +66,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def follow(tracker: HandTracker, video: Path) -> list:
     """The first hand of every frame, None where there is none."""
-    from mesh_graphormer_hand.video.files import Footage
+    from mesh_graphormer_hand.inference.video_io import Footage
 
     with Footage(video) as footage:
         found = [tracker(frame, seconds) for frame, seconds in footage]

@@ -114,13 +114,13 @@ def forward(options: Options) -> Iterator[Table]:
 
 
 def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs], HandPrediction]]:
-    from ..models._fast import optimise
+    from ..inference.fused import optimise
     from ..models._slow import published
 
     ways = {BASELINE: published(model), "as it stands": model, "optimised": optimise(model)}
     ways["optimised, bfloat16"] = optimise(model, torch.bfloat16)
     if torch.device(options.device).type == "cpu" and options.onnx:
-        from ..engine.portable import OnnxModel
+        from ..inference.onnx import OnnxModel
 
         with tempfile.TemporaryDirectory() as folder:
             if export(model, Path(folder)):
@@ -133,7 +133,7 @@ def export(model: HandModel, folder: Path) -> bool:
     import importlib.util
     import warnings
 
-    from ..engine import portable
+    from ..inference import onnx as portable
 
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
         left_out("ONNX Runtime", portable.needs())
@@ -267,7 +267,7 @@ def _pytorch3d() -> Callable[..., Any] | None:
 
 def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
-    from ..predictor import DEFAULT_WEIGHTS, HandPredictor
+    from ..inference.predictor import DEFAULT_WEIGHTS, HandPredictor
 
     fast = HandPredictor.from_pretrained(device=options.device)
     predictor = HandPredictor(assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)), fast.hand, options.device)

@@ -18,8 +18,8 @@ from ..engine.timing import Case, Timing
 from .benchmark_cases import Options, Table, compare, photos, predict_only
 
 if TYPE_CHECKING:
+    from ..inference.predictor import HandPredictor
     from ..models.base import HandModel
-    from ..predictor import HandPredictor
 
 IMAGES = (1, 2, 4, 8, 16, 32)
 PIXELS = (64, 128, 192, 256)
@@ -31,7 +31,7 @@ EXCHANGED = {"1 M numbers": 2**20, "16 M numbers": 2**24}  # of gradients, float
 
 def growth(options: Options) -> Iterator[Table]:
     """By batch, pixels, hands a photo, samples of a data set, processes; the network is graphormer_lite's."""
-    from ..predictor import HandPredictor
+    from ..inference.predictor import HandPredictor
 
     predictor = HandPredictor.from_pretrained(device=options.device)
     yield "forward by batch", _batches(options, predictor.model), "image"

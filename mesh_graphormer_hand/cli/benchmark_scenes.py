@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..contracts import HandBatch
+from ..inference.video_io import Film
 from ..mano import hand as hands
 from ..mano.hand import Hand
-from ..video.files import Film
 from ..virtual.config import VirtualConfig
 from ..virtual.sequences import VirtualSequences
 

@@ -15,7 +15,7 @@ import torch
 
 from .. import assembly
 from ..engine.timing import Case
-from ..predictor import DEFAULT_WEIGHTS
+from ..inference.predictor import DEFAULT_WEIGHTS
 from . import demo, demo_video
 from .benchmark_cases import Options, Table, compare, export
 from .benchmark_scenes import sequence

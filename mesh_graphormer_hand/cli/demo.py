@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ConfigError
 from ..files import sha256
-from ..video.addresses import SCHEMES, is_live, is_stream, shown
-from . import console, earlier, finding, outputs
-from .outputs import encode_png, write_all
+from ..inference import outputs
+from ..inference.outputs import encode_png, write_all
+from ..inference.video_addresses import SCHEMES, is_live, is_stream, shown
+from . import console, earlier
+from . import detector_args as finding
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..predictor import HandPredictor, HandResult
+    from ..inference.predictor import HandPredictor, HandResult
 
 __all__ = ["encode_png", "main", "write_all"]
 
@@ -146,7 +148,7 @@ class Run:
     def predictor(self) -> HandPredictor:
         """The model and the detector."""
         if self._predictor is None:
-            from ..predictor import DEFAULT_DETECTOR, HandPredictor
+            from ..inference.predictor import DEFAULT_DETECTOR, HandPredictor
 
             a = self.arguments
             sides = None if self.sides is None else self.sides * len(self.boxes or [])
@@ -160,7 +162,7 @@ class Run:
         if self.several:
             return  # each tells its own mistake, and the others go on
         if is_video(source):
-            from ..video.files import Footage
+            from ..inference.video_io import Footage
 
             Footage(source).close()
         else:
@@ -238,7 +240,7 @@ class Run:
     def _models(self) -> dict[str, str]:
         """The detector's name, and what the weights' names stand for: retrained ones are others under the same name."""
         from .. import assembly
-        from ..predictor import DEFAULT_DETECTOR, DEFAULT_WEIGHTS
+        from ..inference.predictor import DEFAULT_DETECTOR, DEFAULT_WEIGHTS
 
         a = self.arguments
         detector = finding.name(a, self.boxes) or DEFAULT_DETECTOR

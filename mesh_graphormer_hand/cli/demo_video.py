@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import console, outputs
+from ..inference import outputs
+from . import console
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..predictor import HandResult
+    from ..inference.predictor import HandResult
     from .demo import Run
 
 AHEAD = 4  # frames that may wait to be drawn
@@ -31,8 +32,8 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
     import torch
 
     from ..data.images import DataError
-    from ..video.files import Film, Footage
-    from ..video.tracker import HandTracker
+    from ..inference.tracker import HandTracker
+    from ..inference.video_io import Film, Footage
 
     a, frames = run.arguments, run.out / f"{stem}_frames"
     tracker = HandTracker(
@@ -110,7 +111,7 @@ def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
 
 def _say_tracks(records: list[dict[str, Any]]) -> str:
     """Each track's side and how sure it was on average, the longest first."""
-    from ..result import SURE_SIDE
+    from ..inference.result import SURE_SIDE
 
     tracks: dict[int, list[dict[str, Any]]] = {}
     for hand in (hand for record in records for hand in record["hands"]):

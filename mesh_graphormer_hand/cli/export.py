@@ -31,7 +31,7 @@ One crop of a hand in; {outputs} out. Architecture `{name}`, {parameters:.1f} M 
 hands (left ones are mirrored by the predictor), metres and pixels, camera axes x right, y down, z forward.
 
 ```python
-from mesh_graphormer_hand.predictor import HandPredictor
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 
 hands = HandPredictor.from_pretrained("path/to/this/folder").predict("photo.jpg")
 ```
@@ -80,7 +80,7 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
     """model.onnx and model.pt2, as `formats` say; prints each and how far it is from the model."""
     import warnings
 
-    from ..engine import portable
+    from ..inference import onnx as portable
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter speaks of its own future
@@ -97,8 +97,8 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
 
 def write_hub(model: HandModel, folder: Path, out: Path) -> None:
     """config.json, model.safetensors and the card."""
-    from ..engine.portable import write_hand
     from ..engine.state import write_model
+    from ..inference.onnx import write_hand
 
     write_model(model, out)
     write_hand(model, out)

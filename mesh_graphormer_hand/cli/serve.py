@@ -16,12 +16,13 @@ from uuid import uuid4
 
 from .. import paths
 from ..config import ConfigError
-from . import console, finding
+from . import console
+from . import detector_args as finding
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..predictor import HandPredictor, HandResult
+    from ..inference.predictor import HandPredictor, HandResult
 
 HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20  # of an upload
@@ -84,7 +85,7 @@ def load(arguments: argparse.Namespace) -> HandPredictor:
     Raises:
         ConfigError: no such weights, or something that the detector needs is not there.
     """
-    from ..predictor import DEFAULT_DETECTOR, HandPredictor
+    from ..inference.predictor import DEFAULT_DETECTOR, HandPredictor
 
     detector = finding.build(arguments)  # first: it is the one that lacks something
     return HandPredictor.from_pretrained(
@@ -105,7 +106,7 @@ class Page:
         Raises:
             ConfigError: an upload that is too large or no photo.
         """
-        from . import outputs
+        from ..inference import outputs
 
         photo = read_upload(upload)
         # the file, not its pixels: its EXIF may hold the focal length
@@ -142,7 +143,7 @@ def read_upload(path: str | Path) -> np.ndarray:
 
 def say(hands: list[HandResult], detector: str, weights: str) -> str:
     """One line about what was found, by which detector and weights."""
-    from . import outputs
+    from ..inference import outputs
 
     by = ", ".join(sorted({hand.detector for hand in hands})) or detector
     by = f"Detector: {by}; weights: {weights}."

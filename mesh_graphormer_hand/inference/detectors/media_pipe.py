@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from .. import paths
-from ..config import ConfigError
-from ..geometry.boxes import suppress
+from ... import paths
+from ...config import ConfigError
+from ...geometry.boxes import suppress
 from . import mediapipe_worker
 from .base import Detection
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..config import ConfigError, nearest
+from ...config import ConfigError, nearest
 from .base import Detector, Side
 
 NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from ..detectors.base import Detection, Side, otherwise
 from ..geometry.boxes import box_iou
-from ..handedness import score, vote
 from ..mano.fit import NOISE
-from ..predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult, explain, posed
-from ..result import BELIEVED, is_believed
+from .detectors.base import Detection, Side, otherwise
+from .handedness import score, vote
+from .predictor import BOX_SCALE, JOINTS_SCALE, HandPredictor, HandResult, explain, posed
+from .result import BELIEVED, is_believed
 
 EVERY = 15  # frames between detections while all hands are followed
 SOON = 3  # frames between detections while there is none, or one was missed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..config import ConfigError
 
 if TYPE_CHECKING:
-    from ..detectors.base import Detector
+    from ..inference.detectors.base import Detector
 
 NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")  # of detectors.choose, which brings torch along
 
@@ -60,7 +60,7 @@ def build(
     Raises:
         ConfigError: something that the detector needs is not there.
     """
-    from ..detectors.choose import choose
+    from ..inference.detectors.choose import choose
 
     if (chosen := name(arguments, boxes)) is None:
         return None
@@ -83,7 +83,7 @@ def model_file(arguments: argparse.Namespace, chosen: str) -> Path | None:
     """
     if chosen in ("auto", "ours"):
         from .. import assembly
-        from ..detectors.ours import WEIGHTS
+        from ..inference.detectors.ours import WEIGHTS
 
         return assembly.find_model(arguments.detector_model or WEIGHTS) / "model.safetensors"
     given = arguments.detector_model if chosen == "mediapipe" else None

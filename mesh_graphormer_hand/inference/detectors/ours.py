@@ -18,12 +18,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .. import assembly
-from ..config import ConfigError
-from ..contracts import HandInputs
-from ..data.images import to_tensor
-from ..geometry.boxes import suppress
-from ..models.base import HandModel
+from ... import assembly
+from ...config import ConfigError
+from ...contracts import HandInputs
+from ...data.images import to_tensor
+from ...geometry.boxes import suppress
+from ...models.base import HandModel
 from .base import Detection, Side
 
 WEIGHTS = "hand_detector"

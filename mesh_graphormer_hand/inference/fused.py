@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from ..backbones import hrnet
 from ..layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
 from ..layers.graph import GraphResidualBlock
-from ._packed import Kit, can_pack
-from .base import HandModel
+from ..models.base import HandModel
+from .onednn_ops import Kit, can_pack
 
 CONV = re.compile(r"conv(\d*)")  # attributes of which the batch norm bn\1 is the very next step
 

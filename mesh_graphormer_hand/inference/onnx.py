@@ -22,9 +22,9 @@ from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
 from ..mano import hand as hands
 from ..mano.hand import fingerprint_from_hex
-from ..models._fast import optimise
 from ..models.base import HandModel, HandModelConfig
 from ..skeleton import JOINT_NAMES, PARENTS
+from .fused import optimise
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

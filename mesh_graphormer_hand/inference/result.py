@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
+from ..geometry.viewing import camera_from_crop
 from .detectors.base import Detection, Side
-from .geometry.viewing import camera_from_crop
 
 SURE_SIDE = 0.75  # side_score below which a side is told as unsure
 BELIEVED = 0.5  # presence from which a model takes something for a hand

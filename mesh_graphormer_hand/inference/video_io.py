@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..data.images import MAX_PIXELS, DataError
-from .addresses import is_live, is_stream, shown
+from .video_addresses import is_live, is_stream, shown
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 FALLBACK_FPS = 30.0  # where a file or camera does not say

@@ -21,16 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from . import assembly, handedness
-from .config import ConfigError, nearest
-from .contracts import HandInputs, HandPrediction
-from .data import headers, plausibility
-from .data.images import DataError, as_photo, cut_view, decode_image, paste_mask, read_bytes, to_tensor
-from .detectors import choose
-from .detectors.base import Detection, Detector, Side, otherwise
-from .detectors.whole import Whole
-from .geometry.cameras import crop_to_pixels, weak_perspective
-from .geometry.crops import (
+from .. import assembly
+from ..config import ConfigError, nearest
+from ..contracts import HandInputs, HandPrediction
+from ..data import headers, plausibility
+from ..data.images import DataError, as_photo, cut_view, decode_image, paste_mask, read_bytes, to_tensor
+from ..geometry.cameras import crop_to_pixels, weak_perspective
+from ..geometry.crops import (
     apply_homography,
     box_to_square,
     compose_affine,
@@ -39,13 +36,17 @@ from .geometry.crops import (
     mirror_affine,
     tight_box,
 )
-from .geometry.metric import default_intrinsics, photo_camera, reference_length
-from .geometry.placement import place_wrist, read_places
-from .geometry.viewing import photo_from_crop
-from .mano import hand as hands
-from .mano.fit import ManoFit, fit_mano, posed_mesh
-from .mano.hand import Hand
-from .models._fast import optimise
+from ..geometry.metric import default_intrinsics, photo_camera, reference_length
+from ..geometry.placement import place_wrist, read_places
+from ..geometry.viewing import photo_from_crop
+from ..mano import hand as hands
+from ..mano.fit import ManoFit, fit_mano, posed_mesh
+from ..mano.hand import Hand
+from . import handedness
+from .detectors import choose
+from .detectors.base import Detection, Detector, Side, otherwise
+from .detectors.whole import Whole
+from .fused import optimise
 from .result import HandResult, confidence_of, is_believed
 
 DEFAULT_WEIGHTS = "graphormer_lite"
@@ -106,7 +107,7 @@ class HandPredictor:
         if backend == "torch":
             model = optimise(assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS)).to(device))
         else:
-            from .engine import portable  # brings the exporters along
+            from . import onnx as portable  # brings the exporters along
 
             model = portable.load(path or DEFAULT_WEIGHTS, backend)
         if isinstance(detector, str):
