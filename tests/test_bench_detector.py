@@ -1,4 +1,4 @@
-"""tools/bench_detector.py: one table of virtual frames, held-out photos, backgrounds and a folder of pictures."""
+"""benchmarks/detector.py: one table of virtual frames, held-out photos, backgrounds and a folder of pictures."""
 
 import importlib.util
 import json

@@ -7,19 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as benchmark
+from benchmarks.cases import COMMANDS, SCRIPTS
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.cli import (
-    ablate,
-    benchmark,
-    convert,
-    cross_evaluate,
-    evaluate,
-    export,
-    generate,
-    score,
-    train,
-)
-from mesh_graphormer_hand.cli.benchmark_cases import COMMANDS, SCRIPTS
+from mesh_graphormer_hand.cli import ablate, convert, cross_evaluate, evaluate, export, generate, score, train
 
 ROOT = Path(__file__).parents[1]
 # transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric

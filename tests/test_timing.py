@@ -14,7 +14,8 @@ import torch
 import yaml
 
 import tiny
-from mesh_graphormer_hand.cli import benchmark
+from benchmarks import __main__ as benchmark
+from benchmarks.reference import PlainAttention, SparseGraphConv, published
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.engine import timing
@@ -22,7 +23,6 @@ from mesh_graphormer_hand.engine.dryrun import forward_flops
 from mesh_graphormer_hand.engine.precision import choose
 from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.inference.fused import optimise
-from mesh_graphormer_hand.models._slow import PlainAttention, SparseGraphConv, published
 
 
 def test_ratios_are_per_item_against_the_baseline(monkeypatch):
@@ -118,7 +118,7 @@ def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
 
 
 def test_command_writes_tables_and_numbers(tmp_path, capsys, monkeypatch):
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from benchmarks import cases as cases
 
     def toy(options):
         assert options.batches == [2] and options.rounds == 2
@@ -148,7 +148,7 @@ def test_mistakes_are_told(arguments, says, capsys):
 
 def test_goals_stand_beside_their_figures():
     """A bound that is met, one that is missed, a row without one, and one whose figure is not there."""
-    from mesh_graphormer_hand.cli import benchmark_goals as goals
+    from benchmarks import goals as goals
 
     title = "forward, graphormer, batch 8"
     rows = [
@@ -165,7 +165,7 @@ def test_goals_stand_beside_their_figures():
 
 
 def test_goals_are_of_a_kind_of_device():
-    from mesh_graphormer_hand.cli import benchmark_goals as goals
+    from benchmarks import goals as goals
 
     rows = [timing.Timing("224 px", 1.0, 0.0, 200, None, None)]
     by_device = [goals.judge("virtual samples by pixels, 16 a call", rows, d)[0].note for d in ("cpu", "cuda:0")]
@@ -190,8 +190,9 @@ class Late:
 
 @pytest.mark.slow
 def test_training_tells_share_of_peak_and_waiting(tmp_path, monkeypatch):
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
-    from mesh_graphormer_hand.cli import benchmark_scenes, benchmark_train
+    from benchmarks import cases as cases
+    from benchmarks import scenes as benchmark_scenes
+    from benchmarks import train as benchmark_train
 
     late = Late(benchmark_scenes.moving_hand(0, 4, 64))
     monkeypatch.setattr(benchmark_train.assembly, "build_stream", lambda *_, **__: late)
@@ -212,7 +213,7 @@ def test_training_tells_share_of_peak_and_waiting(tmp_path, monkeypatch):
 
 
 def test_generation_shows_every_case_the_same_new_samples(monkeypatch):
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from benchmarks import cases as cases
 
     shown = {}
 
@@ -242,7 +243,7 @@ while sys.stdin.buffer.readline():
 
 
 def test_mediapipe_times_itself(tmp_path):
-    from mesh_graphormer_hand.cli.benchmark_media_pipe import MediaPipe
+    from benchmarks.media_pipe import MediaPipe
 
     fake = tmp_path / "python"
     fake.write_text(FAKE.format(python=sys.executable))
@@ -256,7 +257,7 @@ def test_mediapipe_times_itself(tmp_path):
     [(None, "--mediapipe names"), (sys.executable, "No module named 'mediapipe'"), ("/bin/true", "has ended")],
 )
 def test_mediapipe_is_left_out_aloud(python, why, monkeypatch, caplog):
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from benchmarks import cases as cases
 
     monkeypatch.setattr(cases, "photo", lambda: np.zeros((480, 640, 3), np.uint8))
     with caplog.at_level(logging.WARNING):
@@ -265,7 +266,7 @@ def test_mediapipe_is_left_out_aloud(python, why, monkeypatch, caplog):
 
 
 def test_photo_shows_a_hand_in_a_cameras_format():
-    from mesh_graphormer_hand.cli import benchmark_scenes as scenes
+    from benchmarks import scenes as scenes
 
     photo = scenes.photo()
     assert photo.shape == (480, 640, 3) and photo.dtype == np.uint8
@@ -274,8 +275,8 @@ def test_photo_shows_a_hand_in_a_cameras_format():
 
 @pytest.mark.slow
 def test_video_part_follows_the_hand(monkeypatch, capsys):
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
-    from mesh_graphormer_hand.cli import benchmark_video
+    from benchmarks import cases as cases
+    from benchmarks import video as benchmark_video
 
     monkeypatch.setattr(benchmark_video, "FRAMES", 4)
     monkeypatch.setattr(benchmark_video, "SIZE", 128)
@@ -285,7 +286,8 @@ def test_video_part_follows_the_hand(monkeypatch, capsys):
 
 
 def test_growth_with_samples_is_told(monkeypatch):
-    from mesh_graphormer_hand.cli import benchmark_cases, benchmark_growth
+    from benchmarks import cases as benchmark_cases
+    from benchmarks import growth as benchmark_growth
 
     monkeypatch.setattr(benchmark_growth, "SAMPLES", (100, 1000))
     rows = benchmark_growth._orders(benchmark_cases.Options([], [1], rounds=1))
@@ -294,14 +296,14 @@ def test_growth_with_samples_is_told(monkeypatch):
 
 @pytest.mark.slow
 def test_processes_add_up_gradients():
-    from mesh_graphormer_hand.cli import benchmark_growth
+    from benchmarks import growth as benchmark_growth
 
     rows = benchmark_growth.ranks(1)
     assert [row.name for row in rows] == list(benchmark_growth.EXCHANGED) and all("GB/s" in row.note for row in rows)
 
 
 def test_render_part_runs():
-    from mesh_graphormer_hand.cli import benchmark_cases as cases
+    from benchmarks import cases as cases
 
     titles = [title for title, timings, _ in cases.render(cases.Options([], [1], rounds=1)) if timings]
     assert len(titles) == 5

@@ -1,11 +1,11 @@
-"""hand-benchmark from a checkout: see mesh_graphormer_hand/cli/benchmark.py, or --help."""
+"""hand-benchmark from a checkout: see benchmarks/__main__.py, or --help."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mesh_graphormer_hand.cli.benchmark import main
+from benchmarks.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

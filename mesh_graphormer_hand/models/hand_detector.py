@@ -35,7 +35,7 @@ class Config:
     blocks: list[int] = field(default_factory=lambda: [0, 1, 1, 2, 1])  # residual blocks after each halving
     neck: int = 64  # channels of the joined levels
     # sigmoid(slope logit(heat) + shift) is how likely a peak is a hand: fitted on photos that no training saw, see
-    # tools/bench_detector.py --calibrate
+    # benchmarks/detector.py --calibrate
     slope: float = 1.0
     shift: float = 0.0
 

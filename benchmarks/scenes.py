@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..contracts import HandBatch
-from ..inference.video_io import Film
-from ..mano import hand as hands
-from ..mano.hand import Hand
-from ..virtual.config import VirtualConfig
-from ..virtual.sequences import VirtualSequences
+from mesh_graphormer_hand.contracts import HandBatch
+from mesh_graphormer_hand.inference.video_io import Film
+from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano.hand import Hand
+from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 
 RATE = 30.0  # frames a second
 WIDTH, HEIGHT = 640, 480  # px of the photo

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import assembly, paths
-from .. import config as configs
-from ..contracts import HandInputs, HandPrediction
-from ..engine import timing
-from ..engine.timing import Case, Timing
-from ..virtual.generator import BLOCK, faces_for
-from .benchmark_media_pipe import MediaPipe
-from .benchmark_scenes import load_hand, photo
+from mesh_graphormer_hand import assembly, paths
+from mesh_graphormer_hand import config as configs
+from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
+from mesh_graphormer_hand.engine import timing
+from mesh_graphormer_hand.engine.timing import Case, Timing
+from mesh_graphormer_hand.virtual.generator import BLOCK, faces_for
+
+from .media_pipe import MediaPipe
+from .scenes import load_hand, photo
 
 if TYPE_CHECKING:
-    from ..mano.hand import Hand
-    from ..models.base import HandModel
+    from mesh_graphormer_hand.mano.hand import Hand
+    from mesh_graphormer_hand.models.base import HandModel
 
 Table = tuple[str, list[Timing], str]  # title, rows, what an item is
 BASELINE = "published way"  # models._slow: the same numbers, computed as the published program does
@@ -114,13 +115,14 @@ def forward(options: Options) -> Iterator[Table]:
 
 
 def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs], HandPrediction]]:
-    from ..inference.fused import optimise
-    from ..models._slow import published
+    from mesh_graphormer_hand.inference.fused import optimise
+
+    from .reference import published
 
     ways = {BASELINE: published(model), "as it stands": model, "optimised": optimise(model)}
     ways["optimised, bfloat16"] = optimise(model, torch.bfloat16)
     if torch.device(options.device).type == "cpu" and options.onnx:
-        from ..inference.onnx import OnnxModel
+        from mesh_graphormer_hand.inference.onnx import OnnxModel
 
         with tempfile.TemporaryDirectory() as folder:
             if export(model, Path(folder)):
@@ -133,7 +135,7 @@ def export(model: HandModel, folder: Path) -> bool:
     import importlib.util
     import warnings
 
-    from ..inference import onnx as portable
+    from mesh_graphormer_hand.inference import onnx as portable
 
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
         left_out("ONNX Runtime", portable.needs())
@@ -204,7 +206,7 @@ def _samples(options: Options, hand: Hand, count: int = BLOCK, size: int = 224, 
 
 def render(options: Options) -> Iterator[Table]:
     """The rasteriser on the hand's 778 vertices, and with images, pixels and faces; PyTorch3D where it is installed."""
-    from ..render import raster
+    from mesh_graphormer_hand.render import raster
 
     hand = load_hand()
     template, faces = torch.from_numpy(hand.v_template), torch.from_numpy(hand.faces)
@@ -243,7 +245,7 @@ def _scene(
     template: torch.Tensor, images: int, size: int, device: str
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
     """Hands turned at random before a camera that they fill."""
-    from ..geometry.rotations import axis_angle_to_matrix
+    from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 
     turns = axis_angle_to_matrix(torch.randn(images, 3, generator=torch.Generator().manual_seed(0)) * 1.5)
     vertices = (template - template.mean(0)) @ turns.transpose(1, 2) + torch.tensor([0, 0, 0.55])
@@ -252,12 +254,12 @@ def _scene(
 
 
 def _pytorch3d() -> Callable[..., Any] | None:
-    from ..geometry.cameras import pytorch3d_renderer
+    from mesh_graphormer_hand.geometry.cameras import pytorch3d_renderer
 
     if pytorch3d_renderer() is None:
         left_out("PyTorch3D", "environment.yml brings it")
         return None
-    from ..render import pytorch3d_backend
+    from mesh_graphormer_hand.render import pytorch3d_backend
 
     return pytorch3d_backend.rasterize
 
@@ -267,7 +269,7 @@ def _pytorch3d() -> Callable[..., Any] | None:
 
 def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
-    from ..inference.predictor import DEFAULT_WEIGHTS, HandPredictor
+    from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS, HandPredictor
 
     fast = HandPredictor.from_pretrained(device=options.device)
     predictor = HandPredictor(assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)), fast.hand, options.device)

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..layers.encoder import SelfAttention
-from ..layers.graph import GraphResidualBlock
-from .base import HandModel
+from mesh_graphormer_hand.layers.encoder import SelfAttention
+from mesh_graphormer_hand.layers.graph import GraphResidualBlock
+from mesh_graphormer_hand.models.base import HandModel
 
 
 class PlainAttention(nn.Module):

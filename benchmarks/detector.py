@@ -1,4 +1,4 @@
-"""How well detectors find hands:  python tools/bench_detector.py [RECIPE key=value ...] [--detector NAME ...]
+"""How well detectors find hands:  python benchmarks/detector.py [RECIPE key=value ...] [--detector NAME ...]
 
 A table of recall, precision and average precision at IoU 0.5, by the hands' size: on virtual frames of the test split,
 on the held-out photos of a recipe's `data.test.hand_frames` (`data.test.hand_frames.root=FOLDER` says where the photo

@@ -1,4 +1,4 @@
-"""A virtual video with known truth through the whole chain:  python tools/bench_video.py [--frames 300] [--out DIR]
+"""A virtual video with known truth through the whole chain:  python benchmarks/tracking.py [--frames 300] [--out DIR]
 
 Renders one hand in motion (kept in DIR for the next time), follows it with and without smoothing, and prints PA-MPJPE,
 acceleration error (mm per frame squared, of joints relative to the wrist and of the wrist), both against the truth, and
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Print a table; see the module."""
-    from mesh_graphormer_hand.cli.benchmark_scenes import sequence
+    from benchmarks.scenes import sequence
     from mesh_graphormer_hand.inference.predictor import HandPredictor
     from mesh_graphormer_hand.inference.tracker import HandTracker
 

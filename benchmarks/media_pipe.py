@@ -58,7 +58,7 @@ class MediaPipe:
 
 
 def _refusal(text: str) -> Exception:
-    from ..config import ConfigError  # not at the top: the script has no package
+    from mesh_graphormer_hand.config import ConfigError  # not at the top: the script has no package
 
     return ConfigError(text)
 

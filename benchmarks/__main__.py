@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from . import console
+from mesh_graphormer_hand.cli import console
+from mesh_graphormer_hand.files import write_text
 
 PARTS = ("forward", "train", "generate", "render", "pipeline", "video", "startup", "growth")
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Measure as the command line says; see the module's docstring."""
-    from ..config import ConfigError, nearest
+    from mesh_graphormer_hand.config import ConfigError, nearest
 
     parts = arguments.parts or list(PARTS)
     for part in parts:
@@ -63,10 +63,13 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from ..engine import timing
-    from . import benchmark_cases as cases
-    from . import benchmark_goals as goals
-    from . import benchmark_growth, benchmark_train, benchmark_video
+    from mesh_graphormer_hand.engine import timing
+
+    from . import cases as cases
+    from . import goals as goals
+    from . import growth as benchmark_growth
+    from . import train as benchmark_train
+    from . import video as benchmark_video
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -106,7 +109,7 @@ def parse_batches(text: str) -> list[int]:
     Raises:
         ConfigError: anything else.
     """
-    from ..config import ConfigError
+    from mesh_graphormer_hand.config import ConfigError
 
     parts = text.split(",")
     if not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):

@@ -10,22 +10,23 @@ from functools import partial
 
 import torch
 
-from .. import assembly
-from .. import config as configs
-from ..config import Experiment
-from ..contracts import HandBatch
-from ..engine import timing
-from ..engine.dryrun import forward_flops
-from ..engine.loader import PREFETCH, load, worker_count
-from ..engine.optim import build_optimizer
-from ..engine.precision import choose
-from ..engine.timing import Case, Timing
-from ..evaluation.evaluate import as_float
-from ..losses import supervised_losses
-from ..mano.hand import Hand
-from ..mano.template import hand_template
-from .benchmark_cases import Options, Table, compare
-from .benchmark_scenes import load_hand
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand import config as configs
+from mesh_graphormer_hand.config import Experiment
+from mesh_graphormer_hand.contracts import HandBatch
+from mesh_graphormer_hand.engine import timing
+from mesh_graphormer_hand.engine.dryrun import forward_flops
+from mesh_graphormer_hand.engine.loader import PREFETCH, load, worker_count
+from mesh_graphormer_hand.engine.optim import build_optimizer
+from mesh_graphormer_hand.engine.precision import choose
+from mesh_graphormer_hand.engine.timing import Case, Timing
+from mesh_graphormer_hand.evaluation.evaluate import as_float
+from mesh_graphormer_hand.losses import supervised_losses
+from mesh_graphormer_hand.mano.hand import Hand
+from mesh_graphormer_hand.mano.template import hand_template
+
+from .cases import Options, Table, compare
+from .scenes import load_hand
 
 TRAINED_ON = {"graphormer": 4}  # images a step on a CPU; the rest take MANY
 MANY, ON_GPU = 16, 64

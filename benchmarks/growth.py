@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..contracts import HandBatch, HandInputs
-from ..engine.timing import Case, Timing
-from .benchmark_cases import Options, Table, compare, photos, predict_only
+from mesh_graphormer_hand.contracts import HandBatch, HandInputs
+from mesh_graphormer_hand.engine.timing import Case, Timing
+
+from .cases import Options, Table, compare, photos, predict_only
 
 if TYPE_CHECKING:
-    from ..inference.predictor import HandPredictor
-    from ..models.base import HandModel
+    from mesh_graphormer_hand.inference.predictor import HandPredictor
+    from mesh_graphormer_hand.models.base import HandModel
 
 IMAGES = (1, 2, 4, 8, 16, 32)
 PIXELS = (64, 128, 192, 256)
@@ -31,7 +32,7 @@ EXCHANGED = {"1 M numbers": 2**20, "16 M numbers": 2**24}  # of gradients, float
 
 def growth(options: Options) -> Iterator[Table]:
     """By batch, pixels, hands a photo, samples of a data set, processes; the network is graphormer_lite's."""
-    from ..inference.predictor import HandPredictor
+    from mesh_graphormer_hand.inference.predictor import HandPredictor
 
     predictor = HandPredictor.from_pretrained(device=options.device)
     yield "forward by batch", _batches(options, predictor.model), "image"
@@ -83,7 +84,7 @@ class _Many:
 
 def _orders(options: Options) -> list[Timing]:
     """Which samples the first batch of an epoch shows: the whole epoch is shuffled for it, later batches look it up."""
-    from ..data.stream import Stream
+    from mesh_graphormer_hand.data.stream import Stream
 
     cases = {}
     for count in SAMPLES:

@@ -1,6 +1,6 @@
 """How fast is our rasteriser beside PyTorch3D's, on the 778-vertex open hand at 224 px, in one interleaved run?
 
-python tests/bench_render_raster.py [images=8] [rounds=10]   (needs PyTorch3D; one thread, then PyTorch's own)
+python benchmarks/render_raster.py [images=8] [rounds=10]   (needs PyTorch3D; one thread, then PyTorch's own)
 """
 
 import sys

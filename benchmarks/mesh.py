@@ -1,4 +1,4 @@
-"""What the posed hand nearest to a regressed mesh costs and changes:  python tools/bench_mesh.py [--weights RUN]
+"""What the posed hand nearest to a regressed mesh costs and changes:  python benchmarks/mesh.py [--weights RUN]
 
 Scores the frozen virtual test split's first samples with the meshes as the model regressed them and with those that
 `hand-demo --mesh mano` shows, and prints the time that the fit of one hand takes.

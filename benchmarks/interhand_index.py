@@ -1,4 +1,4 @@
-"""How long a set of InterHand2.6M's size takes to open, and how much memory:  python tests/bench_interhand_index.py
+"""How long a set of InterHand2.6M's size takes to open, and how much memory:  python benchmarks/interhand_index.py
 
 Writes label files in the official format (1.3 million pictures of 81,250 moments by default, 1.1 GB, random numbers)
 into a temporary folder, opens them twice in processes of their own, and prints seconds (wall and CPU), peak memory, and

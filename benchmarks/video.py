@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from .. import assembly
-from ..engine.timing import Case
-from ..inference.predictor import DEFAULT_WEIGHTS
-from . import demo, demo_video
-from .benchmark_cases import Options, Table, compare, export
-from .benchmark_scenes import sequence
+from mesh_graphormer_hand import assembly
+from mesh_graphormer_hand.cli import demo, demo_video
+from mesh_graphormer_hand.engine.timing import Case
+from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS
+
+from .cases import Options, Table, compare, export
+from .scenes import sequence
 
 FRAMES, SIZE = 60, 320  # of the clip, px
 

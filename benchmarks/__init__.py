@@ -1,0 +1,1 @@
+"""Benchmarks of a checkout: speed and memory of training, inference, generation; not part of the wheel."""
