@@ -63,7 +63,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from mesh_graphormer_hand.engine import timing
+    from mesh_graphormer_hand.training import timing
 
     from . import cases as cases
     from . import goals as goals

@@ -19,8 +19,8 @@ import torch
 from mesh_graphormer_hand import assembly, paths
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.engine import timing
-from mesh_graphormer_hand.engine.timing import Case, Timing
+from mesh_graphormer_hand.training import timing
+from mesh_graphormer_hand.training.timing import Case, Timing
 from mesh_graphormer_hand.virtual.generator import BLOCK, faces_for
 
 from .media_pipe import MediaPipe
@@ -206,7 +206,7 @@ def _samples(options: Options, hand: Hand, count: int = BLOCK, size: int = 224, 
 
 def render(options: Options) -> Iterator[Table]:
     """The rasteriser on the hand's 778 vertices, and with images, pixels and faces; PyTorch3D where it is installed."""
-    from mesh_graphormer_hand.render import raster
+    from mesh_graphormer_hand.render.rasterizer import raster
 
     hand = load_hand()
     template, faces = torch.from_numpy(hand.v_template), torch.from_numpy(hand.faces)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs
-from mesh_graphormer_hand.engine.timing import Case, Timing
+from mesh_graphormer_hand.training.timing import Case, Timing
 
 from .cases import Options, Table, compare, photos, predict_only
 

@@ -13,7 +13,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.paths import MANO_ASSETS
-from mesh_graphormer_hand.render import pytorch3d_backend, raster
+from mesh_graphormer_hand.render import pytorch3d_backend
+from mesh_graphormer_hand.render.rasterizer import raster
 
 
 def scene(images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:

@@ -14,16 +14,16 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandBatch
-from mesh_graphormer_hand.engine import timing
-from mesh_graphormer_hand.engine.dryrun import forward_flops
-from mesh_graphormer_hand.engine.loader import PREFETCH, load, worker_count
-from mesh_graphormer_hand.engine.optim import build_optimizer
-from mesh_graphormer_hand.engine.precision import choose
-from mesh_graphormer_hand.engine.timing import Case, Timing
+from mesh_graphormer_hand.data.loader import PREFETCH, load, worker_count
 from mesh_graphormer_hand.evaluation.evaluate import as_float
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import Hand
 from mesh_graphormer_hand.mano.template import hand_template
+from mesh_graphormer_hand.training import timing
+from mesh_graphormer_hand.training.dry_run import forward_flops
+from mesh_graphormer_hand.training.optim import build_optimizer
+from mesh_graphormer_hand.training.precision import choose
+from mesh_graphormer_hand.training.timing import Case, Timing
 
 from .cases import Options, Table, compare
 from .scenes import load_hand

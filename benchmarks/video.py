@@ -15,8 +15,8 @@ import torch
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import demo, demo_video
-from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS
+from mesh_graphormer_hand.training.timing import Case
 
 from .cases import Options, Table, compare, export
 from .scenes import sequence

@@ -190,8 +190,8 @@ def comparable(dataset: HandDataset, hand: Hand) -> HandDataset:
     during training should neither compare it nor stop there."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
-    from .data.registered import OnlyImage
-    from .mano import registration
+    from .data.hand_mapping import OnlyImage
+    from .mano.registration import map as registration
 
     remedy = registration.remedy(hand.fingerprint, dataset.hand)
     logger.warning("data.test: 3D labels of another hand are not compared; %s", remedy)
@@ -202,8 +202,8 @@ def said_of(dataset: HandDataset, hand: Hand) -> HandDataset:
     """The data set; where its labels are of another hand and the two are registered, with labels said of `hand`."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
-    from .data.registered import Registered
-    from .mano import registration
+    from .data.hand_mapping import Registered
+    from .mano.registration import map as registration
 
     to_model = registration.find(dataset.hand, hand.fingerprint)
     return dataset if to_model is None else Registered(dataset, to_model)

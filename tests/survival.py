@@ -28,7 +28,7 @@ from accelerate.state import AcceleratorState  # noqa: E402
 from forked import part_from_parent  # noqa: E402
 from mesh_graphormer_hand import assembly  # noqa: E402
 from mesh_graphormer_hand.cli import train  # noqa: E402
-from mesh_graphormer_hand.engine import checkpoint  # noqa: E402
+from mesh_graphormer_hand.training import checkpoint  # noqa: E402
 from toy_train import CONFIG, with_toys  # noqa: E402
 
 TIMING = ("images_per_second", "waiting")  # of the log, differ from run to run

@@ -3,7 +3,7 @@
 import torch
 from torch.testing import assert_close
 
-from mesh_graphormer_hand.geometry.bones import bind, pose, smallest_rotation, turns, with_lengths
+from mesh_graphormer_hand.geometry.joint_skinning import bind, pose, smallest_rotation, turns, with_lengths
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer

@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
-from mesh_graphormer_hand.engine import checkpoint
-from mesh_graphormer_hand.engine.checkpoint import CheckpointError
+from mesh_graphormer_hand.training import checkpoint
+from mesh_graphormer_hand.training.checkpoint import CheckpointError
 
 
 def tensors(value: float = 1.0) -> dict:

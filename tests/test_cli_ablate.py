@@ -12,8 +12,8 @@ from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.cli import ablate, console
-from mesh_graphormer_hand.engine.train import Trainer
 from mesh_graphormer_hand.losses import check_terms
+from mesh_graphormer_hand.training.trainer import Trainer
 from toy_train import CONFIG, with_toys
 
 SHIPPED = sorted((paths.CONFIGS / "ablations").glob("*.yaml"))

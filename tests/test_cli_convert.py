@@ -15,7 +15,7 @@ from mesh_graphormer_hand.backbones.hrnet import HRNet
 from mesh_graphormer_hand.cli.convert import main
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models._published import our_name
+from mesh_graphormer_hand.models.convert_published import our_name
 
 NAMES = json.loads((Path(__file__).parent / "data" / "graphormer_names.json").read_text())
 

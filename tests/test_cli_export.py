@@ -17,7 +17,6 @@ from mesh_graphormer_hand.backbones import hrnet
 from mesh_graphormer_hand.cli.export import main
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.engine import state
 from mesh_graphormer_hand.inference import onnx as portable
 from mesh_graphormer_hand.inference.fused import Exchange, FusedLayer, optimise
 from mesh_graphormer_hand.inference.onednn_ops import PackedConvolution, can_pack
@@ -25,6 +24,7 @@ from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.layers.encoder import EncoderLayer
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.skeleton import JOINT_NAMES
+from mesh_graphormer_hand.training import run_state as state
 
 ROOT = Path(__file__).parents[1]
 SMALL = {

@@ -14,7 +14,7 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.cli import console, evaluate, train
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.engine.lock import RunLock
+from mesh_graphormer_hand.training.lock import RunLock
 from toy_train import CONFIG, with_toys
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,11 +21,14 @@ from safetensors.torch import load_file
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
-from mesh_graphormer_hand.engine import checkpoint, loader, log, optim, parts, train
-from mesh_graphormer_hand.engine.parallel import train_mode
-from mesh_graphormer_hand.engine.train import TrainingError
+from mesh_graphormer_hand.data import loader
 from mesh_graphormer_hand.evaluation import evaluate
 from mesh_graphormer_hand.mano.template import hand_template
+from mesh_graphormer_hand.training import checkpoint, log, optim
+from mesh_graphormer_hand.training import micro_batches as parts
+from mesh_graphormer_hand.training import trainer as train
+from mesh_graphormer_hand.training.distributed import train_mode
+from mesh_graphormer_hand.training.trainer import TrainingError
 from toy_train import CONFIG, with_toys
 
 GROUPS = ("model", "ema", "optimizer")

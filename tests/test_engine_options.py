@@ -13,9 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import test_engine
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
-from mesh_graphormer_hand.engine import checkpoint, dryrun, guard, launch, log, parallel, report
-from mesh_graphormer_hand.engine.train import TrainingError
 from mesh_graphormer_hand.evaluation import pictures
+from mesh_graphormer_hand.training import checkpoint, launch, log, report
+from mesh_graphormer_hand.training import distributed as parallel
+from mesh_graphormer_hand.training import dry_run as dryrun
+from mesh_graphormer_hand.training import nonfinite as guard
+from mesh_graphormer_hand.training.trainer import TrainingError
 from test_engine import fit, make_trainer, toys  # noqa: F401 (a fixture)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandTargets
-from mesh_graphormer_hand.engine import loader
+from mesh_graphormer_hand.data import loader
 
 GPU = torch.device("cuda")
 
@@ -104,7 +104,7 @@ import sys
 import torch
 
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
-from mesh_graphormer_hand.engine import evaluate, loader
+from mesh_graphormer_hand.training import evaluate, loader
 
 
 class Samples:

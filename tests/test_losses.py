@@ -12,10 +12,10 @@ from mesh_graphormer_hand.geometry.fitting import fit_weak_perspective
 from mesh_graphormer_hand.geometry.heatmaps import HeatmapCodec
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.losses import TERMS, Context, check_terms, supervised_losses
-from mesh_graphormer_hand.losses.surface import nearest_points, template_points
+from mesh_graphormer_hand.losses.dense_correspondence import nearest_points, template_points
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
-from mesh_graphormer_hand.render.raster import Settings, interpolate, rasterize
+from mesh_graphormer_hand.render.rasterizer.raster import Settings, interpolate, rasterize
 
 BATCH, CROP, CELLS, OTHER = 3, 128.0, 32, 99
 VIEW = (4.0, 0.01, -0.02)  # the camera (s, tx, ty) of all samples

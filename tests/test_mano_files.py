@@ -15,8 +15,8 @@ from scipy import sparse
 
 from mesh_graphormer_hand import paths
 from mesh_graphormer_hand.mano import hand as hands
-from mesh_graphormer_hand.mano.files import read_mano, read_npz, write_mano, write_npz
 from mesh_graphormer_hand.mano.hand import ARRAYS, HandFileError, UnknownHandError, boundary_loop, find, load, mirrored
+from mesh_graphormer_hand.mano.io import read_mano, read_npz, write_mano, write_npz
 from mesh_graphormer_hand.mano.layer import ManoLayer
 
 REFERENCE = Path(os.environ.get("HAND_REFERENCE", paths.CHECKOUT.parent / "shared" / "reference")) / "mano"

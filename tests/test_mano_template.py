@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from mesh_graphormer_hand.mano.coarse import CoarseMeshError, decimate, read_published
+from mesh_graphormer_hand.mano.coarse_mesh import CoarseMeshError, decimate, read_published
 from mesh_graphormer_hand.mano.hand import HandFileError, load, mirrored
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.mano.template import HandTemplate, hand_template, joint_regressor, unique_edges

@@ -24,7 +24,7 @@ from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
 from mesh_graphormer_hand.models._keypoints import read
-from mesh_graphormer_hand.models._published import from_published
+from mesh_graphormer_hand.models.convert_published import from_published
 from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer
 
 DATA = Path(__file__).parent / "data"

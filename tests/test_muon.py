@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mesh_graphormer_hand.config import ConfigError, OptimizerConfig
-from mesh_graphormer_hand.engine import muon, optim
+from mesh_graphormer_hand.training import muon, optim
 
 
 def spectrum(matrix: torch.Tensor) -> torch.Tensor:

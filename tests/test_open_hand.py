@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from mesh_graphormer_hand import paths
-from mesh_graphormer_hand.mano.files import read_npz
+from mesh_graphormer_hand.mano.io import read_npz
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.skeleton import FINGERTIPS
 from tools.open_hand import (

@@ -11,8 +11,10 @@ from torch import nn
 
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.engine import checkpoint, memory, parallel, parts
-from mesh_graphormer_hand.engine.guard import TrainingError
+from mesh_graphormer_hand.training import checkpoint, memory
+from mesh_graphormer_hand.training import distributed as parallel
+from mesh_graphormer_hand.training import micro_batches as parts
+from mesh_graphormer_hand.training.nonfinite import TrainingError
 from test_engine import Hooked, assert_equal_runs, fit, make_trainer, toys  # noqa: F401 (a fixture)
 
 MIB = 2**20
@@ -128,7 +130,7 @@ def test_a_signal_within_a_step_is_heeded_after_its_part(tmp_path, caplog, at):
 
 def test_progress_is_shown_within_a_step(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("mesh_graphormer_hand.engine.log.REFRESH", {True: 0.0, False: 0.0})
+    monkeypatch.setattr("mesh_graphormer_hand.training.log.REFRESH", {True: 0.0, False: 0.0})
     assert fit(tmp_path, train__batch_size=8, train__accumulate=4, train__steps=1)
     assert "step 0/1, part 3/4 of the next, " in caplog.text and "images/s" in caplog.text
 

@@ -11,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand.config import Experiment
-from mesh_graphormer_hand.engine import launch, muon, precision
+from mesh_graphormer_hand.training import launch, muon, precision
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_muon_iterates_in_the_type_that_the_device_computes_in(monkeypatch, kind
 @pytest.mark.slow
 def test_an_environment_without_units_is_heeded():
     """Whatever this processor has."""
-    code = "from mesh_graphormer_hand.engine import precision as p; print(p.choose('cpu').precision)"
+    code = "from mesh_graphormer_hand.training import precision as p; print(p.choose('cpu').precision)"
     limits = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     environment = os.environ | limits | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)

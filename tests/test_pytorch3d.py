@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.geometry.cameras import LearnedCamera, intrinsics, perspective_project
-from mesh_graphormer_hand.render import pytorch3d_backend, raster
-from mesh_graphormer_hand.render.shade import Lights, Topology, render
+from mesh_graphormer_hand.render import pytorch3d_backend
+from mesh_graphormer_hand.render.rasterizer import raster
+from mesh_graphormer_hand.render.shading import Lights, Topology, render
 from render_scenes import blobs, reference, sphere
 from test_cameras import FLIP, random_rotations, stored_camera
 

@@ -10,11 +10,13 @@ from torch.testing import assert_close
 from mesh_graphormer_hand.cli import register_hand as cli
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.data.registered import OnlyImage, Registered
+from mesh_graphormer_hand.data.hand_mapping import OnlyImage, Registered
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
-from mesh_graphormer_hand.mano import files, registration, registration_fit
 from mesh_graphormer_hand.mano import hand as hands
+from mesh_graphormer_hand.mano import io as files
 from mesh_graphormer_hand.mano.layer import skin, skin_tensors
+from mesh_graphormer_hand.mano.registration.map import fit as registration_fit
+from mesh_graphormer_hand.mano.registration.map import map as registration
 from mesh_graphormer_hand.mano.template import joint_regressor
 from mesh_graphormer_hand.metrics import HandMismatchError, per_sample
 from remeshed_hand import remeshed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand.render.raster import Settings, interpolate, rasterize
+from mesh_graphormer_hand.render.rasterizer.raster import Settings, interpolate, rasterize
 from render_scenes import CAMERA, blob, blobs, reference, slow_rasterize, sphere
 
 

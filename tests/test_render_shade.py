@@ -7,8 +7,8 @@ import torch
 import trimesh
 
 from mesh_graphormer_hand.render.effects import disc
-from mesh_graphormer_hand.render.raster import rasterize
-from mesh_graphormer_hand.render.shade import ANTIALIAS, Lights, Look, Topology, render, sh_irradiance, vertex_normals
+from mesh_graphormer_hand.render.rasterizer.raster import rasterize
+from mesh_graphormer_hand.render.shading import ANTIALIAS, Lights, Look, Topology, render, sh_irradiance, vertex_normals
 from mesh_graphormer_hand.render.subdivide import smooth
 from render_scenes import blob, blobs, sphere
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import survival
-from mesh_graphormer_hand.engine import checkpoint
-from mesh_graphormer_hand.engine.lock import LockedError, RunLock
+from mesh_graphormer_hand.training import checkpoint
+from mesh_graphormer_hand.training.lock import LockedError, RunLock
 
 PROGRAM = Path(__file__).with_name("toy_train.py")
 CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

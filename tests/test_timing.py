@@ -18,11 +18,11 @@ from benchmarks import __main__ as benchmark
 from benchmarks.reference import PlainAttention, SparseGraphConv, published
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.engine import timing
-from mesh_graphormer_hand.engine.dryrun import forward_flops
-from mesh_graphormer_hand.engine.precision import choose
-from mesh_graphormer_hand.engine.timing import Case
 from mesh_graphormer_hand.inference.fused import optimise
+from mesh_graphormer_hand.training import timing
+from mesh_graphormer_hand.training.dry_run import forward_flops
+from mesh_graphormer_hand.training.precision import choose
+from mesh_graphormer_hand.training.timing import Case
 
 
 def test_ratios_are_per_item_against_the_baseline(monkeypatch):

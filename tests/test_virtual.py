@@ -12,7 +12,7 @@ from mesh_graphormer_hand.geometry.alignment import procrustes
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
-from mesh_graphormer_hand.render.raster import rasterize
+from mesh_graphormer_hand.render.rasterizer.raster import rasterize
 from mesh_graphormer_hand.virtual import camera, ink, parameters, poses
 from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual.anatomy import Anatomy

@@ -10,7 +10,7 @@ from mesh_graphormer_hand.data.extra_labels import turn_harmonics
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.render.raster import rasterize
+from mesh_graphormer_hand.render.rasterizer.raster import rasterize
 from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands

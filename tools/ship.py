@@ -41,8 +41,8 @@ def ship(run: Path, name: str, others: Sequence[Path] = ()) -> int:
         ConfigError: no run with a model and a checkpoint, networks that differ, or weights too large for the box.
     """
     from mesh_graphormer_hand import assembly
-    from mesh_graphormer_hand.engine.state import write_model
     from mesh_graphormer_hand.files import write_json
+    from mesh_graphormer_hand.training.run_state import write_model
 
     model = assembly.load_model(assembly.find_model(run))
     model.load_state_dict(mean([model, *(assembly.load_model(assembly.find_model(other)) for other in others)]))

@@ -138,7 +138,7 @@ def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Name
     import torch
 
     from .. import assembly
-    from ..engine.loader import worker_count
+    from ..data.loader import worker_count
     from ..evaluation.evaluate import evaluate
     from ..mano import hand as hands
     from ..metrics import Accumulator

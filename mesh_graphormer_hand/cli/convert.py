@@ -53,7 +53,7 @@ def convert(arguments: argparse.Namespace) -> int:
     import torch
 
     from .. import assembly
-    from ..engine.state import write_model
+    from ..training.run_state import write_model
 
     whole = any(name.startswith("trans_encoder.") for name in state)
     hand = choose_hand(arguments.hand, whole)
@@ -139,7 +139,7 @@ def choose_hand(source: str | None, whole: bool) -> Hand:
 
 def fill_network(model: HandModel, state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     """Give a network on the meta device the published weights; returns how many were taken and dropped."""
-    from ..models._published import from_published
+    from ..models.convert_published import from_published
 
     ours = from_published(state)
     own = model.state_dict()

@@ -95,7 +95,7 @@ def evaluate_one(
     import torch  # after the arguments, so that their mistakes are told at once
 
     from .. import assembly
-    from ..engine.loader import worker_count
+    from ..data.loader import worker_count
     from ..evaluation import predictions as evaluation_files
     from ..evaluation import report as evaluation_report
     from ..evaluation.evaluate import MeanPose, evaluate
@@ -162,7 +162,7 @@ def said_of_data(
 
     Another hand's answers go through the registered map; without one, 3D is taken out: it cannot be compared.
     """
-    from ..mano import registration
+    from ..mano.registration import map as registration
     from .said import Mapped, OnlyImage
 
     if dataset.hand in (0, fingerprint):

@@ -97,8 +97,8 @@ def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
 
 def write_hub(model: HandModel, folder: Path, out: Path) -> None:
     """config.json, model.safetensors and the card."""
-    from ..engine.state import write_model
     from ..inference.onnx import write_hand
+    from ..training.run_state import write_model
 
     write_model(model, out)
     write_hand(model, out)

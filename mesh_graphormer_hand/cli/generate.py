@@ -310,7 +310,7 @@ def worker_count(asked: int, environment: dict[str, str] | os._Environ) -> int:
     """How many processes: as asked, or the cores, divided among the processes that a launcher started here."""
     if asked >= 0:
         return asked
-    from ..engine.loader import cores
+    from ..data.loader import cores
 
     return max(1, cores() // int(environment.get("LOCAL_WORLD_SIZE", 1)))
 
@@ -407,7 +407,7 @@ def _here(renderer: Renderer, job: Job, pending: list[int]) -> Iterator[int]:
 
 def _in_processes(renderer: Renderer, job: Job, pending: list[int], workers: int) -> Iterator[int]:
     """Numbers of blocks as they are done; a few for each process are under way."""
-    from ..engine.loader import WorkerError, process_context
+    from ..data.loader import WorkerError, process_context
 
     workers = min(workers, len(pending))
     if not workers:
@@ -435,7 +435,7 @@ _worker: Renderer  # of a worker process
 
 def _start_worker(plan: Plan, store: Store) -> None:
     """A worker leaves Ctrl-C to the process that started it, and ends with it."""
-    from ..engine.loader import prepare_process
+    from ..data.loader import prepare_process
 
     global _worker
     prepare_process((signal.SIGINT,))

@@ -1,6 +1,6 @@
 """Register your MANO hand with the open hand, once:  hand-register --mano DIR  (python tools/register_hand.py).
 
-Fits the map between the two surfaces and between their joints (mano/registration_fit.py), says how well it fits and
+Fits the map between the two surfaces and between their joints (mano/registration/fit.py), says how well it fits and
 keeps it in mano_assets/, where evaluation and training find it by the hands' fingerprints. The file is made from your
 licensed one: keep it to yourself.
 """
@@ -32,7 +32,8 @@ def register(arguments: argparse.Namespace) -> int:
 
     from ..config import ConfigError
     from ..mano import hand as hands
-    from ..mano import registration, registration_fit
+    from ..mano.registration import fit as registration_fit
+    from ..mano.registration import map as registration
 
     first, second = hands.load(arguments.hand, arguments.side), hands.load(arguments.mano, arguments.side)
     if first.fingerprint == second.fingerprint:

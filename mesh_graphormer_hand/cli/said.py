@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from ..contracts import HandInputs, HandPrediction
-from ..mano.registration import HandMap
+from ..mano.registration.map import HandMap
 
 Predict = Callable[[HandInputs], HandPrediction]
 

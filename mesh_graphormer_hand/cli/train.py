@@ -18,8 +18,8 @@ from . import console
 if TYPE_CHECKING:
     from ..contracts import HandBatch
     from ..data.stream import Stream
-    from ..engine.dryrun import Estimate
     from ..mano.hand import Hand
+    from ..training.dry_run import Estimate
 
 ENDLESS = 2**40  # data.base.ENDLESS, without its import of torch
 EPOCH = 130_240  # images that FreiHAND trains on
@@ -55,10 +55,13 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     import torch  # after the config, so that its mistakes are told at once
 
     from .. import assembly
-    from ..engine import dryrun, launch, parts, train
-    from ..engine.precision import choose
     from ..evaluation import evaluate
     from ..mano.template import hand_template
+    from ..training import dry_run as dryrun
+    from ..training import launch
+    from ..training import micro_batches as parts
+    from ..training import trainer as train
+    from ..training.precision import choose
 
     assembly.check(experiment)
     asked = experiment.train.precision
@@ -186,7 +189,7 @@ def _duration(seconds: float) -> str:
 
 def prepare_folder(folder: Path, fresh: bool) -> None:
     """Make the run's folder; `fresh` renames one that is there, unless somebody trains in it."""
-    from ..engine.lock import RunLock
+    from ..training.lock import RunLock
 
     if fresh and folder.exists():
         with RunLock(folder):

@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..contracts import HandBatch, HandInputs, HandPrediction
-from ..engine.loader import Chunks, Samples, load
+from ..data.loader import Chunks, Samples, load
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..contracts import PARTS, HandBatch
 from ..geometry.rotations import axis_angle_to_matrix
-from ..render.raster import rasterize
+from ..render.rasterizer.raster import rasterize
 
 REPROJECTION = 0.01  # px
 AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh

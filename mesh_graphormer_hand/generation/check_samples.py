@@ -56,14 +56,14 @@ def _rendered(plan: Plan, blocks: list[int] | range, workers: int) -> Iterator[t
         _start(plan)
         yield from map(_work, blocks)
         return
-    from ..engine.loader import process_context
+    from ..data.loader import process_context
 
     with ProcessPoolExecutor(workers, process_context(PRELOAD), _start_worker, (plan,)) as pool:
         yield from pool.map(_work, blocks, chunksize=1)
 
 
 def _start_worker(plan: Plan) -> None:
-    from ..engine.loader import prepare_process
+    from ..data.loader import prepare_process
 
     prepare_process((signal.SIGINT,))
     _start(plan)

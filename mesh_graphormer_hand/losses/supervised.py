@@ -18,7 +18,8 @@ from ..config import ConfigError, nearest
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.heatmaps import HeatmapCodec
 from ..mano.template import HandTemplate
-from . import surface, terms
+from . import dense_correspondence as surface
+from . import terms
 from .common import Context
 
 R = TypeVar("R", HandPrediction, HandTargets)

@@ -231,7 +231,7 @@ def _existing(path: Path) -> Path:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, modified_ns: int) -> Hand:
-    from . import files  # files builds Hand objects, so it imports this module
+    from . import io as files  # files builds Hand objects, so it imports this module
 
     del modified_ns  # part of the cache's key: a file that was replaced is read again
     return files.read_npz(path) if path.suffix == ".npz" else files.read_mano(path)

@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import paths
 from ..contracts import Record
 from ..skeleton import NUM_JOINTS, PERMUTATIONS, TIPS, WRIST
-from .coarse import CoarseMeshError, Resampling, decimate, read_published
+from .coarse_mesh import CoarseMeshError, Resampling, decimate, read_published
 from .hand import Hand
 from .layer import ManoLayer
 

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from ..backbones.hrnet import VARIANTS, Features, Head, HRNet
 from ..config import ConfigError, nearest, parse
 from ..contracts import HandInputs, HandPrediction
-from ..geometry.bones import Binding, bind, pose, with_lengths
 from ..geometry.cameras import LearnedCamera
 from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
+from ..geometry.joint_skinning import Binding, bind, pose, with_lengths
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.crop_head import CropHead
 from ..layers.encoder import MAX_TOKENS, Encoder, Graph

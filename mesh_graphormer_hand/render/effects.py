@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .raster import Raster, Settings, rasterize
+from .rasterizer.raster import Raster, Settings, rasterize
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # rad: turns that never repeat, for even discs of points
 LIGHT_DISTANCE = 3.0  # m: far enough for rays to be near parallel, near enough for float32 depths

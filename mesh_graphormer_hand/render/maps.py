@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8, Int64, UInt8, UInt16
 
-from .raster import interpolate, rasterize
-from .triangles import Settings
+from .rasterizer.raster import interpolate, rasterize
+from .rasterizer.triangles import Settings
 
 Mesh = tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]
 DEPTH_UNIT = 1e-4  # m: one step of a 16-bit depth image, which then reaches 6.5 m

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from .. import skeleton
-from .shade import Lights, Look, Topology, render
+from .shading import Lights, Look, Topology, render
 from .subdivide import smooth
 
 Image = UInt8[np.ndarray, "h w 3"]

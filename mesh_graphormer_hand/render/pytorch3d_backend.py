@@ -14,8 +14,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..geometry.cameras import pytorch3d_renderer
-from .raster import Raster
-from .triangles import Settings
+from .rasterizer.raster import Raster
+from .rasterizer.triangles import Settings
 
 
 def rasterize(

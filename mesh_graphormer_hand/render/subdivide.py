@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .shade import Topology, vertex_normals
+from .shading import Topology, vertex_normals
 
 PULL = 0.7  # between 0, flat, and 1
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..contracts import HandBatch, HandInputs, HandTargets
 from ..mano.hand import Hand
-from ..render.shade import Lights, Topology, render
+from ..render.shading import Lights, Topology, render
 from ..skeleton import NUM_VERTICES
 from . import background, people, sensor
 from .anatomy import Anatomy

@@ -20,7 +20,7 @@ from ..contracts import HandBatch, HandInputs, HandTargets
 from ..geometry.rotations import matrix_to_axis_angle
 from ..mano.hand import Hand
 from ..mano.layer import skin
-from ..render.shade import Lights
+from ..render.shading import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
 from . import background, labels, second_hand, sensor, surface
 from .anatomy import Anatomy

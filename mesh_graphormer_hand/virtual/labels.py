@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..contracts import PARTS
 from ..mano.hand import Hand
-from ..render.shade import Topology, vertex_normals
+from ..render.shading import Topology, vertex_normals
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
 from . import surface
 from .parameters import Parameters

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from ..render.effects import camera_points, dot, shadow, unit
-from ..render.raster import Raster, Settings, interpolate, rasterize
-from ..render.shade import Lights, Topology, sh_irradiance, vertex_normals
+from ..render.rasterizer.raster import Raster, Settings, interpolate, rasterize
+from ..render.shading import Lights, Topology, sh_irradiance, vertex_normals
 from . import detail, ink, noise
 from .texels import Texels
 

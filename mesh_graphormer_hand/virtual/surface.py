@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..mano.hand import Hand, RenderMesh
 from ..mano.layer import SkinTensors, skin_tensors
-from ..render.shade import Topology
+from ..render.shading import Topology
 from ..skeleton import MODEL_PARENTS, NUM_VERTICES
 from . import detail, forearm, noise, prop, worn
 from .anatomy import Anatomy

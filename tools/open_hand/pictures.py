@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from mesh_graphormer_hand.mano.files import read_npz
+from mesh_graphormer_hand.mano.io import read_npz
 from mesh_graphormer_hand.render.overlay import side_view
 from mesh_graphormer_hand.virtual import poses
 from mesh_graphormer_hand.virtual.anatomy import Anatomy

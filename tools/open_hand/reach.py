@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mesh_graphormer_hand import paths
-from mesh_graphormer_hand.mano.files import read_npz
+from mesh_graphormer_hand.mano.io import read_npz
 from mesh_graphormer_hand.virtual.anatomy import FINGERS, THUMB, Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.draws import Draws

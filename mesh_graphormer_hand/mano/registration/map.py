@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .. import files, paths
-from ..contracts import HandPrediction, HandTargets, Record
-from ..skeleton import WRIST
-from .hand import REGISTRATION, HandFileError, fingerprint_to_hex
+from ... import files, paths
+from ...contracts import HandPrediction, HandTargets, Record
+from ...skeleton import WRIST
+from ..hand import REGISTRATION, HandFileError, fingerprint_to_hex
 
 
 @dataclass(frozen=True, eq=False)

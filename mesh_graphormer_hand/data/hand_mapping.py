@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..contracts import HandBatch
-from ..mano.registration import HandMap
+from ..mano.registration.map import HandMap
 from .base import HandDataset
 
 

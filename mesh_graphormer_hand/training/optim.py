@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ConfigError, OptimizerConfig, nearest
+from .distributed import like, local
 from .muon import Muon, hidden
-from .parallel import like, local
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 FINAL = 0.01  # of the cosine schedule, as a share of the peak

@@ -20,12 +20,12 @@ import torch
 
 from .. import files
 from ..contracts import HandBatch, HandPrediction
+from ..data.loader import Samples
 from ..evaluation.evaluate import Predictor, as_float, evaluated_order
 from ..evaluation.pictures import AnyImage, draw, jpeg
 from ..mano.template import HandTemplate
 from ..metrics import HIGHER_IS_BETTER, Accumulator
 from . import checkpoint
-from .loader import Samples
 from .log import provenance, read_history
 
 EXTREMES = 4  # best and worst samples that are shown

@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import Experiment
 from ..contracts import HandBatch, HandInputs
+from ..data.loader import Batches
 from ..mano.template import HandTemplate
 from ..models.base import HandModel
-from . import parts
-from .loader import Batches
+from . import micro_batches as parts
+from .distributed import train_mode
 from .memory import total_bytes
-from .parallel import train_mode
-from .train import Trainer
+from .trainer import Trainer
 
 STEPS = 8  # that are timed, at most
 SECONDS = 40.0  # for all of them: no further step is begun after that

@@ -20,13 +20,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from ..config import ConfigError, TrainConfig
 from ..contracts import HandBatch
 from . import timing
-from .guard import TrainingError, free_memory, pieces
+from .distributed import Sharded, recompute, recomputed, train_mode
 from .launch import AUTO
 from .memory import available_bytes, held_bytes
-from .parallel import Sharded, recompute, recomputed, train_mode
+from .nonfinite import TrainingError, free_memory, pieces
 
 if TYPE_CHECKING:
-    from .train import Trainer
+    from .trainer import Trainer
 
 SHARE = 0.75  # of the memory that others leave, at most for training
 FEW = 2  # samples that are measured first: some batch norms need more than one

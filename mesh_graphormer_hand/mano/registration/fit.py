@@ -15,13 +15,13 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
-from ..geometry.rotations import axis_angle_to_matrix
-from ..skeleton import PERMUTATIONS
-from .hand import NUM_BETAS, Hand
-from .layer import skin, skin_tensors
-from .nearest import nearest_shares
-from .registration import HandMap, Registration
-from .template import joint_regressor
+from ...geometry.rotations import axis_angle_to_matrix
+from ...skeleton import PERMUTATIONS
+from ..hand import NUM_BETAS, Hand
+from ..layer import skin, skin_tensors
+from ..nearest import nearest_shares
+from ..template import joint_regressor
+from .map import HandMap, Registration
 
 logger = logging.getLogger(__name__)
 

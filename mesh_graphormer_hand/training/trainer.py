@@ -25,20 +25,23 @@ from torch import Tensor
 from .. import files
 from ..config import ConfigError, Experiment, to_mapping
 from ..contracts import HandBatch, HandPrediction
+from ..data.loader import Batches, OneAtATime, Samples, load, worker_count
 from ..evaluation.evaluate import Predictor, as_float, evaluate
 from ..evaluation.pictures import picture_sheet
 from ..losses import check_terms, supervised_losses
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 from ..models.base import HandModel
-from . import guard, parts, report, state
-from .guard import Guard, Incidents, TrainingError
+from . import micro_batches as parts
+from . import nonfinite as guard
+from . import report
+from . import run_state as state
+from .distributed import Sharded, full, recompute, train_mode
 from .launch import Interrupt, make_accelerator, seed_all
-from .loader import Batches, OneAtATime, Samples, load, worker_count
 from .lock import RunLock
 from .log import Board, History, Progress, Window
+from .nonfinite import Guard, Incidents, TrainingError
 from .optim import Ema, build_optimizer, learning_rate, set_learning_rate
-from .parallel import Sharded, full, recompute, train_mode
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from transformers.utils import logging as hf_logging
 from ..config import ConfigError, Experiment, to_mapping
 from ..models.base import HandModel
 from . import checkpoint
+from .distributed import full
 from .log import Window, provenance
 from .optim import Ema, load_optimizer_tensors, optimizer_tensors
-from .parallel import full
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .effects import ambient_occlusion, camera_points, depth_darkening, dot, soft_shadow, unit
-from .raster import Raster, Settings, interpolate, nearest, rasterize
+from .rasterizer.raster import Raster, Settings, interpolate, nearest, rasterize
 
 Rasterizer = Callable[[Tensor, Tensor, Tensor, tuple[int, int], Settings], Raster]
 # antialias -> samples a pixel along one axis, whether one of them is shaded for all

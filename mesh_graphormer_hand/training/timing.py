@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..config import ConfigError
-from .loader import cores
+from ..data.loader import cores
 from .memory import held_bytes
 
 MIB = 2**20

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .. import files
 from ..contracts import HandBatch, Record
-from .parallel import batch_norms
+from .distributed import batch_norms
 
 logger = logging.getLogger(__name__)
 

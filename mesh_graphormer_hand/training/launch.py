@@ -14,7 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, gather_object
 
 from ..config import ConfigError, Experiment, nearest
-from .loader import spare_threads, worker_count
+from ..data.loader import spare_threads, worker_count
 from .memory import keep_freed_memory
 from .precision import choose
 

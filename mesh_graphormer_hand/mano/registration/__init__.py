@@ -1,0 +1,1 @@
+"""Registration: the map between the surfaces of two hand models."""

@@ -1,0 +1,1 @@
+"""The rasteriser: triangles, spans, z-buffer, in plain torch."""
