@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.virtual import gestures, poses
-from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.draws import Draws
+from mesh_graphormer_hand.virtual.hand import gestures, poses
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.parameters import draw_hands
+from mesh_graphormer_hand.virtual.rng import Draws
 
 COUNT = 400
 CONFIG = VirtualConfig()

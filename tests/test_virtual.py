@@ -13,13 +13,16 @@ from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.render.rasterizer.raster import rasterize
-from mesh_graphormer_hand.virtual import camera, ink, parameters, poses
 from mesh_graphormer_hand.virtual import config as configs
-from mesh_graphormer_hand.virtual.anatomy import Anatomy
+from mesh_graphormer_hand.virtual import parameters
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.draws import Draws
 from mesh_graphormer_hand.virtual.generator import VirtualHands
+from mesh_graphormer_hand.virtual.hand import poses
+from mesh_graphormer_hand.virtual.hand import tattoo as ink
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.labels import EXTRA
+from mesh_graphormer_hand.virtual.rng import Draws
+from mesh_graphormer_hand.virtual.scene import camera
 
 SIZE = 96
 TEST_SPLIT_HASH = "fac772955f3b0e44"

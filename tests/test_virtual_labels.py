@@ -11,9 +11,9 @@ from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.render.rasterizer.raster import rasterize
-from mesh_graphormer_hand.virtual.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.parameters import draw
 from mesh_graphormer_hand.virtual.views import turn_light

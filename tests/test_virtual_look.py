@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.virtual import background, detail, grasp, parameters, scenery, second_hand, sensor, surface
 from mesh_graphormer_hand.virtual import config as configs
-from mesh_graphormer_hand.virtual.anatomy import Anatomy
+from mesh_graphormer_hand.virtual import parameters
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.draws import Draws, generator
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.texels import CELLS, SIDE, Texels
+from mesh_graphormer_hand.virtual.hand import skin_relief as detail
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
+from mesh_graphormer_hand.virtual.hand.skin_texture import CELLS, SIDE, Texels
+from mesh_graphormer_hand.virtual.imaging import render_mesh as surface
+from mesh_graphormer_hand.virtual.imaging import sensor
+from mesh_graphormer_hand.virtual.rng import Draws, generator
+from mesh_graphormer_hand.virtual.scene import background, grasp, scenery, second_hand
 
 FACES = 2000
 

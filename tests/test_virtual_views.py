@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.virtual.anatomy import Anatomy, turn
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.light import Light
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy, turn
 from mesh_graphormer_hand.virtual.parameters import draw
+from mesh_graphormer_hand.virtual.scene.light import Light
 from mesh_graphormer_hand.virtual.sequences import VirtualSequences, minimum_jerk
 from mesh_graphormer_hand.virtual.views import VirtualViews, to_world, together, turn_light
 

@@ -155,7 +155,7 @@ class Renderer:
         """What the layout encodes. Some crops are to be left hands, whose pictures the layouts mirror."""
         import torch
 
-        from ..virtual.draws import generator
+        from ..virtual.rng import generator
 
         made = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size)
         if self.plan.what != "crops":

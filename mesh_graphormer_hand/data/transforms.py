@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from ..config import SHARE
 from ..contracts import PARTS, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
-from ..virtual.background import paint
 from ..virtual.config import VirtualConfig
+from ..virtual.scene.background import paint
 from . import extra_labels
 from .axes import look_along_crops, turn_targets
 

@@ -20,15 +20,17 @@ from ..contracts import HandBatch, HandInputs, HandTargets
 from ..mano.hand import Hand
 from ..render.shading import Lights, Topology, render
 from ..skeleton import NUM_VERTICES
-from . import background, people, sensor
-from .anatomy import Anatomy
 from .config import VirtualConfig
-from .draws import generator
 from .generator import VirtualHands, faces_for
+from .hand.anatomy import Anatomy
+from .hand.skin_tone import linear_to_screen
+from .imaging import sensor
 from .labels import DEPTHS
-from .light import Light
 from .parameters import Parameters, draw
-from .skin import linear_to_screen
+from .rng import generator
+from .scene import background
+from .scene import bodies as people
+from .scene.light import Light
 
 MOST = 4  # hands of a frame
 FIRST = 2**41  # the frames' hands have numbers beyond those of all crops

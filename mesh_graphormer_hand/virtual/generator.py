@@ -22,13 +22,16 @@ from ..mano.hand import Hand
 from ..mano.layer import skin
 from ..render.shading import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
-from . import background, labels, second_hand, sensor, surface
-from .anatomy import Anatomy
+from . import labels
 from .config import VirtualConfig
-from .draws import generator
+from .hand.anatomy import Anatomy
+from .hand.skin_tone import linear_to_screen
+from .imaging import render_mesh as surface
+from .imaging import sensor
+from .imaging.shading import Coat, Drawn, draw_hands
 from .parameters import Parameters, draw
-from .shading import Coat, Drawn, draw_hands
-from .skin import linear_to_screen
+from .rng import generator
+from .scene import background, second_hand
 
 BLOCK = 16
 

@@ -17,9 +17,9 @@ from ..contracts import PARTS
 from ..mano.hand import Hand
 from ..render.shading import Topology, vertex_normals
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
-from . import surface
+from .imaging import render_mesh as surface
+from .imaging.shading import Drawn
 from .parameters import Parameters
-from .shading import Drawn
 
 EXTRA = ("parts", "normals", "share", "look")
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more

@@ -11,10 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ..mano.hand import Hand
-from . import camera, forearm, light, poses, prop, skin, worn
-from .anatomy import Anatomy
 from .config import VirtualConfig
-from .draws import Draws
+from .hand import poses
+from .hand import skin_tone as skin
+from .hand.anatomy import Anatomy
+from .rng import Draws
+from .scene import accessories as worn
+from .scene import camera, forearm, light
+from .scene import held_object as prop
 
 SHAPE_LIMIT = 2.5  # standard deviations
 HASH_STEP = 1e-4  # parameters are rounded to this before hashing: machines differ in the last bits of a sine

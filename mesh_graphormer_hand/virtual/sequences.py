@@ -16,12 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from ..contracts import HandBatch
 from ..mano.hand import Hand
-from . import poses
-from .anatomy import Anatomy
 from .config import VirtualConfig
-from .draws import generator
 from .generator import VirtualHands
+from .hand import poses
+from .hand.anatomy import Anatomy
 from .parameters import Parameters, draw
+from .rng import generator
 from .views import frame, repeat
 
 FIRST = 2**44  # numbers of the poses on the way lie beyond those of all crops

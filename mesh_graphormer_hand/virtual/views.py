@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ..contracts import HandBatch
 from ..mano.hand import Hand
-from . import camera
-from .anatomy import Anatomy, turn
 from .config import VirtualConfig
-from .draws import generator
 from .generator import VirtualHands
-from .light import Light
+from .hand.anatomy import Anatomy, turn
 from .parameters import Parameters, draw
+from .rng import generator
+from .scene import camera
+from .scene.light import Light
 
 FIRST = 2**43  # what is behind the other views, and their sensors, have numbers beyond those of all crops
 MOST = 8  # views of a moment

@@ -11,8 +11,8 @@ from scipy.optimize import least_squares
 
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.skeleton import MODEL_PARENTS
-from mesh_graphormer_hand.virtual import gestures, poses
-from mesh_graphormer_hand.virtual.anatomy import FINGERS, Anatomy
+from mesh_graphormer_hand.virtual.hand import gestures, poses
+from mesh_graphormer_hand.virtual.hand.anatomy import FINGERS, Anatomy
 
 # pose -> what touches: thumb joint (2 base, 3 middle, 4 tip), finger (0 index), bone (0-2), place along it, and the
 # offset from the bone (mm): dorsal, and towards the thumb's side

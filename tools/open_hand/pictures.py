@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64, UInt8
 
 from mesh_graphormer_hand.mano.io import read_npz
 from mesh_graphormer_hand.render.overlay import side_view
-from mesh_graphormer_hand.virtual import poses
-from mesh_graphormer_hand.virtual.anatomy import Anatomy
+from mesh_graphormer_hand.virtual.hand import poses
+from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 
 from . import forearm
 from .anatomy import ASSET_FROM_HAND, WRIST_ASSET, unit

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 
 from mesh_graphormer_hand import paths
 from mesh_graphormer_hand.mano.io import read_npz
-from mesh_graphormer_hand.virtual.anatomy import FINGERS, THUMB, Anatomy
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.draws import Draws
+from mesh_graphormer_hand.virtual.hand.anatomy import FINGERS, THUMB, Anatomy
 from mesh_graphormer_hand.virtual.parameters import draw_hands
+from mesh_graphormer_hand.virtual.rng import Draws
 
 from .volumes import posed_by
 

@@ -16,16 +16,20 @@ from jaxtyping import Bool, Float, Int64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..mano.hand import Hand, RenderMesh
-from ..mano.layer import SkinTensors, skin_tensors
-from ..render.shading import Topology
-from ..skeleton import MODEL_PARENTS, NUM_VERTICES
-from . import detail, forearm, noise, prop, worn
-from .anatomy import Anatomy
-from .parameters import Parameters
+from ...mano.hand import Hand, RenderMesh
+from ...mano.layer import SkinTensors, skin_tensors
+from ...render.shading import Topology
+from ...skeleton import MODEL_PARENTS, NUM_VERTICES
+from ..hand import skin_relief as detail
+from ..hand.anatomy import Anatomy
+from ..hand.skin_texture import Texels
+from ..hand.skin_tone import Skin
+from ..parameters import Parameters
+from ..scene import accessories as worn
+from ..scene import forearm
+from ..scene import held_object as prop
+from . import noise
 from .shading import Coat
-from .skin import Skin
-from .texels import Texels
 
 PARTS = ("hand", "forearm", "sleeve", "prop", "worn", "other")
 HAND, FOREARM, SLEEVE, PROP, WORN, OTHER = range(6)  # other: all of a second hand, its arm, and what it holds

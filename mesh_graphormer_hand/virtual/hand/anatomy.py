@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ..mano.hand import Hand
-from ..skeleton import MODEL_PARENTS, PERMUTATIONS
+from ...mano.hand import Hand
+from ...skeleton import MODEL_PARENTS, PERMUTATIONS
 
 INDEX, MIDDLE, LITTLE, RING, THUMB = (slice(1 + 3 * k, 4 + 3 * k) for k in range(5))  # MANO's order of the digits
 FINGERS = (INDEX, MIDDLE, RING, LITTLE)

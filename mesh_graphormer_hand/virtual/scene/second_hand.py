@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int64
 
-from . import parameters
-from .anatomy import Anatomy
+from .. import parameters
+from ..config import VirtualConfig
+from ..hand.anatomy import Anatomy
+from ..parameters import Parameters
+from ..rng import Draws
 from .camera import Camera, uniform_rotations
-from .config import VirtualConfig
-from .draws import Draws
-from .parameters import Parameters
 
 FIRST = 2**42  # the other hands have numbers beyond those of all crops and frames
 MIRROR = np.diag([1.0, 1, -1])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from .anatomy import Anatomy, turn
-from .config import VirtualConfig
-from .draws import Draws
+from ..config import VirtualConfig
+from ..hand.anatomy import Anatomy, turn
+from ..rng import Draws
 
 AROUND, RINGS = 20, 20
 LENGTH = 0.24  # m

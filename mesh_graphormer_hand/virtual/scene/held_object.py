@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from ..config import VirtualConfig
+from ..rng import Draws
 from . import grasp
-from .config import VirtualConfig
-from .draws import Draws
 from .forearm import ABSENT
 
 ROUND, RINGS, PIECES = 20, 12, 2

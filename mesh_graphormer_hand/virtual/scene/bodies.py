@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from .anatomy import turn
+from ..hand.anatomy import turn
 
 
 def _sphere(around: int, rings: int) -> tuple[np.ndarray, np.ndarray]:

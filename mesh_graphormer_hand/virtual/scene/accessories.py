@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..mano.hand import RenderMesh
-from ..render.effects import unit
-from . import forearm, prop
-from .anatomy import FINGERS, Anatomy
-from .config import VirtualConfig
-from .draws import Draws
+from ...mano.hand import RenderMesh
+from ...render.effects import unit
+from ..config import VirtualConfig
+from ..hand.anatomy import FINGERS, Anatomy
+from ..rng import Draws
+from . import forearm
+from . import held_object as prop
 from .forearm import ABSENT, AROUND
 
 BAND = 4  # rings of a band

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from . import detail, ink
-from .config import VirtualConfig
-from .draws import Draws
+from ..config import VirtualConfig
+from ..rng import Draws
+from . import skin_relief as detail
+from . import tattoo as ink
 
 # Centres of measured skin tones, light to dark (L*, a*, b*, D65): lighter skin is pinker, the middle range yellower.
 TONES_LAB = np.array([(74.0, 10.0, 16.0), (69, 13, 20), (62, 15, 23), (52, 16, 24), (41, 15, 20), (29, 11, 13)])

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .draws import Draws
+from ..rng import Draws
 
 SIDE, DRAWINGS = 96, 8  # texels of a drawing, drawings of the sheet
 COLOUR = np.array([1.25, 1.05, 0.9])  # what fresh ink takes from the logarithm of linear red, green, blue

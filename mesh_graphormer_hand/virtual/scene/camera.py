@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from .anatomy import turn
-from .config import VirtualConfig
-from .draws import Draws
+from ..config import VirtualConfig
+from ..hand.anatomy import turn
+from ..rng import Draws
 
 CANDIDATES = 6
 CUT = 0.35  # of the box, the most that a border cuts off

@@ -18,10 +18,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from ..config import FAMILIES, VirtualConfig
+from ..rng import Draws
 from . import gestures
 from .anatomy import Anatomy
-from .config import FAMILIES, VirtualConfig
-from .draws import Draws
 
 Fingers = Float[np.ndarray, "*b 4 4"]
 Thumb = Float[np.ndarray, "*b 5"]

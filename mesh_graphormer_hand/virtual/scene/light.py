@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from .draws import Draws
+from ..rng import Draws
 
 CONSTANT = 3.5449  # the constant harmonic's coefficient under which white is white (1 / 0.282095)
 PLAIN_DIRECTION = np.array([0.3, -0.6, -0.742])  # of the light that is the same everywhere: above, right of the camera

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from ..render.effects import camera_points, dot, shadow, unit
-from ..render.rasterizer.raster import Raster, Settings, interpolate, rasterize
-from ..render.shading import Lights, Topology, sh_irradiance, vertex_normals
-from . import detail, ink, noise
-from .texels import Texels
+from ...render.effects import camera_points, dot, shadow, unit
+from ...render.rasterizer.raster import Raster, Settings, interpolate, rasterize
+from ...render.shading import Lights, Topology, sh_irradiance, vertex_normals
+from ..hand import skin_relief as detail
+from ..hand import tattoo as ink
+from ..hand.skin_texture import Texels
+from . import noise
 
 CHUNK = {"cpu": 4}  # images rasterised at a time
 SHADOW_SIDE, SHADOW_BIAS = 128, 0.0035  # px, m

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..mano.hand import RenderMesh
-from . import detail
+from ...mano.hand import RenderMesh
+from . import skin_relief as detail
 from .anatomy import Anatomy
 
 SIDE = 5  # texels along a face's edge

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from .background import Picture, surface
-from .config import VirtualConfig
+from ..config import VirtualConfig
+from ..scene.background import Picture, surface
 
 LUMA = np.array([0.299, 0.587, 0.114])
 STEP = 0.006  # m

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ..config import ConfigError
+from ...config import ConfigError
+from ..config import VirtualConfig
 from . import scenery
-from .config import VirtualConfig
 
 Picture = Float[np.ndarray, "h w 3"]
 PHOTOGRAPH_SIDE = 512  # px, longer side that photographs are kept at

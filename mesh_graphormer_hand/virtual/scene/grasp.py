@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from ..skeleton import TIPS
-from .draws import Draws
+from ...skeleton import TIPS
+from ..rng import Draws
 
 CYLINDER, BALL, BOX, STICK, CARD = range(5)
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit

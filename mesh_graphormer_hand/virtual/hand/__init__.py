@@ -1,0 +1,1 @@
+"""The virtual hand: anatomy, poses, gestures, skin."""

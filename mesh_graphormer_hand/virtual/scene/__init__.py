@@ -1,0 +1,1 @@
+"""What is in the scene: forearm, objects, people, camera, light, background."""
