@@ -25,6 +25,7 @@ from torch import Tensor
 
 # what a pixel shows; "other hand": of this person or another, "in front": a scrap of something before the hand
 PARTS = ("background", "hand", "forearm", "sleeve", "object", "worn", "other hand", "in front", "body")
+DEPTH_UNIT = 1e-4  # m: one step of a 16-bit depth image, which then reaches 6.5 m
 
 
 class Record:

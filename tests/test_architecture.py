@@ -14,15 +14,13 @@ PACKAGE = ROOT / "mesh_graphormer_hand"
 NAME = PACKAGE.name
 LAYERS = [  # bottom first; names on one line may not import each other
     {"contracts", "skeleton", "config", "files", "json_stream", "paths"},
-    {"geometry", "layers"},
-    {"mano", "backbones", "render"},
-    {"virtual"},
-    {"models", "data", "losses", "metrics"},
-    {"assembly"},
-    {"engine", "detectors"},
-    {"handedness", "result"},
-    {"predictor"},
-    {"video"},
+    {"geometry"},
+    {"layers", "backbones", "mano", "render"},
+    {"models", "losses", "metrics", "virtual"},
+    {"data"},
+    {"assembly", "generation"},
+    {"evaluation"},
+    {"training", "inference"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -75,10 +73,10 @@ def test_imports_point_down(path):
 
 
 def test_the_rule_can_fail():
-    tree = ast.parse("def f():\n    from ..models import base\n    from .. import engine\n    import tools.train")
+    tree = ast.parse("def f():\n    from ..models import base\n    from .. import training\n    import tools.train")
     found = imports(tree, PACKAGE / "geometry" / "x.py")
-    assert found == {f"{NAME}.models.base", f"{NAME}.engine", "tools.train"}
-    assert not may_import("geometry", "models") and not may_import("models", "losses") and may_import("cli", "engine")
+    assert found == {f"{NAME}.models.base", f"{NAME}.training", "tools.train"}
+    assert not may_import("geometry", "models") and not may_import("models", "losses") and may_import("cli", "training")
 
 
 @pytest.mark.parametrize("group", PLUGINS)

@@ -19,7 +19,7 @@ from mesh_graphormer_hand.data.axes import photo_cameras
 from mesh_graphormer_hand.data.fits import UNKNOWN_MANO
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.data.stream import Stream
-from mesh_graphormer_hand.evaluation import report as evaluation_report
+from mesh_graphormer_hand.evaluation import report
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import apply_affine
 from mesh_graphormer_hand.models.base import HandModelConfig
@@ -174,8 +174,8 @@ def test_evaluated_by_the_command(sets, name, toy, tmp_path, monkeypatch, capsys
     """hand-evaluate RUN --data NAME --root DIR: numbers for what both sides know."""
     monkeypatch.setattr(assembly, "available", toy_train.with_toys(assembly.available))
     if name != "freihand":  # pictures take seconds and are the same for all
-        monkeypatch.setattr(evaluation_report, "worst", lambda *_: [])
-        monkeypatch.setattr(evaluation_report, "write", lambda out, _: out)
+        monkeypatch.setattr(report, "worst", lambda *_: [])
+        monkeypatch.setattr(report, "write", lambda out, _: out)
     root, truths = sets(name)
     options = [f"{k}={v}" for k, v in OPTIONS.get(name, {}).items()]
     out = tmp_path / "scores.json"

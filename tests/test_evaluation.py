@@ -16,8 +16,7 @@ from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.evaluation import predictions as evaluation_files
-from mesh_graphormer_hand.evaluation import report as evaluation_report
+from mesh_graphormer_hand.evaluation import predictions, report
 from mesh_graphormer_hand.evaluation.evaluate import evaluate
 from mesh_graphormer_hand.evaluation.tta import SCALES, TURNS, VIEWS, Averaged, seen_through
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, mirror_affine
@@ -97,8 +96,8 @@ class Photos(HandDataset):
         )
 
 
-def watched(photos: Photos, predict) -> tuple[evaluation_files.Collector, dict]:
-    collector = evaluation_files.Collector(("model",), vertices=True)
+def watched(photos: Photos, predict) -> tuple[predictions.Collector, dict]:
+    collector = predictions.Collector(("model",), vertices=True)
     scores = evaluate({"model": predict}, photos, batch_size=2, watch=collector, progress=False)
     return collector, scores
 
@@ -183,7 +182,7 @@ def test_frames_without_a_hand_are_counted_by_reason_not_listed(hand, capsys):
 def test_other_data_sets_get_a_table_by_sample(hand, tmp_path):
     photos = Photos(hand)
     collector, _ = watched(photos, photos.know_all)
-    path = evaluation_files.export(tmp_path, "rhd", collector.answers["model"], COUNT, None)
+    path = predictions.export(tmp_path, "rhd", collector.answers["model"], COUNT, None)
     table = json.loads(path.read_text())
     assert list(table) == [f"evaluation/{i:08d}" for i in range(COUNT)]
     assert np.abs(np.array(table["evaluation/00000003"]["joints_m"]) - photos.photo_joints[3].numpy()).max() < 1e-5
@@ -195,7 +194,7 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
     answers = collector.answers["model"]
     stems = [key.removeprefix("evaluation/") for key in answers.keys]
     (tmp_path / "evaluation.txt").write_text("\n".join(stems))
-    path = evaluation_files.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
+    path = predictions.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
     xyz, vertices = (np.array(part) for part in json.loads(path.read_text()))
     assert (vertices[..., 2] < 0).all()
     middle_mcp = photos.photo_joints[:, 9].numpy() * [1, -1, -1]
@@ -204,7 +203,7 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
     labelled = fingertips.convert(xyz[:, np.argsort(own)], vertices, "freihand")[:, own]
     for name, points in (("xyz", labelled), ("verts", vertices)):
         (tmp_path / f"evaluation_{name}.json").write_text(json.dumps(points.tolist()))
-    path = evaluation_files.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
+    path = predictions.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
     converted = np.array(json.loads(path.read_text())[0])
     assert np.abs(converted[:, own.argsort()][:, TIPS] - tips).max() < 1e-5 < np.abs(converted - xyz).max()
 
@@ -212,8 +211,8 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
 def test_ho3d_answers_keep_their_places_when_some_are_left_out(tmp_path):
     (tmp_path / "evaluation.txt").write_text("SM1/0000\nSM1/0001\nSM1/0002\n")
     keys = ["evaluation/SM1/0002", "evaluation/SM1/0000"]
-    assert evaluation_files.official_order("ho3d", keys, tmp_path) == [2, 0]
-    assert evaluation_files.official_order("ho3d", [*keys, "evaluation/AP1/0000"], tmp_path) is None
+    assert predictions.official_order("ho3d", keys, tmp_path) == [2, 0]
+    assert predictions.official_order("ho3d", [*keys, "evaluation/AP1/0000"], tmp_path) is None
 
 
 def test_without_intrinsics_hands_stand_at_the_origin_and_it_is_told(hand):
@@ -221,7 +220,7 @@ def test_without_intrinsics_hands_stand_at_the_origin_and_it_is_told(hand):
     batch = photos.load([0, 1])
     prediction = photos.know_all(batch.inputs)
     blind = replace(batch, inputs=replace(batch.inputs, intrinsics=None))
-    found, placed = evaluation_files.in_photo(prediction, blind)
+    found, placed = predictions.in_photo(prediction, blind)
     assert not placed and found["joints"][:, 0].abs().max() == 0
 
 
@@ -251,7 +250,7 @@ def scored_labels(data, hand, tmp_path, **options):
     raw = {"root": str(tmp_path)} | dataset_fixtures.OPTIONS.get(data, {}) | options
     dataset = assembly.build_dataset(data, raw, "test", hand, 64)
     batch = dataset.load(list(range(len(dataset))))
-    collector = evaluation_files.Collector(("model",), vertices=False)
+    collector = predictions.Collector(("model",), vertices=False)
     collector({"model": truth_of(batch)}, batch)
     return cli.export_and_score(data, raw, collector, len(dataset), tmp_path / "out"), collector
 
@@ -495,14 +494,10 @@ def test_report_holds_everything_in_one_file(hand, tmp_path):
     labels_as_freihand(photos, tmp_path / "root")
     collector, scores = watched(photos, photos.know_all)
     official = cli.export_and_score("freihand", {"root": str(tmp_path / "root")}, collector, COUNT, tmp_path / "out")
-    evaluation = evaluation_report.Evaluation(
-        "toy on <freihand>", "the table", scores, official, ["a note"], collector.left_out
-    )
-    evaluation.gallery = evaluation_report.worst(
-        photos, scores["model"], photos.know_all, hand_template(hand), "cpu", left_out=1
-    )
+    evaluation = report.Evaluation("toy on <freihand>", "the table", scores, official, ["a note"], collector.left_out)
+    evaluation.gallery = report.worst(photos, scores["model"], photos.know_all, hand_template(hand), "cpu", left_out=1)
     assert len(evaluation.gallery) == 4 and "00000004" in "".join(caption for caption, _ in evaluation.gallery)
-    page = evaluation_report.write(tmp_path / "out", evaluation).read_text()
+    page = report.write(tmp_path / "out", evaluation).read_text()
     assert "toy on &lt;freihand&gt;" in page and "sample 1: broken" in page and "a note" in page
     assert page.count("data:image/jpeg;base64,") == 4 and "data:image/png;base64," in page and "http" not in page
     assert "xyz_al_mean3d" in page and "by view" in page

@@ -13,7 +13,7 @@ from mesh_graphormer_hand.data.datasets.virtual import Config, build
 from mesh_graphormer_hand.data.images import cut_view
 from mesh_graphormer_hand.data.readers import Annotation, completed, labels, placement
 from mesh_graphormer_hand.data.transforms import move
-from mesh_graphormer_hand.evaluation import predictions as evaluation_files
+from mesh_graphormer_hand.evaluation import predictions
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import (
     apply_affine,
@@ -228,7 +228,7 @@ def test_exports_are_in_the_photos_axes_with_the_predictors_wrist(virtual):
     torch.testing.assert_close(found_k, photo_k, atol=0.05, rtol=1e-4)
     assert known.all() and ((torch.linalg.det(axes) < 0) == batch.targets.is_left).all()
     t = batch.targets
-    found, placed = evaluation_files.in_photo(HandPrediction(joints=t.joints, joints_2d=t.joints_2d), batch)
+    found, placed = predictions.in_photo(HandPrediction(joints=t.joints, joints_2d=t.joints_2d), batch)
     assert placed
     torch.testing.assert_close(found["joints"], photo, atol=1e-3, rtol=0)
 

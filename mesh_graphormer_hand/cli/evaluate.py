@@ -96,8 +96,7 @@ def evaluate_one(
 
     from .. import assembly
     from ..data.loader import worker_count
-    from ..evaluation import predictions as evaluation_files
-    from ..evaluation import report as evaluation_report
+    from ..evaluation import predictions, report
     from ..evaluation.evaluate import MeanPose, evaluate
     from ..evaluation.tta import Averaged
     from ..evaluation.two_hands import TwoHands
@@ -116,7 +115,7 @@ def evaluate_one(
     dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
     predictors, notes = said_of_data(predictors, dataset, hand.fingerprint)
     judged = tuple(n for n in predictors if n != "mean_pose")
-    collector = evaluation_files.Collector(judged, vertices=name in evaluation_files.OFFICIAL)
+    collector = predictions.Collector(judged, vertices=name in predictions.OFFICIAL)
     pairs = TwoHands(dataset, judged) if two_hands else None
     scores = evaluate(
         predictors,
@@ -141,10 +140,10 @@ def evaluate_one(
     official |= {f"{who}, 2D": found for who, found in in_pixels.items()}
     notes += told(collector, official)
     print_official(official, notes, collector.left_out)
-    evaluation = evaluation_report.Evaluation(title, text, scores, official, notes, collector.left_out)
+    evaluation = report.Evaluation(title, text, scores, official, notes, collector.left_out)
     missing = len(collector.left_out) + len(collector.no_hand)
-    evaluation.gallery = evaluation_report.worst(dataset, scores["model"], model, template, device, missing)
-    print(evaluation_report.write(out, evaluation))
+    evaluation.gallery = report.worst(dataset, scores["model"], model, template, device, missing)
+    print(report.write(out, evaluation))
     return {
         "metrics": metrics,
         "official": {who: s.as_mapping() for who, s in official.items()},

@@ -11,58 +11,26 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
-import signal
-import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import config as configs
 from ..config import ConfigError
 from ..files import write_bytes
+from ..generation.renderer import KINDS, LABELS, SHEET, Plan, Renderer, contact_sheet
+from ..generation.write import estimate, write
 from . import console
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..contracts import HandBatch
-    from ..generation.job import Job, Shard, Store
-    from ..generation.kinds import Source
-    from ..generation.layouts.base import Encoding, Layout
     from ..virtual.config import VirtualConfig
-    from ..virtual.generator import VirtualHands
 
-LAYOUTS = ("webdataset", "freihand", "folder")
-LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
 SIZES = 16, 4096  # px, least and largest side of a picture
 MOST = 10**8  # samples of one job
-FORMAT = 4  # of the folder; rises when equal settings would give other bytes
-SHEET = 24  # samples on a contact sheet
-PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What --what may name."""
-
-    layouts: tuple[str, ...]  # the first one by default
-    unit: str  # on the progress bar
-    size: int = 224  # px, of the pictures, by default
-    block: int = 0  # how many are rendered and written together; 0: the generator's own block
-
-
-KINDS = {
-    "crops": Kind(LAYOUTS, "img"),
-    "frames": Kind(("coco",), "frame", size=640, block=4),
-    "views": Kind(("groups",), "moment", block=4),
-    "sequences": Kind(("groups",), "sequence", block=1),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,83 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plots", metavar="FILE", help="with --check: draw what the samples cover")
     arguments = parser.parse_intermixed_args(argv)
     return console.run(lambda: generate(arguments))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command line asks for, checked."""
-
-    config: VirtualConfig
-    hand: str
-    device: str
-    size: int
-    layout: str
-    encoding: Encoding
-    shard: Shard
-    left: float = 0.0
-    labels: tuple[str, ...] = LABELS
-    what: str = "crops"
-
-    @property
-    def block(self) -> int:
-        """How many samples are rendered and written together."""
-        from ..virtual.generator import BLOCK
-
-        return KINDS[self.what].block or BLOCK
-
-    def hands(self) -> VirtualHands | Source:
-        """The generator."""
-        from ..generation.kinds import source
-        from ..mano import hand
-
-        return source(self.what, self.config, hand.load(self.hand), self.labels)
-
-
-@dataclass
-class Renderer:
-    """Renders blocks and writes them; one lives in every process."""
-
-    plan: Plan
-    hands: VirtualHands | Source
-    layout: Layout
-    store: Store | None = None  # None: nothing is written
-
-    @classmethod
-    def of(cls, plan: Plan, store: Store | None = None) -> Renderer:
-        """The renderer of this process, which from now on works with one thread: more change the last bits."""
-        import cv2
-        import torch
-
-        from ..generation.job import layout_named
-
-        try:
-            torch.empty(0, device=plan.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"--device {plan.device}: {str(error).splitlines()[0]}") from None
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-        hands = plan.hands()
-        return cls(plan, hands, layout_named(plan.layout, plan.encoding, plan.config.split, hands.hand), store)
-
-    def render(self, indices: list[int]) -> Any:
-        """What the layout encodes. Some crops are to be left hands, whose pictures the layouts mirror."""
-        import torch
-
-        from ..virtual.rng import generator
-
-        made = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size)
-        if self.plan.what != "crops":
-            return made
-        batch: HandBatch = made.to("cpu")
-        if not self.plan.left:
-            return batch
-        left = [bool(generator(self.plan.config, i, "side").random() < self.plan.left) for i in indices]
-        return replace(batch, targets=replace(batch.targets, is_left=torch.tensor(left)))
-
-    def work(self, number: int, indices: list[int]) -> int:
-        """Render and write one block; gives its number back."""
-        self.store.write(number, self.layout.encode(self.render(indices), indices))
-        return number
 
 
 def generate(arguments: argparse.Namespace) -> int:
@@ -208,7 +99,9 @@ def generate(arguments: argparse.Namespace) -> int:
         from ..generation.check_samples import check_samples
 
         plan = replace(plan, config=replace(config, count=arguments.check), labels=LABELS, left=0.0)
-        return check_samples(plan, workers, Path(arguments.plots) if arguments.plots else None)
+        table, good = check_samples(plan, workers, Path(arguments.plots) if arguments.plots else None)
+        print("\n".join([*table, *([arguments.plots] if arguments.plots else [])]))
+        return 0 if good else 1
     renderer = Renderer.of(plan)
     if arguments.sheet and not share:
         write_picture(Path(arguments.sheet), contact_sheet(renderer))
@@ -335,159 +228,6 @@ def read_config(
     if count > config.count:
         raise ConfigError(f"--count {count} is more than the {config.count} samples of {path}")
     return replace(config, count=count)
-
-
-def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
-    """Everything that decides the bytes, and a hash of what is drawn for the first samples."""
-    from ..virtual.generator import BLOCK
-    from ..virtual.parameters import split_hash
-
-    first = replace(plan.config, count=min(plan.config.count, BLOCK))
-    return {
-        "format": FORMAT,
-        **({} if plan.what == "crops" else {"what": plan.what}),
-        "layout": plan.layout,
-        "count": plan.config.count,
-        "block": plan.block,
-        "image_size": plan.size,
-        "encoding": configs.to_mapping(plan.encoding),
-        "left": plan.left,
-        "labels": list(plan.labels),
-        "device": plan.device.partition(":")[0],
-        "hand": {"name": hands.hand.name, "fingerprint": hands.hand.fingerprint_hex},
-        "config": {key: value for key, value in configs.to_mapping(plan.config).items() if key != "count"},
-        "draws": split_hash(first, hands.hand),
-    }
-
-
-def write(renderer: Renderer, out: Path, workers: int) -> None:
-    """Write what is left of our share, and what our share completes."""
-    from ..generation.job import Job
-
-    plan = renderer.plan
-    job = Job(out, renderer.layout, manifest(plan, renderer.hands), plan.shard)
-    try:
-        pending = job.pending()
-        total, left = job.samples(), job.samples(pending)
-        share = "" if plan.shard.count == 1 else f" of shard {plan.shard}"
-        logger.info("%s samples%s, %s of them to render: %s", f"{total:,}", share, f"{left:,}", out)
-        run(replace(renderer, store=job.store), job, pending, workers)
-        if job.finish():
-            logger.info("complete: %s samples", f"{job.count:,}")
-        else:
-            logger.info(
-                "shard %s is there; %d blocks of other shards are not. Once they are (the same command with their "
-                "--shard, or their folders copied over this one), any run finishes the files",
-                plan.shard,
-                job.missing(),
-            )
-    finally:
-        job.close()
-
-
-def run(renderer: Renderer, job: Job, pending: list[int], workers: int) -> None:
-    """Render the blocks under a progress bar, here or in processes."""
-    from tqdm import tqdm
-
-    initial = job.samples() - job.samples(pending)
-    quiet = bool(int(os.environ.get("LOCAL_RANK", 0)))
-    look = {"unit": KINDS[renderer.plan.what].unit, "desc": "generate", "dynamic_ncols": True}
-    bar = tqdm(total=job.samples(), initial=initial, disable=quiet, **look)
-    done = _here(renderer, job, pending) if not workers else _in_processes(renderer, job, pending, workers)
-    with bar:
-        for number in done:
-            job.done(number)
-            bar.update(len(job.indices(number)))
-
-
-def _here(renderer: Renderer, job: Job, pending: list[int]) -> Iterator[int]:
-    for number in pending:
-        yield renderer.work(number, job.indices(number))
-
-
-def _in_processes(renderer: Renderer, job: Job, pending: list[int], workers: int) -> Iterator[int]:
-    """Numbers of blocks as they are done; a few for each process are under way."""
-    from ..data.loader import WorkerError, process_context
-
-    workers = min(workers, len(pending))
-    if not workers:
-        return
-    pool = ProcessPoolExecutor(workers, process_context(PRELOAD), _start_worker, (renderer.plan, renderer.store))
-    queue, running = iter(pending), set[Future[int]]()
-    try:
-        while True:
-            for number in queue:
-                running.add(pool.submit(_work, number, job.indices(number)))
-                if len(running) >= 3 * workers:
-                    break
-            if not running:
-                return
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
-    except BrokenProcessPool:
-        raise WorkerError("a worker process died. If memory is short: fewer --workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_worker: Renderer  # of a worker process
-
-
-def _start_worker(plan: Plan, store: Store) -> None:
-    """A worker leaves Ctrl-C to the process that started it, and ends with it."""
-    from ..data.loader import prepare_process
-
-    global _worker
-    prepare_process((signal.SIGINT,))
-    _worker = Renderer.of(plan, store)
-
-
-def _work(number: int, indices: list[int]) -> int:
-    return _worker.work(number, indices)
-
-
-def estimate(renderer: Renderer, workers: int, out: Path) -> str:
-    """Bytes, files and hours of our share, from its first block; rendered twice, since the first prepares things."""
-    plan = renderer.plan
-    share = -(-plan.config.count // plan.shard.count)
-    indices = list(range(min(plan.block, plan.config.count)))
-    renderer.render(indices)
-    start = time.perf_counter()
-    block = renderer.layout.encode(renderer.render(indices), indices)
-    rate = len(indices) / (time.perf_counter() - start) * max(1, workers)
-    blocks = -(-share // plan.block)
-    groups = -(-blocks // renderer.layout.span) if renderer.layout.span else 1
-    files = sum(map(len, block.files.values())) / len(indices) * share
-    parts = len(block.part) / len(indices) * share
-    count = len(block.files) * share // len(indices) + groups * len(renderer.layout.outputs(0)) + 2
-    peak = files + (parts + min(parts, len(block.part) * renderer.layout.span) if renderer.layout.span else 2 * parts)
-    where = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    free = shutil.disk_usage(where).free
-    lines = [
-        f"{share:,} samples as {plan.layout}, {plan.size} px"
-        + (f" (shard {plan.shard})" if plan.shard.count > 1 else ""),
-        f"bytes  {_bytes(files + parts)} ({_bytes(peak)} at most on the way; {_bytes(free)} free in {where})",
-        f"files  {count:,}",
-        f"hours  {share / rate / 3600:.2f} with {workers} workers, {rate:.3g} {plan.what}/s, on {plan.device}",
-    ]
-    if peak > free:
-        lines.append("This does not fit on the disk.")
-    return "\n".join(lines)
-
-
-def _bytes(number: float | int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.4g} TB"
-
-
-def contact_sheet(renderer: Renderer) -> np.ndarray:
-    """RGB picture of the first samples, each plain and then with its labels."""
-    from ..generation.contact_sheet import labelled
-
-    return labelled(renderer.render(list(range(min(SHEET, renderer.plan.config.count)))))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import config as configs
+from ..evaluation.score import score_files
 from ..files import write_json
 from . import console
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def score(arguments: argparse.Namespace) -> int:
     """Score as the command line says; see the module's docstring."""
-    scores = run(
+    scores = score_files(
         arguments.protocol,
         arguments.truth,
         arguments.predictions,
@@ -52,29 +53,6 @@ def score(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, {**scores.as_mapping(), "files": [str(arguments.truth), str(arguments.predictions)]})
         print(arguments.json)
     return 0
-
-
-def run(
-    protocol: str, truth: Path, predictions: Path, options: dict | None = None, skip_broken: bool = False
-) -> Scores:
-    """The scores of a file of predictions by the protocol of that name.
-
-    Raises:
-        ConfigError: no such protocol or option.
-        ScoreError: a missing, damaged or mismatched file, or a broken sample.
-    """
-    from .. import assembly
-    from ..metrics.protocols.base import ScoreError
-
-    module = assembly.plugin("protocols", protocol, where="--protocol")
-    config = configs.parse(module.Config, options or {}, where=protocol)
-    try:
-        return module.score(truth, predictions, config, skip_broken)
-    except (AttributeError, LookupError, TypeError) as error:  # whatever a file of another layout makes it stumble over
-        raise ScoreError(
-            f"{truth} or {predictions} is laid out otherwise than the protocol {protocol} reads it "
-            f"({type(error).__name__}: {error}); docs/evaluation.md names the files"
-        ) from error
 
 
 def text(scores: Scores) -> list[str]:

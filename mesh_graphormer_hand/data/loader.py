@@ -28,7 +28,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..contracts import HandBatch
-from ..training.memory import keep_freed_memory
+from .freed_memory import keep_freed_memory
 
 PREFETCH = 2  # batches that every worker, or the thread, keeps ready
 PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server

@@ -185,20 +185,20 @@ def score(
     Raises:
         ScoreError: there is one, and why it gives no scores.
     """
-    from ..cli.score import run
+    from .score import score_files
 
     if truth is None or not answers.joints and not answers.joints_px:
         return None
     if data in OFFICIAL:
         if path.name.startswith("predictions"):
             raise ScoreError("a pred.json holds 3D joints of samples of the official test list; there are none here")
-        return run(data, truth, path, {}, skip_broken=partial)
+        return score_files(data, truth, path, {}, skip_broken=partial)
     found = layouts.layout(data, answers, truth, raw)
     if found is None:
         return None
     own = path.with_name(f"official_{path.stem.removeprefix('predictions').strip('_') or 'model'}{found.ending}")
     _write(own, found.parts)
-    return run(found.protocol, found.truth, own, found.options, skip_broken=partial)
+    return score_files(found.protocol, found.truth, own, found.options, skip_broken=partial)
 
 
 def _truth_tips(data: str, truth: Path | None) -> str:

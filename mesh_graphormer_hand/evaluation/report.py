@@ -19,10 +19,9 @@ from jaxtyping import UInt8
 from ..contracts import HandBatch, HandPrediction
 from ..files import write_text
 from ..mano.template import HandTemplate
-from ..metrics import Accumulator
+from ..metrics import RANKING, Accumulator
 from ..metrics.protocols.base import Curve, Scores
 from ..skeleton import JOINT_NAMES
-from ..training.report import RANKING
 
 Image = UInt8[np.ndarray, "h w 3"]
 CURVES = {"pa_mpjpe": (50.0, "aligned joint error, mm"), "mpjpe": (100.0, "wrist-relative joint error, mm")}

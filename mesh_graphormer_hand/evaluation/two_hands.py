@@ -67,7 +67,7 @@ class TwoHands:
 
     def scores(self, out: Path) -> dict[str, Scores]:
         """Write the files into `out` and score them: by predictor and rules."""
-        from ..cli.score import run
+        from .score import score_files
 
         truth, found = out / "two_hands_truth.npz", {}
         save(truth, self._truth())
@@ -79,7 +79,7 @@ class TwoHands:
             save(path, self._with_joints(self._framed(np.concatenate(meshes))))
             for rules in RULES:
                 try:
-                    found[f"{who}, {rules}"] = run("two_hands", truth, path, {"rules": rules})
+                    found[f"{who}, {rules}"] = score_files("two_hands", truth, path, {"rules": rules})
                 except ScoreError as error:
                     self.notes.append(f"no scores by {rules}: {error}")
         return found

@@ -8,8 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cli.generate import PRELOAD, Plan, Renderer
 from ..files import replacing
+from .renderer import Plan, Renderer
+from .write import PRELOAD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +23,8 @@ TABLE = "{:44} {:>14}  {:10} {}"
 _renderer: Renderer  # of a worker process
 
 
-def check_samples(plan: Plan, workers: int, plots: Path | None) -> int:
-    """Render and judge all samples of `plan`; print the table; 0 if all is well, 1 if not."""
+def check_samples(plan: Plan, workers: int, plots: Path | None) -> tuple[list[str], bool]:
+    """Render and judge all samples of `plan`: the lines of a table, and whether all is well. Draws into `plots`."""
     import numpy as np
     from tqdm import tqdm
 
@@ -41,13 +42,11 @@ def check_samples(plan: Plan, workers: int, plots: Path | None) -> int:
             bar.update(len(measures.hand))
     measures = audit.Measures.cat(found)
     verdicts = [*audit.judge(measures), _same_bytes(plan, list(blocks)[:SAME], digests)]
-    print(TABLE.format(f"{len(measures.hand):,} samples, {plan.size} px", "", "should be", ""))
-    for v in verdicts:
-        print(TABLE.format(v.name, v.value, v.wanted, "" if v.good else "NOT MET"))
+    table = [TABLE.format(f"{len(measures.hand):,} samples, {plan.size} px", "", "should be", "")]
+    table += [TABLE.format(v.name, v.value, v.wanted, "" if v.good else "NOT MET") for v in verdicts]
     if plots:
         draw(measures, np.concatenate(tones), plots)
-        print(plots)
-    return 0 if all(v.good for v in verdicts) else 1
+    return table, all(v.good for v in verdicts)
 
 
 def _rendered(plan: Plan, blocks: list[int] | range, workers: int) -> Iterator[tuple[int, Measures, np.ndarray, str]]:

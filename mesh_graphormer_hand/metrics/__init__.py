@@ -1,6 +1,6 @@
 """Evaluation numbers. The only place where metres become millimetres."""
 
 from .accumulator import Accumulator
-from .measures import HIGHER_IS_BETTER, HandMismatchError, per_sample
+from .measures import HIGHER_IS_BETTER, RANKING, HandMismatchError, per_sample
 
-__all__ = ["HIGHER_IS_BETTER", "Accumulator", "HandMismatchError", "per_sample"]
+__all__ = ["HIGHER_IS_BETTER", "RANKING", "Accumulator", "HandMismatchError", "per_sample"]

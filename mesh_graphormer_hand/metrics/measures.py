@@ -33,6 +33,7 @@ NUM_THRESHOLDS = 100
 F_SCORES = {"f@5": 5.0, "f@15": 15.0}  # mm
 PCK = {"pck@0.1": 0.1, "pck@0.2": 0.2}  # of the box's longer side
 PCKB = 0.1  # of the box's diagonal
+RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks samples
 HIGHER_IS_BETTER = frozenset({"auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d", "mask_iou"})
 _CHUNK = 16  # samples whose 778 x 778 distances are held at once
 _MIN_ALIGNED = 3  # points that fix a similarity

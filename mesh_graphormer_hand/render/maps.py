@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8, Int64, UInt8, UInt16
 
+from ..contracts import DEPTH_UNIT
 from .rasterizer.raster import interpolate, rasterize
 from .rasterizer.triangles import Settings
 
 Mesh = tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]
-DEPTH_UNIT = 1e-4  # m: one step of a 16-bit depth image, which then reaches 6.5 m
 NEAREST = 0.02  # m: what is nearer, or behind the camera, is not drawn
 COLOURS = ((158, 186, 226), (226, 178, 150), (168, 208, 160), (214, 168, 210))  # of hand 1, 2, ...: porcelain first
 LIGHT = np.array([-0.42, -0.56, -0.71])  # towards the light: upper left, from the camera's side

@@ -14,8 +14,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, gather_object
 
 from ..config import ConfigError, Experiment, nearest
+from ..data.freed_memory import keep_freed_memory
 from ..data.loader import spare_threads, worker_count
-from .memory import keep_freed_memory
 from .precision import choose
 
 logger = logging.getLogger(__name__)

@@ -1,37 +1,18 @@
-"""How much memory there is, and how freed memory is kept for the next step.
-
-The C library gives every block above 32 MiB back to the system when it is freed, and takes it again, page by page, at
-the next layer: a quarter of a training step's time on a CPU.
-"""
+"""How much memory there is, of a device and for this process."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from pathlib import Path
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LARGE = 2**30  # bytes; a block of this size still goes back
 UNKNOWN = 8 * 2**30  # bytes, where a system does not tell
 # of a control group, by the version of its interface: limit, use, and what of the use is only cached files
 GROUPS = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-
-
-def keep_freed_memory() -> bool:
-    """Tell the C library's allocator; returns whether it listened (glibc does, others have no such setting)."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, LARGE))
 
 
 def total_bytes(device: torch.device) -> int:

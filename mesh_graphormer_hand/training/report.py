@@ -24,12 +24,11 @@ from ..data.loader import Samples
 from ..evaluation.evaluate import Predictor, as_float, evaluated_order
 from ..evaluation.pictures import AnyImage, draw, jpeg
 from ..mano.template import HandTemplate
-from ..metrics import HIGHER_IS_BETTER, Accumulator
+from ..metrics import HIGHER_IS_BETTER, RANKING, Accumulator
 from . import checkpoint
 from .log import provenance, read_history
 
 EXTREMES = 4  # best and worst samples that are shown
-RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks the samples
 WIDTH, HEIGHT = 400, 180  # px of a curve's picture
 LEFT, BOTTOM, TOP = 62, 22, 12  # px of its margins
 POINTS = 400  # of a curve, at most

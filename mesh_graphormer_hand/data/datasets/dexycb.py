@@ -48,7 +48,7 @@ from ..readers import (
 
 SETUPS = ("s0", "s1", "s2", "s3")
 HAND_LABEL = 255  # in `seg`
-DEPTH_UNIT = 1e-3  # m
+DEPTH_STEP = 1e-3  # m
 # setup -> part -> what it takes, of subjects (s1), cameras (s2), grasped objects (s3)
 TAKEN = {
     "s1": {"train": (0, 1, 2, 3, 4, 5, 9), "val": (6,), "test": (7, 8)},
@@ -119,7 +119,7 @@ class DexYcb(FileDataset):
             intrinsics=_intrinsics(self.root, serial),
             hand=self.hand if mesh else 0,
             mask=None if seg is None else lambda: seg == HAND_LABEL,
-            depth=lambda: read_raw(folder / f"aligned_depth_to_color_{frame:06d}.png") * DEPTH_UNIT,
+            depth=lambda: read_raw(folder / f"aligned_depth_to_color_{frame:06d}.png") * DEPTH_STEP,
             **mesh,
         )
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ...generation.layouts.base import DEPTH_UNIT
+from ...contracts import DEPTH_UNIT
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..fits import Fitter, labelled_hand

@@ -25,9 +25,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ...contracts import HandBatch, HandInputs, HandTargets
+from ...contracts import DEPTH_UNIT, HandBatch, HandInputs, HandTargets
 from ...files import read_arrays
-from ...generation.layouts.base import DEPTH_UNIT
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, NUM_VERTICES
 from ..axes import look_along_crops

@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8, UInt16
 from torch import Tensor
 
-from ...contracts import HandBatch
+from ...contracts import DEPTH_UNIT, HandBatch
 from ...mano.hand import fingerprint_to_hex
 
-DEPTH_UNIT = 1e-4  # m of one step in a 16-bit depth image, which so reaches to 6.5 m
 PNG_LEVEL = 2  # of compression: higher ones save a few per cent and take twice the time
 PICTURES = ("mask", "depth", "parts", "normals")  # labels that become images of their own
 DIGITS = {"px": 5, "m": 8, "rad": 8}  # decimals in JSON: float32 knows no more of a crop's pixel or of an arm's length
