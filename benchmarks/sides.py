@@ -1,7 +1,7 @@
 """How often the predictor itself tells left from right:  python benchmarks/sides.py [--count 96] [--photos DIR]
 
 On virtual crops of the test split (right hands; a mirrored picture gives the mirrored answer, see
-`tests/test_predictor.py`), looked at whole and by the box of their key points, and on the hands of a folder with a
+tests/inference/test_predictor.py), whole and by the box of their keypoints, and on the hands of a folder with a
 keypoints.json, by their boxes.
 """
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers.places import ROOT
+
 PACKAGE = ROOT / "mesh_graphormer_hand"
 NAME = PACKAGE.name
 LAYERS = [  # bottom first; names on one line may not import each other

@@ -20,11 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.two_dots import TwoDots, photo
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError, as_photo, read_image, read_raw
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.inference.video_io import Film, Footage
-from two_dots import TwoDots, photo
 
 IMAGE = photo((30.0, 30.0), (60.0, 40.0), 80, 100, 8)
 

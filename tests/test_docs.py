@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.places import ROOT
 from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.data.transforms import Augmentation
 from mesh_graphormer_hand.generation.kinds import SCHEMAS
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "mano_assets" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += sorted((ROOT / "mesh_graphormer_hand").rglob("*.md"))
 COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from test_cameras import FLIP, random_rotations, stored_camera
 
+from helpers.render_scenes import blobs, reference, sphere
 from mesh_graphormer_hand.geometry.cameras import LearnedCamera, intrinsics, perspective_project
 from mesh_graphormer_hand.render import pytorch3d_backend
 from mesh_graphormer_hand.render.rasterizer import raster
 from mesh_graphormer_hand.render.shading import Lights, Topology, render
-from render_scenes import blobs, reference, sphere
-from test_cameras import FLIP, random_rotations, stored_camera
 
 pytestmark = pytest.mark.pytorch3d
 

@@ -3,16 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmark
 from benchmarks.cases import COMMANDS, SCRIPTS
+from helpers.places import ROOT
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import ablate, convert, cross_evaluate, evaluate, export, generate, score, train
 
-ROOT = Path(__file__).parents[1]
 # transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric
 TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxruntime"}
 PREDICT = """

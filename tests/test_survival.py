@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import survival
+from helpers import survival
+from helpers.places import TOY_TRAIN
 from mesh_graphormer_hand.training import checkpoint
 from mesh_graphormer_hand.training.lock import LockedError, RunLock
 
-PROGRAM = Path(__file__).with_name("toy_train.py")
+PROGRAM = TOY_TRAIN
 CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 PLAIN = ["model.norm=false", "model.dropout=0"]
 
@@ -29,7 +30,7 @@ def launch(root: Path, name: str, processes: int, *overrides: str) -> str:
 
 @pytest.mark.slow
 def test_killed_at_random_moments_equals_untouched(tmp_path):
-    """python tests/survival.py does it 20 times in 400 steps."""
+    """python tests/helpers/survival.py does it 20 times in 400 steps."""
     found = survival.kill_and_resume(tmp_path, kills=4, steps=120)
     assert found["kills"] == 4
 

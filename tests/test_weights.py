@@ -10,13 +10,13 @@ import pytest
 import yaml
 from accelerate.state import AcceleratorState
 
-import toy_model
+from helpers import toy_model
+from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly, paths
 from mesh_graphormer_hand.cli import evaluate, export, train
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.models.base import HandModelConfig
-from toy_train import CONFIG, with_toys
 
 
 def save(folder: Path) -> Path:

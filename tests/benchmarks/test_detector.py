@@ -1,0 +1,55 @@
+"""benchmarks/detector.py: one table of virtual frames, held-out photos, backgrounds and a folder of pictures."""
+
+import importlib.util
+import json
+
+import pytest
+
+from helpers import photo_sets, tiny
+from helpers.places import ROOT
+
+
+@pytest.fixture
+def bench():
+    source = ROOT / "tools" / "bench_detector.py"
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("bench_detector", source))
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    for name, write in (("people", photo_sets.frames), ("empty", photo_sets.backgrounds)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name)
+    options = {"sets": ["people"], "hold_out": [2], "backgrounds": "empty", "hold_out_backgrounds": 3}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"data": {"test": {"hand_frames": options}}}))
+    (tmp_path / "crops").mkdir()
+    photo_sets.picture(tmp_path / "full_a.png", [photo_sets.BOX])
+    hand = {"keypoints_px": photo_sets.points(photo_sets.BOX), "handedness": "left"}
+    (tmp_path / "keypoints.json").write_text(json.dumps({"full_a.png": [hand]}))
+    return tmp_path
+
+
+def test_the_table(bench, recipe, capsys):
+    model = {"name": "hand_detector", "channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
+    tiny.build(model).save_pretrained(recipe / "tiny")
+    where = f"data.test.hand_frames.root={recipe}"
+    words = [str(recipe / "recipe.yaml"), where, "--photos", str(recipe), "--model", str(recipe / "tiny")]
+    assert bench.main([*words, "--detector", "ours", "whole", "--count", "1", "--size", "64", "--calibrate"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out if line.startswith("|")]
+    assert all(len(row) == len(rows[0]) for row in rows) and sum("slope" in line for line in out) == 2
+    assert {(row[0], row[1]) for row in rows[2:]} == {
+        (d, g) for d in ("ours", "whole") for g in ("1 virtual", "people", "empty", "full_*")
+    }
+    found = {tuple(row[:3]): row for row in rows}
+    hands = {size: found["whole", "people", size][3] for size in ("all", "0-32", "32-64")}
+    assert hands == {"all": "3", "0-32": "1", "32-64": "2"}  # BOX of two photos is 40 px long, the other box 15
+    assert found["whole", "empty", "all"][8] == "1.000" and found["ours", "empty", "all"][3:8] == ["0"] + ["-"] * 4
+
+
+def test_a_recipe_without_held_out_photos_is_told(bench, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("data: {test: {}}")
+    assert bench.main([str(tmp_path / "recipe.yaml"), "--count", "0"]) != 0
+    assert "data.test.hand_frames" in capsys.readouterr().err
