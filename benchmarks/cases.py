@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mesh_graphormer_hand.models.base import HandModel
 
 Table = tuple[str, list[Timing], str]  # title, rows, what an item is
-BASELINE = "published way"  # models._slow: the same numbers, computed as the published program does
+BASELINE = "published way"  # models.reference: the same numbers, computed as the published program does
 RENDERED = (1, 8, 32)  # images
 HELP = "from {}.cli.{} import main; main(['--help'])"
 DEMO = "from {}.cli.demo import main; raise SystemExit(main())"
@@ -46,10 +46,15 @@ COMMANDS = (
     "export",
     "convert",
     "register_hand",
-    "benchmark",
 )
-# of tools/, without a command of the package
-SCRIPTS = ("ship", "bench_detector", "bench_mesh", "bench_sides", "bench_video")
+SCRIPTS = (
+    "tools/ship",
+    "benchmarks/__main__",
+    "benchmarks/detector",
+    "benchmarks/mesh",
+    "benchmarks/sides",
+    "benchmarks/tracking",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +294,7 @@ def startup(options: Options) -> Iterator[Table]:
     """Processes from start to end: an import, every command's --help, a first prediction."""
     package = __package__.partition(".")[0]
     python = partial(_process, [sys.executable])
-    scripts = [file for name in SCRIPTS if (file := paths.CHECKOUT / "tools" / f"{name}.py").is_file()]
+    scripts = [file for name in SCRIPTS if (file := paths.CHECKOUT / f"{name}.py").is_file()]
     yield (
         "start",
         compare(
@@ -299,7 +304,10 @@ def startup(options: Options) -> Iterator[Table]:
                 "python alone": Case(partial(python, ["-c", "pass"])),
                 f"import {package}": Case(partial(python, ["-c", f"import {package}"])),
                 **{f"{name} --help": Case(partial(python, ["-c", HELP.format(package, name)])) for name in COMMANDS},
-                **{f"{file.stem} --help": Case(partial(python, [str(file), "--help"])) for file in scripts},
+                **{
+                    f"{file.parent.name}/{file.stem} --help": Case(partial(python, [str(file), "--help"]))
+                    for file in scripts
+                },
             },
             "python alone",
         ),

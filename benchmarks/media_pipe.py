@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-WORKER = Path(__file__).parents[1] / "detectors"  # of mediapipe_worker, which does the looking
+WORKER = (
+    Path(__file__).parents[1] / "mesh_graphormer_hand" / "inference" / "detectors"
+)  # of mediapipe_worker, which does the looking
 
 
 class MediaPipe:

@@ -44,7 +44,7 @@ def calls(text: str) -> list[list[str]]:
     """The words of every call of one of our commands."""
     found = []
     for line in code(text):
-        match = re.search(r"(?:python )?tools/(\w+)\.py|(?<![\w-])(hand-[a-z-]+)(?![\w-])", line)
+        match = re.search(r"(?:python )?(?<![\w/])tools/(\w+)\.py|(?<![\w-])(hand-[a-z-]+)(?![\w-])", line)
         if match:
             try:
                 found.append(shlex.split(line[match.start() :].replace("\n", " "), comments=True))
@@ -58,8 +58,8 @@ def module_of(command: str) -> Path | None:
     if command in COMMANDS:
         return ROOT / (COMMANDS[command].partition(":")[0].replace(".", "/") + ".py")
     tool = ROOT / command
-    names = re.findall(r"mesh_graphormer_hand\.cli\.(\w+) import main", tool.read_text()) if tool.is_file() else []
-    return ROOT / f"mesh_graphormer_hand/cli/{names[0]}.py" if names else tool
+    names = re.findall(r"from ([\w.]+) import main", tool.read_text()) if tool.is_file() else []
+    return ROOT / f"{names[0].replace('.', '/')}.py" if names else tool
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -83,8 +83,8 @@ def test_flags_are_known(page):
         source = module.read_text()
         if "--serve" in words:
             source += (module.parent / "serve.py").read_text()
-        if "finding.add_options" in source:  # options that commands share
-            source += (module.parent / "finding.py").read_text()
+        if ".add_options" in source:  # options that commands share
+            source += (module.parent / "detector_args.py").read_text()
         for word in words:
             flag = re.match(r"\[?(--[a-z][a-zA-Z-]*)", word)
             assert flag is None or f'"{flag[1]}"' in source, f"{relative(page)}: {command} knows no {flag[1]}"

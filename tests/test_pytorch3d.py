@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_cameras import FLIP, random_rotations, stored_camera
 
+from helpers.reference_cameras import FLIP, random_rotations, stored_camera
 from helpers.render_scenes import blobs, reference, sphere
 from mesh_graphormer_hand.geometry.cameras import LearnedCamera, intrinsics, perspective_project
 from mesh_graphormer_hand.render import pytorch3d_backend

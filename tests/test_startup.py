@@ -44,7 +44,7 @@ def test_import_loads_nothing():
 
 @pytest.mark.parametrize(
     "command",
-    [f"mesh_graphormer_hand.cli.{name}" for name in COMMANDS] + [f"tools.{name}" for name in SCRIPTS],
+    [f"mesh_graphormer_hand.cli.{name}" for name in COMMANDS] + [name.replace("/", ".") for name in SCRIPTS],
 )
 def test_help_loads_no_torch(command):
     assert not loaded(HELP.format(command)) & {"torch", "numpy", "cv2", "transformers", "matplotlib"}

@@ -139,7 +139,7 @@ def choose_hand(source: str | None, whole: bool) -> Hand:
 
 def fill_network(model: HandModel, state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     """Give a network on the meta device the published weights; returns how many were taken and dropped."""
-    from ..models.convert_published import from_published
+    from ..inference.convert_published import from_published
 
     ours = from_published(state)
     own = model.state_dict()

@@ -1,20 +1,16 @@
 """benchmarks/detector.py: one table of virtual frames, held-out photos, backgrounds and a folder of pictures."""
 
-import importlib.util
 import json
 
 import pytest
 
+from benchmarks import detector
 from helpers import photo_sets, tiny
-from helpers.places import ROOT
 
 
 @pytest.fixture
 def bench():
-    source = ROOT / "tools" / "bench_detector.py"
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("bench_detector", source))
-    spec.loader.exec_module(module)
-    return module
+    return detector
 
 
 @pytest.fixture

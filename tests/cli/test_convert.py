@@ -15,8 +15,8 @@ from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.backbones.hrnet import HRNet
 from mesh_graphormer_hand.cli.convert import main
 from mesh_graphormer_hand.contracts import HandInputs
+from mesh_graphormer_hand.inference.convert_published import our_name
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.models.convert_published import our_name
 
 NAMES = json.loads((DATA / "graphormer_names.json").read_text())
 

@@ -104,7 +104,8 @@ import sys
 import torch
 
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
-from mesh_graphormer_hand.training import evaluate, loader
+from mesh_graphormer_hand.data import loader
+from mesh_graphormer_hand.evaluation import evaluate
 
 
 class Samples:

@@ -352,8 +352,8 @@ def test_without_a_map_3d_is_taken_out_and_the_remedy_told(hand, monkeypatch, tm
 
 
 def test_with_a_map_predictions_are_said_of_the_labels_hand(hand, monkeypatch):
-    from mesh_graphormer_hand.mano.registration.map import fit as registration_fit
-    from mesh_graphormer_hand.mano.registration.map import map as registration
+    from mesh_graphormer_hand.mano.registration import fit as registration_fit
+    from mesh_graphormer_hand.mano.registration import map as registration
 
     other = remeshed(hand)
     surface = registration_fit._surface_map(other.v_template.astype(float), hand.v_template.astype(float), hand.faces)

@@ -32,6 +32,7 @@ from mesh_graphormer_hand.files import lock as take_lock
 from mesh_graphormer_hand.generation import job
 from mesh_graphormer_hand.generation.kinds import Source
 from mesh_graphormer_hand.generation.layouts import base, webdataset
+from mesh_graphormer_hand.generation.renderer import LAYOUTS
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
@@ -43,7 +44,6 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 
-LAYOUTS = generate.LAYOUTS
 COUNT, SIZE = 40, 48  # three blocks, the last one not full
 COMMON = ["--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0", "--hand", "open"]
 CASES = {  # three blocks each

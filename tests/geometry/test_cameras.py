@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from helpers.reference_cameras import FLIP, random_rotations, stored_camera
 from helpers.render_scenes import reference
 from mesh_graphormer_hand.geometry.cameras import (
     LearnedCamera,
@@ -13,24 +14,10 @@ from mesh_graphormer_hand.geometry.cameras import (
     weak_perspective,
 )
 
-FLIP = torch.tensor([-1.0, -1, 1])  # between PyTorch3D's axes (x left, y up) and ours
-
 
 @pytest.fixture(scope="module")
 def stored():
     return {key: torch.as_tensor(value) for key, value in reference().items()}
-
-
-def stored_camera(stored, backend="builtin"):
-    """Our camera for PyTorch3D's stored R (row vectors, its axes) and T."""
-    rotation = (stored["R"] * FLIP).transpose(-1, -2)
-    return LearnedCamera(rotation, stored["t"] * FLIP, stored["s"][:, 0], backend)
-
-
-def random_rotations(count):
-    q, r = torch.linalg.qr(torch.randn(count, 3, 3))
-    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
-    return q * q.det()[:, None, None]
 
 
 def test_learned_camera_equals_pytorch3d(stored):

@@ -16,8 +16,8 @@ from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano import io as files
 from mesh_graphormer_hand.mano.layer import skin, skin_tensors
-from mesh_graphormer_hand.mano.registration.map import fit as registration_fit
-from mesh_graphormer_hand.mano.registration.map import map as registration
+from mesh_graphormer_hand.mano.registration import fit as registration_fit
+from mesh_graphormer_hand.mano.registration import map as registration
 from mesh_graphormer_hand.mano.template import joint_regressor
 from mesh_graphormer_hand.metrics import HandMismatchError, per_sample
 

@@ -11,6 +11,7 @@ from helpers import freihand_files
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import score as cli
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.evaluation.score import score_files
 from mesh_graphormer_hand.metrics import fingertips
 from mesh_graphormer_hand.metrics.protocols import (
     dexycb,
@@ -488,14 +489,14 @@ def test_files_of_another_layout_are_one_line(tmp_path):
     table = tmp_path / "t.json"
     table.write_text(json.dumps({"00000": {"joints_m": [[0]]}}))
     with pytest.raises(ScoreError, match="no sample is left to score"):
-        cli.run("hand3d", tmp_path, table, skip_broken=True)
+        score_files("hand3d", tmp_path, table, skip_broken=True)
     (tmp_path / "evaluation" / "anno_evaluation.pickle").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(ScoreError, match="laid out otherwise than the protocol hand3d reads it"):
-        cli.run("hand3d", tmp_path, table)
+        score_files("hand3d", tmp_path, table)
     for name in ("data", "camera", "joint_3d"):
         (tmp_path / f"InterHand2.6M_test_{name}.json").write_text("{}")
     with pytest.raises(ScoreError, match=r"test_data\.json holds no `images`"):
-        cli.run("interhand26m", tmp_path, table)
+        score_files("interhand26m", tmp_path, table)
 
 
 def test_rhd_pickles_run_nothing(tmp_path):

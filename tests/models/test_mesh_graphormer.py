@@ -19,12 +19,12 @@ from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from mesh_graphormer_hand.inference.convert_published import from_published
 from mesh_graphormer_hand.layers.graph import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
 from mesh_graphormer_hand.models._keypoints import read
-from mesh_graphormer_hand.models.convert_published import from_published
 from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer
 
 NAMES = {name: tuple(shape) for name, shape in json.loads((DATA / "graphormer_names.json").read_text()).items()}

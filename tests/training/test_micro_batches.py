@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from test_engine import Hooked, assert_equal_runs, fit, make_trainer, toys  # noqa: F401 (a fixture)
 from torch import nn
 
+from helpers.toy_runs import Hooked, assert_equal_runs, fit, make_trainer, toys  # noqa: F401 (a fixture)
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.training import checkpoint, memory

@@ -5,13 +5,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import test_engine
 import torch
 from accelerate.utils import DistributedType
-from test_engine import fit, make_trainer, toys  # noqa: F401 (a fixture)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers.toy_runs import experiment, fit, make_trainer, template, toys  # noqa: F401 (a fixture)
+from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
 from mesh_graphormer_hand.evaluation import pictures
@@ -259,7 +259,7 @@ def test_a_mesh_that_is_none_yet_is_drawn_as_joints():
     batch = make_batch()
     vertices = torch.full((2, 778, 3), torch.nan)
     prediction = HandPrediction(vertices=vertices, camera=torch.ones(2, 3), joints_2d=torch.full((2, 21, 2), 8.0))
-    assert len(pictures.draw(batch, prediction, test_engine.template())) == 2
+    assert len(pictures.draw(batch, prediction, template())) == 2
 
 
 def test_a_mask_is_drawn_where_there_is_nothing_else():
@@ -275,9 +275,7 @@ def test_a_mask_is_drawn_where_there_is_nothing_else():
 
 
 def make_batch():
-    return test_engine.assembly.build_tests(
-        test_engine.experiment(), test_engine.assembly.load_hand(test_engine.experiment())
-    )["toy"].load([0, 1])
+    return assembly.build_tests(experiment(), assembly.load_hand(experiment()))["toy"].load([0, 1])
 
 
 def test_curves_are_drawn_whatever_the_values():

@@ -16,80 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from helpers.places import TOY_TRAIN
-from helpers.toy_train import CONFIG, with_toys
+from helpers.toy_runs import GROUPS, Hooked, assert_equal_runs, experiment, fit, make_trainer, template, toys  # noqa: F401 (a fixture)
+from helpers.toy_train import CONFIG
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
 from mesh_graphormer_hand.data import loader
 from mesh_graphormer_hand.evaluation import evaluate
-from mesh_graphormer_hand.mano.template import hand_template
 from mesh_graphormer_hand.training import checkpoint, log, optim
-from mesh_graphormer_hand.training import micro_batches as parts
 from mesh_graphormer_hand.training import trainer as train
-from mesh_graphormer_hand.training.distributed import train_mode
 from mesh_graphormer_hand.training.trainer import TrainingError
-
-GROUPS = ("model", "ema", "optimizer")
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch):
-    """The toy plug-ins, under the names that toy_train.CONFIG uses; Accelerate forgets the test before."""
-    AcceleratorState._reset_state(True)
-    monkeypatch.setattr(assembly, "available", with_toys(assembly.available))
-
-
-def experiment(**changes) -> Experiment:
-    """The toy experiment; `train__steps=3` changes train.steps."""
-    raw = copy.deepcopy(CONFIG)
-    for path, value in changes.items():
-        *parents, leaf = path.split("__")
-        section = raw
-        for name in parents:
-            section = section.setdefault(name, {})
-        section[leaf] = value
-    return parse(Experiment, raw)
-
-
-def fit(folder: Path, wrap=lambda stream: stream, evaluation: bool = False, **changes) -> bool:
-    """Train the toy in `folder`."""
-    exp = experiment(**changes)
-    hand = assembly.load_hand(exp)
-    stream = wrap(assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train)))
-    torch.manual_seed(exp.train.seed)
-    model = assembly.build_model(exp, hand)
-    tests = assembly.build_tests(exp, hand) if evaluation else {}
-    return train.fit(model, stream, exp, folder, tests=tests)
-
-
-def assert_equal_runs(a: Path, b: Path) -> None:
-    """The newest checkpoints of two runs hold the same step and the same bits."""
-    first, second = checkpoint.latest(a), checkpoint.latest(b)
-    assert first.step == second.step
-    for group in GROUPS:
-        assert first.tensors[group].keys() == second.tensors[group].keys()
-        for name, value in first.tensors[group].items():
-            assert torch.equal(value, second.tensors[group][name]), f"{group}: {name}"
-
-
-def template():
-    """Of the toy's hand."""
-    return hand_template(assembly.load_hand(experiment()))
-
-
-def make_trainer(folder: Path, scaler=None, **changes) -> train.Trainer:
-    """A trainer of the toy that has not run."""
-    exp = experiment(**changes)
-    hand = assembly.load_hand(exp)
-    stream = assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train))
-    accelerator = train.make_accelerator(exp)
-    accelerator.scaler = scaler
-    trainer = train.Trainer(assembly.build_model(exp, hand), stream, exp, folder, accelerator)
-    train_mode(trainer.module, exp.train.freeze_norms)
-    return trainer
 
 
 def toy_command(tmp_path: Path, *arguments: str) -> list[str]:
@@ -113,21 +51,6 @@ def group_lives(leader: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-class Hooked:
-    """A stream that calls `hook` before it gives batch `at`."""
-
-    def __init__(self, stream, at, hook):
-        self.stream, self.at, self.hook = stream, at, hook
-
-    def __getitem__(self, index):
-        if index == self.at:
-            self.hook()
-        return self.stream[index]
-
-    def cut(self, parts):
-        self.stream.cut(parts)
 
 
 def test_learns_writes_everything_and_reads_it_back(tmp_path):

@@ -16,6 +16,7 @@ from mesh_graphormer_hand.data.datasets import webdataset
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.data.stream import Stream
 from mesh_graphormer_hand.data.transforms import mirror
+from mesh_graphormer_hand.generation.renderer import Renderer
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.mano import hand as hands
@@ -41,7 +42,7 @@ def truth(hand):
 def tars(tmp_path_factory, truth):
     """Two tars, the second one not full, without rendering again."""
     out, patch = tmp_path_factory.mktemp("tars") / "out", pytest.MonkeyPatch()
-    patch.setattr(generate.Renderer, "render", remembered(truth, generate.Renderer.render))
+    patch.setattr(Renderer, "render", remembered(truth, Renderer.render))
     patch.setattr("mesh_graphormer_hand.generation.layouts.webdataset.SPAN", 1)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         patch.delenv(name, raising=False)
