@@ -115,7 +115,7 @@ def evaluate_one(
     dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
     predictors, notes = said_of_data(predictors, dataset, hand.fingerprint)
     judged = tuple(n for n in predictors if n != "mean_pose")
-    collector = predictions.Collector(judged, vertices=name in predictions.OFFICIAL)
+    collector = predictions.Collector(judged, vertices=predictions.has_submission(dataset), total=len(dataset))
     pairs = TwoHands(dataset, judged) if two_hands else None
     scores = evaluate(
         predictors,
@@ -124,16 +124,16 @@ def evaluate_one(
         batch_size=arguments.batch_size,
         workers=worker_count(arguments.workers),
         samples=arguments.samples,
-        watch=both(collector, pairs) if pairs else collector,
+        watch=chain_callbacks(collector, pairs) if pairs else collector,
     )
     metrics = {who: accumulator.summary() for who, accumulator in scores.items()}
-    in_pixels = two_d(collector)
+    in_pixels = predictions.keypoint_scores_2d(collector)
     for who, found in in_pixels.items():
         metrics[who]["epe_px"] = found.official["epe"]
     title = f"{run_name(folder)} on {name}"
     text = table(f"{title}, {len(scores['model'])} samples", metrics)
     print(text)
-    official = export_and_score(name, raw, collector, len(dataset), out)
+    official = export_and_score(dataset, collector, out)
     if pairs:
         official |= pairs.scores(out)
         notes += pairs.notes
@@ -177,22 +177,19 @@ def said_of_data(
     ]
 
 
-def export_and_score(name: str, raw: dict[str, Any], collector: Collector, total: int, out: Path) -> dict[str, Scores]:
-    """Write each predictor's answers and score the files by the official protocol, where there is one."""
+def export_and_score(dataset: HandDataset, collector: Collector, out: Path) -> dict[str, Scores]:
+    """Write each predictor's predictions and score the files by the data set's protocol, where it has one."""
     from ..evaluation import predictions as files
     from ..metrics.protocols.base import ScoreError
 
-    truth = Path(raw["root"]) if raw.get("root") else None
-    if truth is not None and (truth / "FreiHAND_pub_v2").is_dir():
-        truth = truth / "FreiHAND_pub_v2"
     official = {}
-    for who, answers in collector.answers.items():
-        if not answers.keys:
+    for who, predicted in collector.predictions.items():
+        if not predicted.keys:
             continue
-        path = files.export(out, name, answers, total, truth, suffix="" if who == "model" else f"_{who}")
-        print(path)
+        exported = files.export(out, dataset, predicted)
+        print(exported.path)
         try:
-            scores = files.score(name, path, answers, truth, raw, partial=len(answers.keys) < total)
+            scores = files.score(dataset, exported, partial=len(predicted.keys) < predicted.total)
         except ScoreError as error:  # hours of predictions are on the disk: the report is still made
             collector.notes.append(f"no official scores: {error}")
             continue
@@ -202,22 +199,14 @@ def export_and_score(name: str, raw: dict[str, Any], collector: Collector, total
     return official
 
 
-def both(first: Callable, second: Callable) -> Callable:
-    """Two that watch the same evaluation."""
+def chain_callbacks(*callbacks: Callable) -> Callable:
+    """One callback that calls `callbacks` in turn with its own arguments."""
 
-    def watch(*shown: Any) -> None:
-        first(*shown)
-        second(*shown)
+    def call(*arguments: Any) -> None:
+        for callback in callbacks:
+            callback(*arguments)
 
-    return watch
-
-
-def two_d(collector: Collector) -> dict[str, Scores]:
-    """2D scores in pixels of the photos, by predictor, for those that say where joints are in the image."""
-    from ..evaluation.predictions import score_2d
-
-    found = {who: score_2d(collector, answers) for who, answers in collector.answers.items()}
-    return {who: scores for who, scores in found.items() if scores is not None}
+    return call
 
 
 def told(collector: Collector, official: dict[str, Scores]) -> list[str]:

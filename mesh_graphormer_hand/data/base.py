@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -49,19 +50,30 @@ class HandDataset(Protocol):
     """Samples by index. Inherit from it for the defaults.
 
     `block`: samples are cheapest in aligned runs of this many (a rendered block); 1 for files. `repeat` and `spacing`
-    are for endless sets whose samples are dear: see `stream`.
+    are for endless sets whose samples are dear: see `stream`. `protocol` names the official evaluation of its test
+    split, a file of metrics/protocols, and `root` the folder whose labels that protocol reads.
     """
 
     hand: int = 0  # fingerprint of the labels' hand, 0: labels of no parametric hand
     block: int = 1
     repeat: int = 1
     spacing: int = 4
+    protocol: str = ""  # empty: none
+    root: Path | None = None
 
     def __len__(self) -> int: ...
 
     def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
         """The samples with these indices, in this order, the same ones each time."""
         ...
+
+    def protocol_options(self) -> dict[str, Any]:
+        """Options of the protocol's Config under which this split is scored.
+
+        Raises:
+            ScoreError: the protocol is not about these samples.
+        """
+        return {}
 
 
 def join(parts: Sequence[HandBatch]) -> HandBatch:

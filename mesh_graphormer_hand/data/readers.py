@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from ..geometry.crops import (
     invert_affine,
     mirror_affine,
 )
+from ..metrics.protocols.base import ScoreError
 from ..skeleton import NUM_JOINTS, NUM_VERTICES
 from . import plausibility
 from .axes import look_along_crops
@@ -135,6 +137,12 @@ class FileDataset(HandDataset):
             DataError: this set does not know its sequences.
         """
         return in_part(groups, self.config, self.part, self.name)
+
+    def protocol_options(self) -> dict[str, Any]:
+        """See `HandDataset`."""
+        if (split_by := self.config.split_by) != "official":
+            raise ScoreError(f"split_by={split_by}: the protocol is about the data set's own splits")
+        return {}
 
     def annotation(self, index: int) -> Annotation:
         """What the files say about sample `index`.

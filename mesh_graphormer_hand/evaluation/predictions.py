@@ -4,43 +4,39 @@ layout where a data set has one, else as our table (metrics/protocols/base.py). 
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .. import assembly
+from .. import config as configs
 from ..contracts import HandBatch, HandPrediction
 from ..data.axes import photo_cameras
-from ..files import replacing
+from ..data.base import HandDataset
 from ..geometry.crops import apply_affine, homogeneous
 from ..geometry.placement import place_wrist
 from ..geometry.viewing import turn_points
-from ..json_stream import JsonError, json_items
-from ..metrics import fingertips
+from ..metrics.predictions import Predictions, table_rows, write_table
 from ..metrics.protocols import keypoints_2d
 from ..metrics.protocols.base import ScoreError, Scores
-from ..skeleton import PERMUTATIONS
-from . import layouts as layouts
-from .layouts import Answers
-
-OFFICIAL = ("freihand", "ho3d")  # data sets whose submission is [xyz, vertices] in the order of the test files
-DETECTED_ON = 4  # samples that show which vertices are the fingertips
-OPENGL = np.array([1.0, -1.0, -1.0])  # camera axes of HO-3D
+from .score import score_files
 
 
 class Collector:
-    """Watches an evaluation (`engine.evaluate.evaluate(watch=...)`)."""
+    """Keeps the predictions of an evaluation: a callback of `evaluate`."""
 
-    def __init__(self, who: tuple[str, ...], vertices: bool) -> None:
-        """`who`: the predictors to keep; `vertices`: whether meshes are wanted, too (they are large)."""
-        self.answers = {name: Answers() for name in who}
+    def __init__(self, who: tuple[str, ...], vertices: bool, total: int = 0) -> None:
+        """
+        Args:
+            who: names of the predictors to keep.
+            vertices: whether to keep meshes, too (they are large).
+            total: samples of the whole test set.
+        """
+        self.predictions = {name: Predictions(who=name, total=total) for name in who}
         self.vertices, self.placed = vertices, True
         self.left_out: list[str] = []  # broken samples
         self.no_hand: list[str] = []  # samples that show none, by their labels
@@ -53,14 +49,14 @@ class Collector:
         self.no_hand += batch.no_hand
         if len(batch):
             self.labelled_px.append(labelled_px(batch).cpu().numpy())
-        for name in self.answers.keys() & predictions.keys():
+        for name in self.predictions.keys() & predictions.keys():
             found, placed = in_photo(predictions[name], batch)
             self.placed &= placed
-            answers = self.answers[name]
-            answers.keys += batch.keys
-            for part, value in found.items():
-                if part != "vertices" or self.vertices:
-                    getattr(answers, part).append(value.cpu().numpy())
+            kept = self.predictions[name]
+            kept.keys += batch.keys
+            for field, value in found.items():
+                if field != "vertices" or self.vertices:
+                    getattr(kept, field).append(value.cpu().numpy())
 
 
 def labelled_px(batch: HandBatch) -> Float[Tensor, "b 21 2"]:
@@ -72,9 +68,17 @@ def labelled_px(batch: HandBatch) -> Float[Tensor, "b 21 2"]:
     return torch.where(known[..., None], points, torch.nan)
 
 
-def score_2d(collector: Collector, answers: Answers) -> Scores | None:
-    """mmpose's and PCKb's 2D scores, in pixels of the photos; the annotated box is the labelled keypoints' own."""
-    predicted = answers.joined("joints_px")
+def keypoint_scores_2d(collector: Collector) -> dict[str, Scores]:
+    """mmpose's and PCKb's 2D scores in pixels of the photos, by predictor, of those that predict 2D joints.
+
+    The box of a hand is that of its labelled keypoints.
+    """
+    found = {who: _score_keypoints(collector, predicted) for who, predicted in collector.predictions.items()}
+    return {who: scores for who, scores in found.items() if scores is not None}
+
+
+def _score_keypoints(collector: Collector, predictions: Predictions) -> Scores | None:
+    predicted = predictions.joined("joints_px")
     if predicted is None:
         return None
     points = np.concatenate(collector.labelled_px).astype(np.float64)
@@ -84,7 +88,7 @@ def score_2d(collector: Collector, answers: Answers) -> Scores | None:
         return None
     high = np.where(known[..., None], points, -np.inf).max(1)[rows]
     low = np.where(known[..., None], points, np.inf).min(1)[rows]
-    names = [key for key, row in zip(answers.keys, rows, strict=True) if row]
+    names = [key for key, row in zip(predictions.keys, rows, strict=True) if row]
     labels = keypoints_2d.Labels(names, points[rows], (high - low).max(-1), np.full(len(names), np.nan))
     scores = keypoints_2d.compare(labels, predicted[rows].astype(np.float64))
     scores.curves = {}  # in px of photos of any size: the report shows the relative error instead
@@ -116,130 +120,72 @@ def _wrists(
 ) -> tuple[Float[Tensor, "b 1 3"], bool]:
     """Where (m, the photos' cameras) the wrists stand, by the predictor's own rule, and whether all do."""
     size, device = batch.inputs.image.shape[-1], batch.inputs.image.device
-    own = torch.eye(2, 3).expand(len(batch), 2, 3)
-    places = own if batch.image_from_crop is None else batch.image_from_crop.cpu()
-    answers, k, wrists, placed = prediction.map(Tensor.cpu), k.cpu().numpy(), torch.zeros(len(batch), 1, 3), True
+    whole = torch.eye(2, 3).expand(len(batch), 2, 3)
+    places = whole if batch.image_from_crop is None else batch.image_from_crop.cpu()
+    own, k, wrists, placed = prediction.map(Tensor.cpu), k.cpu().numpy(), torch.zeros(len(batch), 1, 3), True
     for i, has_camera in enumerate(known.tolist()):
         own_joints = None if joints is None else joints[i].cpu().numpy()
-        wrist = place_wrist(answers[i], own_joints, homogeneous(places[i]), k[i], size) if has_camera else None
+        wrist = place_wrist(own[i], own_joints, homogeneous(places[i]), k[i], size) if has_camera else None
         placed &= wrist is not None
         if wrist is not None:
             wrists[i, 0] = torch.from_numpy(wrist)
     return wrists.to(device), placed
 
 
-def export(folder: Path, data: str, answers: Answers, total: int, truth: Path | None, suffix: str = "") -> Path:
-    """Write what was predicted, in the official layout of the data set `data` or as our table; returns the file.
+@dataclass
+class Exported:
+    """The files of one predictor: `path` holds everything, `official` is in the layout of the data set's protocol."""
 
-    A `pred.zip` as the evaluation servers take it comes beside an official file that is complete.
+    path: Path
+    official: Path | None = None
+    problem: ScoreError | None = None  # why the protocol has no file
+
+
+def export(folder: Path, dataset: HandDataset, predictions: Predictions) -> Exported:
+    """Write predictions in the layout of the data set's protocol, and as our table where that is no submission.
+
+    A layout that an evaluation server takes is always written, another one only where the labels are known.
+    """
+    protocol = assembly.plugin("protocols", dataset.protocol) if dataset.protocol else None
+    submission = has_submission(dataset)
+    found = Exported(folder / f"predictions{predictions.suffix}.json")
+    if protocol is not None and (submission or dataset.root is not None) and any_predicted(predictions):
+        try:
+            config = configs.parse(protocol.Config, dataset.protocol_options(), where=dataset.protocol)
+            found.official = protocol.write(predictions, folder, dataset.root, config)
+        except ScoreError as error:
+            found.problem = error
+    if submission and found.official is not None:
+        found.path = found.official
+    else:
+        fields = ("joints", "joints_px", "vertices")
+        write_table(table_rows(predictions, predictions.keys, fields), found.path)
+    return found
+
+
+def has_submission(dataset: HandDataset) -> bool:
+    """Whether an evaluation server takes files of this data set's protocol; they hold meshes, too."""
+    protocol = assembly.plugin("protocols", dataset.protocol) if dataset.protocol else None
+    return getattr(protocol, "IS_SUBMISSION", False)
+
+
+def any_predicted(predictions: Predictions) -> bool:
+    """Whether there are joints in 3D or 2D."""
+    return bool(predictions.joints or predictions.joints_px)
+
+
+def score(dataset: HandDataset, exported: Exported, partial: bool) -> Scores | None:
+    """The official scores of what was exported; None where no protocol or no label is known.
 
     Args:
-        total: samples of the whole test set.
-        truth: the folder of its labels, where they are known: its fingertip convention is followed.
-        suffix: of the file's name, for a second predictor.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    places = official_order(data, answers.keys, truth) if data in OFFICIAL and answers.joints else None
-    if not places:
-        path = folder / f"predictions{suffix}.json"
-        _write(path, _table(answers))
-        return path
-    path = folder / f"pred{suffix}.json"
-    joints, vertices = answers.joined("joints"), answers.joined("vertices")
-    if joints is not None and vertices is not None and (tips := _truth_tips(data, truth)):
-        joints = fingertips.convert(joints, vertices, tips)
-    if data == "ho3d":
-        joints = None if joints is None else joints[:, np.argsort(PERMUTATIONS["mano"])] * OPENGL
-        vertices = None if vertices is None else vertices * OPENGL
-    rows = {place: i for i, place in enumerate(places)}
-    total = max(total, max(places) + 1)
-    _write(path, _submission(joints, vertices, [rows.get(n) for n in range(total)]))
-    if len(rows) == total:
-        archive = path.with_suffix(".zip")
-        with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
-            zipped.write(path, "pred.json")
-    return path
-
-
-def official_order(data: str, keys: list[str], truth: Path | None = None) -> list[int] | None:
-    """Each sample's place in the official test list (HO-3D's is `truth`/evaluation.txt); None where these samples are
-    not of it."""
-    if data == "freihand":
-        stems = [key.removeprefix("evaluation/") for key in keys]
-        return [int(stem) for stem in stems] if all(s.isdigit() for s in stems) else None
-    listed = truth / "evaluation.txt" if truth is not None else None
-    if listed is None or not listed.is_file():
-        return None
-    order = {name: place for place, name in enumerate(listed.read_text(encoding="utf-8").split())}
-    stems = [key.removeprefix("evaluation/") for key in keys]
-    return [order[stem] for stem in stems] if all(stem in order for stem in stems) else None
-
-
-def score(
-    data: str, path: Path, answers: Answers, truth: Path | None, raw: dict[str, Any], partial: bool
-) -> Scores | None:
-    """The official scores of what was exported to `path`; None where there is no protocol for it.
-
-    `raw`: the data set's options. `partial`: not all of the test set was predicted; what is missing is not counted.
+        partial: not all of the test set was predicted; what is missing does not count.
 
     Raises:
-        ScoreError: there is one, and why it gives no scores.
+        ScoreError: there is a protocol, and why it gives no scores.
     """
-    from .score import score_files
-
-    if truth is None or not answers.joints and not answers.joints_px:
+    if dataset.root is not None and exported.problem is not None:
+        raise exported.problem
+    if dataset.root is None or exported.official is None:
         return None
-    if data in OFFICIAL:
-        if path.name.startswith("predictions"):
-            raise ScoreError("a pred.json holds 3D joints of samples of the official test list; there are none here")
-        return score_files(data, truth, path, {}, skip_broken=partial)
-    found = layouts.layout(data, answers, truth, raw)
-    if found is None:
-        return None
-    own = path.with_name(f"official_{path.stem.removeprefix('predictions').strip('_') or 'model'}{found.ending}")
-    _write(own, found.parts)
-    return score_files(found.protocol, found.truth, own, found.options, skip_broken=partial)
-
-
-def _truth_tips(data: str, truth: Path | None) -> str:
-    """The fingertips of the labels: found on their first samples, else FreiHAND's official ones; "" where HO-3D's are
-    not known."""
-    unknown = "freihand" if data == "freihand" else ""
-    try:
-        joints, vertices = (_first_labels(truth / f"evaluation_{name}.json") for name in ("xyz", "verts"))
-        order = list(PERMUTATIONS["mano"]) if data == "ho3d" else slice(None)
-        return fingertips.detect(joints[:, order], vertices) or unknown
-    except (JsonError, TypeError, ValueError, IndexError):
-        return unknown
-
-
-def _first_labels(path: Path) -> np.ndarray:
-    return np.array([value for _, value in islice(json_items(path, 1), DETECTED_ON)])
-
-
-def _submission(joints: np.ndarray | None, vertices: np.ndarray | None, rows: list[int | None]) -> Iterator[str]:
-    """[xyz, vertices], null for a sample that was not predicted."""
-    for start, values, end in (("[[", joints, "],\n["), ("", vertices, "]]\n")):
-        yield start
-        for n, row in enumerate(rows):
-            known = row is not None and values is not None
-            yield (",\n" if n else "") + (layouts.numbers(values[row]) if known else "null" if row is None else "[]")
-        yield end
-
-
-def _table(answers: Answers) -> Iterator[str]:
-    """Our table, a sample a line."""
-    columns = {"joints_m": answers.joined("joints"), "joints_px": answers.joined("joints_px")}
-    columns |= {"vertices_m": answers.joined("vertices")}
-    yield "{\n"
-    for i, key in enumerate(answers.keys):
-        row = ", ".join(
-            f'"{name}": {layouts.numbers(values[i])}' for name, values in columns.items() if values is not None
-        )
-        yield (",\n" if i else "") + f"{json.dumps(key)}: {{{row}}}"
-    yield "\n}\n"
-
-
-def _write(path: Path, parts: Iterator[str]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(parts)
+    options = dataset.protocol_options()
+    return score_files(dataset.protocol, dataset.root, exported.official, options, skip_broken=partial)

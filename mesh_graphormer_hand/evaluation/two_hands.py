@@ -15,11 +15,10 @@ from ..config import ConfigError
 from ..contracts import HandBatch, HandPrediction
 from ..data.axes import photo_cameras
 from ..data.base import HandDataset
-from ..files import replacing
 from ..geometry.viewing import turn_points
 from ..mano.template import joint_regressor
 from ..metrics.protocols.base import ScoreError, Scores
-from ..metrics.protocols.two_hands import RULES
+from ..metrics.protocols.two_hands import RULES, write
 from ..skeleton import WRIST
 from .predictions import in_photo
 
@@ -70,13 +69,13 @@ class TwoHands:
         from .score import score_files
 
         truth, found = out / "two_hands_truth.npz", {}
-        save(truth, self._truth())
+        write(truth, self._truth())
         for who, meshes in self.meshes.items():
             if not meshes:
                 self.notes.append(f"no scores of two hands: {who} gives no mesh of the labels' hand")
                 continue
             path = out / f"two_hands_{who}.npz"
-            save(path, self._with_joints(self._framed(np.concatenate(meshes))))
+            write(path, self._with_joints(self._framed(np.concatenate(meshes))))
             for rules in RULES:
                 try:
                     found[f"{who}, {rules}"] = score_files("two_hands", truth, path, {"rules": rules})
@@ -107,9 +106,3 @@ class TwoHands:
         numbers, sides = zip(*(key.rpartition("#")[2].split("_") for key in self.keys), strict=True)
         place = {number: i for i, number in enumerate(dict.fromkeys(numbers))}
         return list(place), [place[n] for n in numbers], [SIDES.index(s) for s in sides]
-
-
-def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an .npz, whole or not at all."""
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)

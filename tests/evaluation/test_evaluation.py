@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import skin, skin_tensors
 from mesh_graphormer_hand.mano.template import hand_template, joint_regressor
 from mesh_graphormer_hand.metrics import breakdown, fingertips
+from mesh_graphormer_hand.metrics.predictions import Predictions
+from mesh_graphormer_hand.metrics.protocols import dexycb, ho3d
+from mesh_graphormer_hand.metrics.protocols.base import ScoreError
 from mesh_graphormer_hand.skeleton import FINGERTIPS, PERMUTATIONS, TIPS
 
 SIZE = 32  # px
@@ -40,8 +44,10 @@ def hand() -> hands.Hand:
 class Photos(HandDataset):
     """Five hands in photos of 100 px, every other one a left hand; `broken` ones are left out."""
 
-    def __init__(self, hand: hands.Hand, broken: tuple[int, ...] = ()) -> None:
-        self.hand, self.broken = hand.fingerprint, broken
+    def __init__(
+        self, hand: hands.Hand, broken: tuple[int, ...] = (), protocol: str = "", root: Path | None = None
+    ) -> None:
+        self.hand, self.broken, self.protocol, self.root = hand.fingerprint, broken, protocol, root
         generator = torch.Generator().manual_seed(0)
         pose = 0.3 * torch.randn(COUNT, 16, 3, generator=generator)
         vertices, _ = skin(skin_tensors(hand), axis_angle_to_matrix(pose), torch.zeros(COUNT, 10))
@@ -97,7 +103,7 @@ class Photos(HandDataset):
 
 
 def watched(photos: Photos, predict) -> tuple[predictions.Collector, dict]:
-    collector = predictions.Collector(("model",), vertices=True)
+    collector = predictions.Collector(("model",), vertices=True, total=len(photos))
     scores = evaluate({"model": predict}, photos, batch_size=2, watch=collector, progress=False)
     return collector, scores
 
@@ -112,21 +118,21 @@ def test_predictions_are_exported_in_the_photos_frame(hand, tmp_path):
     """Mirror, crop and camera undone: left hands lie where the photo has them, in metres and in pixels."""
     photos = Photos(hand)
     collector, _ = watched(photos, photos.know_all)
-    answers = collector.answers["model"]
+    predicted = collector.predictions["model"]
     assert collector.placed
-    assert np.abs(answers.joined("joints") - photos.photo_joints.numpy()).max() < 1e-5
-    assert np.abs(answers.joined("vertices") - photos.photo_vertices.numpy()).max() < 1e-5
-    assert np.abs(answers.joined("joints_px") - photos.photo_px.numpy()).max() < 1e-3
-    answers.joints_px = [px + np.float32([3, 4]) for px in answers.joints_px]
-    in_pixels = cli.two_d(collector)["model"]
+    assert np.abs(predicted.joined("joints") - photos.photo_joints.numpy()).max() < 1e-5
+    assert np.abs(predicted.joined("vertices") - photos.photo_vertices.numpy()).max() < 1e-5
+    assert np.abs(predicted.joined("joints_px") - photos.photo_px.numpy()).max() < 1e-3
+    predicted.joints_px = [px + np.float32([3, 4]) for px in predicted.joints_px]
+    in_pixels = predictions.keypoint_scores_2d(collector)["model"]
     assert in_pixels.official["epe"] == pytest.approx(5, abs=1e-3), "px of the photo, 2.5 times those of the crop"
 
 
 def test_official_file_is_scored_from_disk_and_zipped(hand, tmp_path):
-    photos = Photos(hand)
-    labels_as_freihand(photos, tmp_path / "root")
+    photos = Photos(hand, protocol="freihand", root=tmp_path / "root")
+    labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, photos.know_all)
-    official = cli.export_and_score("freihand", {"root": str(tmp_path / "root")}, collector, COUNT, tmp_path / "out")
+    official = cli.export_and_score(photos, collector, tmp_path / "out")
     scores = official["model"].official
     assert scores["xyz_mean3d"] < 1e-3 and scores["mesh_al_mean3d"] < 1e-3 and scores["f_score_5"] == 1  # cm
     with zipfile.ZipFile(tmp_path / "out" / "pred.zip") as archive:
@@ -137,8 +143,8 @@ def test_official_file_is_scored_from_disk_and_zipped(hand, tmp_path):
 
 def test_scores_of_the_file_equal_the_live_ones(hand, tmp_path):
     """Exported and read back, the aligned errors are those of the running evaluation."""
-    photos = Photos(hand)
-    labels_as_freihand(photos, tmp_path / "root")
+    photos = Photos(hand, protocol="freihand", root=tmp_path / "root")
+    labels_as_freihand(photos, photos.root)
 
     def wobble(inputs):
         exact = photos.know_all(inputs)
@@ -148,17 +154,17 @@ def test_scores_of_the_file_equal_the_live_ones(hand, tmp_path):
         return replace(exact, vertices=vertices - joints[:, :1], joints=joints - joints[:, :1])
 
     collector, scores = watched(photos, wobble)
-    official = cli.export_and_score("freihand", {"root": str(tmp_path / "root")}, collector, COUNT, tmp_path / "out")
+    official = cli.export_and_score(photos, collector, tmp_path / "out")
     live = scores["model"].summary()
     assert 10 * official["model"].extra["xyz_al_proper_mean3d"] == pytest.approx(live["pa_mpjpe"], abs=2e-3)
     assert 10 * official["model"].extra["mesh_al_proper_mean3d"] == pytest.approx(live["pa_mpvpe"], abs=2e-3)
 
 
 def test_what_was_left_out_is_null_in_the_file_and_named(hand, tmp_path, capsys):
-    photos = Photos(hand, broken=(1, 2, 3))
-    labels_as_freihand(photos, tmp_path / "root")
+    photos = Photos(hand, (1, 2, 3), "freihand", tmp_path / "root")
+    labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, photos.know_all)
-    official = cli.export_and_score("freihand", {"root": str(tmp_path / "root")}, collector, COUNT, tmp_path / "out")
+    official = cli.export_and_score(photos, collector, tmp_path / "out")
     assert official["model"].counts["samples"] == 2 and not (tmp_path / "out" / "pred.zip").exists()
     assert json.loads((tmp_path / "out" / "pred.json").read_text())[0][1] is None
     cli.print_official(official, cli.told(collector, official), collector.left_out)
@@ -180,21 +186,22 @@ def test_frames_without_a_hand_are_counted_by_reason_not_listed(hand, capsys):
 
 
 def test_other_data_sets_get_a_table_by_sample(hand, tmp_path):
-    photos = Photos(hand)
+    photos = Photos(hand, protocol="hand3d")
     collector, _ = watched(photos, photos.know_all)
-    path = predictions.export(tmp_path, "rhd", collector.answers["model"], COUNT, None)
-    table = json.loads(path.read_text())
+    exported = predictions.export(tmp_path, photos, collector.predictions["model"])
+    assert exported.official is None, "nothing to score it with"
+    table = json.loads(exported.path.read_text())
     assert list(table) == [f"evaluation/{i:08d}" for i in range(COUNT)]
     assert np.abs(np.array(table["evaluation/00000003"]["joints_m"]) - photos.photo_joints[3].numpy()).max() < 1e-5
 
 
 def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
-    photos = Photos(hand)
+    photos = Photos(hand, protocol="ho3d", root=tmp_path)
     collector, _ = watched(photos, photos.know_all)
-    answers = collector.answers["model"]
-    stems = [key.removeprefix("evaluation/") for key in answers.keys]
+    predicted = collector.predictions["model"]
+    stems = [key.removeprefix("evaluation/") for key in predicted.keys]
     (tmp_path / "evaluation.txt").write_text("\n".join(stems))
-    path = predictions.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
+    path = predictions.export(tmp_path, photos, predicted).path
     xyz, vertices = (np.array(part) for part in json.loads(path.read_text()))
     assert (vertices[..., 2] < 0).all()
     middle_mcp = photos.photo_joints[:, 9].numpy() * [1, -1, -1]
@@ -203,7 +210,7 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
     labelled = fingertips.convert(xyz[:, np.argsort(own)], vertices, "freihand")[:, own]
     for name, points in (("xyz", labelled), ("verts", vertices)):
         (tmp_path / f"evaluation_{name}.json").write_text(json.dumps(points.tolist()))
-    path = predictions.export(tmp_path, "ho3d", answers, COUNT, tmp_path)
+    path = predictions.export(tmp_path, photos, predicted).path
     converted = np.array(json.loads(path.read_text())[0])
     assert np.abs(converted[:, own.argsort()][:, TIPS] - tips).max() < 1e-5 < np.abs(converted - xyz).max()
 
@@ -211,8 +218,8 @@ def test_ho3d_is_written_in_its_own_axes_and_order(hand, tmp_path):
 def test_ho3d_answers_keep_their_places_when_some_are_left_out(tmp_path):
     (tmp_path / "evaluation.txt").write_text("SM1/0000\nSM1/0001\nSM1/0002\n")
     keys = ["evaluation/SM1/0002", "evaluation/SM1/0000"]
-    assert predictions.official_order("ho3d", keys, tmp_path) == [2, 0]
-    assert predictions.official_order("ho3d", [*keys, "evaluation/AP1/0000"], tmp_path) is None
+    assert ho3d.official_positions(keys, tmp_path) == [2, 0]
+    assert ho3d.official_positions([*keys, "evaluation/AP1/0000"], tmp_path) is None
 
 
 def test_without_intrinsics_hands_stand_at_the_origin_and_it_is_told(hand):
@@ -250,9 +257,9 @@ def scored_labels(data, hand, tmp_path, **options):
     raw = {"root": str(tmp_path)} | dataset_fixtures.OPTIONS.get(data, {}) | options
     dataset = assembly.build_dataset(data, raw, "test", hand, 64)
     batch = dataset.load(list(range(len(dataset))))
-    collector = predictions.Collector(("model",), vertices=False)
+    collector = predictions.Collector(("model",), vertices=False, total=len(dataset))
     collector({"model": truth_of(batch)}, batch)
-    return cli.export_and_score(data, raw, collector, len(dataset), tmp_path / "out"), collector
+    return cli.export_and_score(dataset, collector, tmp_path / "out"), collector
 
 
 @pytest.mark.parametrize("data", PERFECT)
@@ -321,21 +328,26 @@ def test_two_hands_meshes_are_written_and_scored(hand, tmp_path):
 
 
 def test_without_3d_there_is_no_submission_and_it_is_told(hand, tmp_path):
-    photos = Photos(hand)
-    labels_as_freihand(photos, tmp_path / "root")
+    photos = Photos(hand, protocol="freihand", root=tmp_path / "root")
+    labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, lambda inputs: replace(photos.know_all(inputs), joints=None, vertices=None))
-    raw = {"root": str(tmp_path / "root")}
-    assert not cli.export_and_score("freihand", raw, collector, COUNT, tmp_path / "out")
+    assert not cli.export_and_score(photos, collector, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions.json"]
     assert "no official scores: a pred.json holds 3D joints" in collector.notes[0]
 
 
 def test_a_smaller_dexycb_is_scored_as_such(hand, tmp_path):
-    official, collector = scored_labels("dexycb", hand, tmp_path)
+    official, _ = scored_labels("dexycb", hand, tmp_path)
     assert any("5 sequences of each subject instead of 100" in note for note in official["model"].notes)
-    raw = {"root": str(tmp_path)}
-    assert not cli.export_and_score("dexycb", raw, collector, 1, tmp_path / "out")
-    assert "the split is defined for 100" in collector.notes[-1]
+
+
+def test_frames_that_a_split_does_not_count_are_told(hand, tmp_path):
+    dataset_fixtures.write_dexycb(tmp_path)
+    everybody = Predictions(["nobody/here/0/0"], [np.zeros((1, 21, 3))])
+    with pytest.raises(ScoreError, match="the split is defined for 100"):
+        dexycb.write(everybody, tmp_path, tmp_path, dexycb.Config())
+    with pytest.raises(ScoreError, match="frame nobody/here/0/0 is not in the folders that the split .* counts"):
+        dexycb.write(everybody, tmp_path, tmp_path, dexycb.Config(sequences=5))
 
 
 # --- another hand than the labels'
@@ -490,10 +502,10 @@ def test_thirds_of_what_is_all_the_same_say_nothing():
 
 
 def test_report_holds_everything_in_one_file(hand, tmp_path):
-    photos = Photos(hand, broken=(1,))
-    labels_as_freihand(photos, tmp_path / "root")
+    photos = Photos(hand, (1,), "freihand", tmp_path / "root")
+    labels_as_freihand(photos, photos.root)
     collector, scores = watched(photos, photos.know_all)
-    official = cli.export_and_score("freihand", {"root": str(tmp_path / "root")}, collector, COUNT, tmp_path / "out")
+    official = cli.export_and_score(photos, collector, tmp_path / "out")
     evaluation = report.Evaluation("toy on <freihand>", "the table", scores, official, ["a note"], collector.left_out)
     evaluation.gallery = report.worst(photos, scores["model"], photos.know_all, hand_template(hand), "cpu", left_out=1)
     assert len(evaluation.gallery) == 4 and "00000004" in "".join(caption for caption, _ in evaluation.gallery)

@@ -68,6 +68,7 @@ class Config(ReaderConfig):
 class DexYcb(FileDataset):
     """One sample per frame and camera. `table`: per sample sequence, camera and frame."""
 
+    protocol = "dexycb"
     mesh = True
     mask = True
 
@@ -92,6 +93,14 @@ class DexYcb(FileDataset):
             table = table[self.in_part(groups)]
         self.table, self.rows = table.astype(np.int32), np.arange(len(table))
         told(f"dexycb {config.setup} {self.part}", len(self.rows), {})
+
+    def protocol_options(self) -> dict[str, Any]:
+        """See `HandDataset`."""
+        return super().protocol_options() | {
+            "setup": self.config.setup,
+            "split": self.part,
+            "sequences": self.config.sequences_per_subject,
+        }
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

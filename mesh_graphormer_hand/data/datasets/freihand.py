@@ -54,6 +54,7 @@ class Config(ReaderConfig):
 class FreiHand(FileDataset):
     """One sample per picture, in the order of the files."""
 
+    protocol = "freihand"
     mesh = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:

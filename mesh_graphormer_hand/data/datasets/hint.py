@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Config(ReaderConfig):
 
 class Hint(FileDataset):
     """One sample per JSON file, by folder and name."""
+
+    protocol = "hint"
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
@@ -62,6 +65,11 @@ class Hint(FileDataset):
         if not there or (wanted and len(there) < len(wanted)):
             raise DataError(f"hint: {self.root} lacks folders like {', '.join(names.values())}")
         return there
+
+    def protocol_options(self) -> dict[str, Any]:
+        """See `HandDataset`."""
+        folders = {self.files[row].parent.name for row in self.rows.tolist()}
+        return super().protocol_options() | {"folders": ",".join(sorted(folders))}
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

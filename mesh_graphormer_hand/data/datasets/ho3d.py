@@ -48,6 +48,7 @@ class Config(ReaderConfig):
 class Ho3d(FileDataset):
     """One sample per frame."""
 
+    protocol = "ho3d"
     mesh = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -72,6 +73,8 @@ class Config(ReaderConfig):
 class InterHand(FileDataset):
     """One sample per hand and picture."""
 
+    protocol = "interhand26m"
+
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
@@ -119,6 +122,10 @@ class InterHand(FileDataset):
     def interacting_ids(self) -> Int64[np.ndarray, "n"]:
         """The annotations of pictures of two interacting hands."""
         return self.index["id"][self.index["type"] == TYPES.index("interacting")]
+
+    def protocol_options(self) -> dict[str, Any]:
+        """See `HandDataset`. Options of the data set choose hands, and a hand without a known joint is no sample."""
+        return super().protocol_options() | {"split": self.folder, "partial": True}
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

@@ -22,11 +22,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...mano import pickles
 from ...mano.hand import Hand, HandFileError
+from ...metrics.protocols.base import ScoreError
 from ...skeleton import PERMUTATIONS
 from ..base import HandDataset
 from ..images import DataError, read_bytes, read_raw
@@ -52,6 +54,7 @@ class Config(ReaderConfig):
 class Rhd(FileDataset):
     """One sample per picture (`dominant`) or per hand."""
 
+    protocol = "hand3d"
     mask = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
@@ -73,6 +76,12 @@ class Rhd(FileDataset):
             place, self.sides = np.nonzero(keep)
             self.rows = pictures[place]
         told(f"rhd {self.part}", len(self.rows), dropped)
+
+    def protocol_options(self) -> dict[str, Any]:
+        """See `HandDataset`."""
+        if (hands := self.config.hands) != "dominant":
+            raise ScoreError(f"hands={hands}: the protocol is about the dominant hand of each picture")
+        return super().protocol_options() | {"split": self.folder.name}
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

@@ -4,6 +4,11 @@ A protocol is one file `metrics/protocols/NAME.py` with a dataclass `Config` (it
 `score(truth: Path, predictions: Path, config: Config, skip_broken: bool) -> Scores`. The file name is the registry.
 Arrays are float64, in the unit that the official program computes in.
 
+A protocol that a data set names (`HandDataset.protocol`) also writes the layout that it reads:
+`write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path` writes the predictions of
+one predictor into `folder` and returns the file, or raises ScoreError where the protocol has no place for them.
+`IS_SUBMISSION = True` marks a layout that an evaluation server takes: its file is written without labels, too.
+
 Sets without an official submission format take our table of predictions, one JSON object, sample -> answer:
 
     {"SAMPLE": {"joints_m": 21 x [x, y, z], "joints_px": 21 x [x, y], ...}, ...}
@@ -24,6 +29,7 @@ from jaxtyping import Float
 
 from ...config import ConfigError
 from ...json_stream import JsonError, json_items
+from ..predictions import Predictions
 
 MM_PER_M, CM_PER_M = 1000.0, 100.0
 SHOWN = 5  # broken samples that a message lists
@@ -244,6 +250,22 @@ def read_table(
     if not answers:
         raise ScoreError(f"{path}: no sample is left to score")
     return answers
+
+
+def official_file(folder: Path, who: str, ending: str = ".json") -> Path:
+    """Where a protocol that is no submission writes the predictions of `who`."""
+    return folder / f"official_{who}{ending}"
+
+
+def predicted_joints(predictions: Predictions) -> Float[np.ndarray, "n 21 3"]:
+    """The 3D joints of all samples, m.
+
+    Raises:
+        ScoreError: none are predicted.
+    """
+    if (joints := predictions.joined("joints")) is None:
+        raise ScoreError("no 3D joints are predicted, or none that can be compared")
+    return joints
 
 
 def first(names: Iterable[Any], count: int = 3) -> str:

@@ -11,7 +11,7 @@ MPJPE and AUC (0-50 mm, 100 thresholds) as they are, relative to the wrist, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,20 @@ from jaxtyping import Float
 from ...config import ConfigError, nearest
 from ...files import read_arrays
 from .. import doubts
-from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, first, official_procrustes
+from ..predictions import Predictions, write_pieces
+from .base import (
+    MM_PER_M,
+    Broken,
+    Curve,
+    Errors,
+    ScoreError,
+    Scores,
+    distance,
+    first,
+    official_file,
+    official_procrustes,
+    predicted_joints,
+)
 
 SETUPS, SPLITS = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
 SUBJECTS = {"s1": {"train": (0, 1, 2, 3, 4, 5, 9), "val": (6,), "test": (7, 8)}}
@@ -74,6 +87,28 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
             f"{config.sequences} sequences of each subject instead of {SEQUENCES}: another split than the published one"
         )
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write the toolkit's text file; keys of samples are SUBJECT/SEQUENCE/SERIAL/FRAME.
+
+    Raises:
+        ScoreError: no 3D joints, no labels, or a frame that the split of `config` does not count.
+    """
+    joints = predicted_joints(predictions)
+    if truth is None:
+        raise ScoreError("the frames of DexYCB are counted in its folder; there is none")
+    number = {
+        f"{p.parent.relative_to(truth).as_posix()}/{p.stem.removeprefix('labels_')}": i
+        for i, p in enumerate(frames(truth, config))
+    }
+    if strange := next((key for key in predictions.keys if key not in number), None):
+        raise ScoreError(f"{truth}: frame {strange} is not in the folders that the split {asdict(config)} counts")
+    lines = (
+        ",".join([str(number[key]), *(f"{v:.4f}" for v in (MM_PER_M * hand).ravel().tolist())]) + "\n"
+        for key, hand in zip(predictions.keys, joints, strict=True)
+    )
+    return write_pieces(lines, official_file(folder, predictions.who, ".txt"))
 
 
 def compare(target: Float[np.ndarray, "n 21 3"], predicted: Float[np.ndarray, "n 21 3"]) -> Scores:

@@ -10,19 +10,28 @@ it, named `*_proper_*`: the same with proper rotations only, as HMR, HaMeR and M
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from ...files import replacing
+from ...json_stream import JsonError, json_items
+from ...skeleton import NUM_JOINTS
 from .. import doubts, fingertips
 from ..measures import f_scores
+from ..predictions import Predictions, json_array, write_pieces
 from .base import CM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, numbers, official_procrustes, read_json
 
 AUC_M, STEPS = 0.05, 100
 NO_MESH = -1.0  # what the official program says of meshes that it cannot compare
+IS_SUBMISSION = True
+DETECTED_ON = 4  # samples that show which vertices are the fingertips
 REMEDY = "the released evaluation labels of FreiHAND go into the folder of --truth"
 
 
@@ -56,6 +65,69 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     scores = compare(target, predicted, config.tips)
     scores.left_out = broken.listed
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write `pred.json`; keys of samples are evaluation/NUMBER. Fingertips follow the convention of the truth.
+
+    Raises:
+        ScoreError: no 3D joints, or samples that are not of the official test list.
+    """
+    stems = [key.removeprefix(f"{config.split}/") for key in predictions.keys]
+    positions = [int(stem) for stem in stems] if all(stem.isdigit() for stem in stems) else None
+    joints, vertices = submission_joints(predictions, positions), predictions.joined("vertices")
+    if vertices is not None:
+        tips = labelled_tips(truth, config.split, range(NUM_JOINTS)) or "freihand"
+        joints = fingertips.convert(joints, vertices, tips)
+    return write_submission(predictions, folder, positions, joints, vertices)
+
+
+def submission_joints(predictions: Predictions, positions: list[int] | None) -> Float[np.ndarray, "n 21 3"]:
+    """The joints (m) for a `pred.json`; `positions` of the samples in the official test list, None: not in it.
+
+    Raises:
+        ScoreError: no 3D joints, or no positions.
+    """
+    joints = predictions.joined("joints")
+    if joints is None or not positions:
+        raise ScoreError("a pred.json holds 3D joints of samples of the official test list; there are none here")
+    return joints
+
+
+def labelled_tips(truth: Path | None, split: str, order: Sequence[int]) -> str:
+    """The fingertip convention of the first labels in the folder `truth`; "" where it cannot be found.
+
+    Args:
+        order: canonical from the files' joint order.
+    """
+    if truth is None:
+        return ""
+    try:
+        joints, vertices = (_first_labels(truth / f"{split}_{kind}.json") for kind in ("xyz", "verts"))
+        return fingertips.detect(joints[:, list(order)], vertices) or ""
+    except (JsonError, TypeError, ValueError, IndexError):
+        return ""
+
+
+def write_submission(
+    predictions: Predictions,
+    folder: Path,
+    positions: list[int],
+    joints: Float[np.ndarray, "n 21 3"],
+    vertices: Float[np.ndarray, "n v 3"] | None,
+) -> Path:
+    """Write `pred.json`, null for a sample without a prediction; where all samples have one, also `pred.zip` as the
+    evaluation servers take it. `positions`: of the n samples in the official test list.
+    """
+    path = folder / f"pred{predictions.suffix}.json"
+    rows = {position: i for i, position in enumerate(positions)}
+    total = max(predictions.total, max(positions) + 1)
+    write_pieces(_submission(joints, vertices, [rows.get(n) for n in range(total)]), path)
+    if len(rows) == total:
+        archive = path.with_suffix(".zip")
+        with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.write(path, "pred.json")
+    return path
 
 
 def compare(target: Meshes, predicted: Meshes, tips: str = "") -> Scores:
@@ -167,6 +239,22 @@ def fingertip_notes(target: Meshes, predicted: Meshes, tips: str = "") -> list[s
     mine = fingertips.detect(predicted.xyz, predicted.verts)
     note = fingertips.warning(mine, fingertips.detect(target.xyz, target.verts), predicted.verts)
     return [note] if note else []
+
+
+def _first_labels(path: Path) -> Float[np.ndarray, "n p 3"]:
+    return np.array([value for _, value in islice(json_items(path, 1), DETECTED_ON)])
+
+
+def _submission(
+    joints: Float[np.ndarray, "n 21 3"], vertices: Float[np.ndarray, "n v 3"] | None, rows: list[int | None]
+) -> Iterator[str]:
+    """[xyz, vertices] in pieces; `rows`: of each sample of the test list, None for one without a prediction."""
+    for start, values, end in (("[[", joints, "],\n["), ("", vertices, "]]\n")):
+        yield start
+        for n, row in enumerate(rows):
+            known = row is not None and values is not None
+            yield (",\n" if n else "") + (json_array(values[row]) if known else "null" if row is None else "[]")
+        yield end
 
 
 def _rows(samples: list) -> int:

@@ -29,7 +29,8 @@ from ...mano import pickles
 from ...mano.hand import HandFileError
 from ...skeleton import PERMUTATIONS
 from .. import doubts
-from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
+from ..predictions import Predictions, table_rows, write_table
+from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, official_file, read_json, read_table
 
 CHOICES = {"data": ("rhd", "stb"), "root": ("palm", "wrist"), "scale": ("truth", "none")}
 WRIST, MIDDLE_MCP, MIDDLE_PIP = 0, 9, 10
@@ -89,6 +90,12 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
         _score_2d(scores, [samples[name] for name in answers], np.stack(list(answers.values())), config)
     scores.left_out = broken.listed
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write our table of RHD's pictures, one hand each: keys of samples are SPLIT/NUMBER#SIDE."""
+    names = [key.rpartition("/")[2].partition("#")[0] for key in predictions.keys]
+    return write_table(table_rows(predictions, names), official_file(folder, predictions.who))
 
 
 def compare_3d(

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 
 from ...files import read_arrays
 from .. import doubts
-from .base import Broken, Curve, Errors, ScoreError, Scores, distance, read_json, read_table
+from ..predictions import Predictions, table_rows, write_table
+from .base import Broken, Curve, Errors, ScoreError, Scores, distance, official_file, read_json, read_table
 
 THRESHOLDS = (0.05, 0.1, 0.15)
 
@@ -52,6 +53,17 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     scores = compare([samples[name] for name in answers], np.stack(list(answers.values())))
     scores.left_out = broken.listed
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write our table; keys of samples are the protocol's own names.
+
+    Raises:
+        ScoreError: no 2D joints are predicted.
+    """
+    if not predictions.joints_px:
+        raise ScoreError("no 2D joints are predicted")
+    return write_table(table_rows(predictions, predictions.keys), official_file(folder, predictions.who))
 
 
 def compare(samples: list[Sample], predicted: Float[np.ndarray, "n 21 2"]) -> Scores:

@@ -16,9 +16,12 @@ from jaxtyping import Float
 
 from ...skeleton import PERMUTATIONS
 from .. import doubts, fingertips
+from ..predictions import Predictions
 from . import freihand
 from .base import CM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
+IS_SUBMISSION = True
+OPENGL = np.array([1.0, -1.0, -1.0])  # HO-3D's camera axes from ours
 WRIST, MIDDLE_MCP = 0, 4  # in HO-3D's own order
 
 
@@ -49,6 +52,34 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     scores = compare(target, predicted, config.tips)
     scores.left_out = broken.listed
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write `pred.json`; keys of samples are evaluation/SEQUENCE/FRAME, whose order `truth`/evaluation.txt lists.
+    Fingertips follow the convention of the truth, where it is known.
+
+    Raises:
+        ScoreError: no 3D joints, no list, or samples that are not in it.
+    """
+    positions = official_positions(predictions.keys, truth, config.split)
+    joints, vertices = freihand.submission_joints(predictions, positions), predictions.joined("vertices")
+    order = list(PERMUTATIONS["mano"])
+    if vertices is not None:
+        if tips := freihand.labelled_tips(truth, config.split, order):
+            joints = fingertips.convert(joints, vertices, tips)
+        vertices = vertices * OPENGL
+    joints = joints[:, np.argsort(order)] * OPENGL
+    return freihand.write_submission(predictions, folder, positions, joints, vertices)
+
+
+def official_positions(keys: list[str], truth: Path | None, split: str = "evaluation") -> list[int] | None:
+    """The samples' positions in the official test list `truth`/SPLIT.txt; None where one is not in it."""
+    listed = None if truth is None else truth / f"{split}.txt"
+    if listed is None or not listed.is_file():
+        return None
+    order = {name: position for position, name in enumerate(listed.read_text(encoding="utf-8").split())}
+    stems = [key.removeprefix(f"{split}/") for key in keys]
+    return [order[stem] for stem in stems] if all(stem in order for stem in stems) else None
 
 
 def compare(target: freihand.Meshes, predicted: freihand.Meshes, tips: str = "") -> Scores:

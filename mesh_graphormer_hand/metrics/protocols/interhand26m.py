@@ -27,7 +27,20 @@ from jaxtyping import Bool, Float
 
 from ...skeleton import PERMUTATIONS
 from .. import doubts
-from .base import Broken, Errors, ScoreError, Scores, distance, first, numbers, read_items
+from ..predictions import Predictions, write_table
+from .base import (
+    MM_PER_M,
+    Broken,
+    Errors,
+    ScoreError,
+    Scores,
+    distance,
+    first,
+    numbers,
+    official_file,
+    predicted_joints,
+    read_items,
+)
 
 RIGHT, LEFT, WRISTS = slice(0, 21), slice(21, 42), (20, 41)
 HANDS = {"right": RIGHT, "left": LEFT}
@@ -91,6 +104,24 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     scores.counts["hands"] = share.scored
     scores.notes += [share.note] if share.note else []
     return scores
+
+
+def write(predictions: Predictions, folder: Path, truth: Path | None, config: Config) -> Path:
+    """Write our table; keys of samples are SPLIT/...#ANNOTATION_SIDE, and both hands of an annotation become one row.
+
+    Raises:
+        ScoreError: no 3D joints are predicted.
+    """
+    order, absent = np.argsort(PERMUTATIONS["interhand"]), np.zeros((21, 3))
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    for key, joints in zip(predictions.keys, predicted_joints(predictions), strict=True):
+        annotation, _, side = key.rpartition("#")[2].partition("_")
+        pairs.setdefault(annotation, {})[side] = MM_PER_M * joints[order]
+    rows = {
+        annotation: {"joints_mm": np.concatenate([hands.get(s, absent) for s in HANDS]), "hands": list(hands)}
+        for annotation, hands in pairs.items()
+    }
+    return write_table(rows, official_file(folder, predictions.who))
 
 
 def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:

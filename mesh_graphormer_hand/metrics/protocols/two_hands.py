@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from ...config import ConfigError, nearest
-from ...files import ArchiveError, read_arrays
+from ...files import ArchiveError, read_arrays, replacing
 from ...skeleton import WRIST
 from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
@@ -75,6 +75,12 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
     scores = (intaghand if config.rules == "intaghand" else interwild)(target, predicted)
     scores.left_out = broken.listed
     return scores
+
+
+def write(path: Path, frames: dict[str, Shaped[np.ndarray, "n ..."]]) -> None:
+    """Write the .npz of a truth or of predictions, whole or not at all; see the module's docstring for its keys."""
+    with replacing(path) as temporary:
+        np.savez(temporary, **frames)
 
 
 def intaghand(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
