@@ -6,18 +6,23 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..contracts import HandBatch
+from ..contracts import PARTS, HandBatch
 from ..render.overlay import draw_skeleton
 
 OUTLINE, HIDDEN = (60, 220, 120), (255, 255, 255)
 REACH = 0.15  # m before and behind the wrist, from white to black
-PART_COLOURS = np.array(  # in the order of contracts.PARTS
-    [
-        *((0, 0, 0), (235, 160, 120), (200, 110, 90), (70, 110, 190), (240, 210, 70)),
-        *((180, 80, 200), (90, 200, 190), (120, 120, 120), (60, 90, 60)),
-    ],
-    np.uint8,
-)
+PART_COLOURS = {
+    "background": (0, 0, 0),
+    "hand": (235, 160, 120),
+    "forearm": (200, 110, 90),
+    "sleeve": (70, 110, 190),
+    "object": (240, 210, 70),
+    "worn": (180, 80, 200),
+    "other hand": (90, 200, 190),
+    "in front": (120, 120, 120),
+    "body": (60, 90, 60),
+}
+PALETTE = np.array([PART_COLOURS[name] for name in PARTS], np.uint8)
 
 
 def sheet(batch: HandBatch, columns: int = 8, skeletons: str = "half") -> UInt8[np.ndarray, "h w 3"]:
@@ -59,7 +64,7 @@ def _label_tiles(batch: HandBatch, k: int) -> list[UInt8[np.ndarray, "h w 3"]]:
         cv2.circle(drawn, (int(x), int(y)), max(2, len(picture) // 90), HIDDEN, 1, cv2.LINE_AA)
     tiles = [picture, drawn]
     if t.parts is not None:
-        tiles.append(PART_COLOURS[t.parts[k].cpu().numpy()])
+        tiles.append(PALETTE[t.parts[k].cpu().numpy()])
     if t.normals is not None:
         normals = t.normals[k].permute(1, 2, 0).cpu().numpy()
         tiles.append(np.round(127 * (normals * [1, -1, -1] + 1)).astype(np.uint8) * normals.any(-1, keepdims=True))

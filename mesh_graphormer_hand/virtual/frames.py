@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from .hand.skin_tone import linear_to_screen
 from .imaging import sensor
 from .labels import DEPTHS
 from .parameters import Parameters, draw
+from .records import take
 from .rng import generator
 from .scene import background
 from .scene import bodies as people
@@ -237,11 +237,11 @@ class VirtualFrames:
         middle = focal * root[:2] / root[2] + size / 2
         x, y = (int(v) for v in (middle - window / 2).round().clip(0, size - window))
         pinhole = np.array([[focal, focal, size / 2 - x, size / 2 - y]]) / window
-        one = _row(p, k)
+        one = take(p, [k])
         if placed.alike:
             tone = {name: getattr(p.skin, name)[:1] for name in ("tone", "palm", "nail")}
             one = dataclasses.replace(one, skin=dataclasses.replace(one.skin, **tone))
-        light = _mirrored(_row(p.light, 0)) if placed.is_left[k] else _row(p.light, 0)
+        light = _mirrored(take(p.light, [0])) if placed.is_left[k] else take(p.light, [0])
         camera = dataclasses.replace(one.camera, rotation=placed.rotation[k][None], root=root[None], pinhole=pinhole)
         one = dataclasses.replace(one, camera=camera, light=light)
         behind = torch.zeros(1, window, window, 3, device=device)
@@ -298,16 +298,6 @@ def _stand(
     root = ray * (focal * REACH / side) - seen.mean(0)
     uv = (seen + root)[:, :2] / (seen + root)[:, 2:] * focal + 0.5
     return turned, root, np.concatenate([uv.min(0), uv.max(0)])
-
-
-def _row(record: Any, k: int) -> Any:
-    """Sample `k` of a record of arrays, as a record of one."""
-    if isinstance(record, np.ndarray):
-        return record[k : k + 1]
-    if dataclasses.is_dataclass(record):
-        values = {f.name: _row(getattr(record, f.name), k) for f in dataclasses.fields(record)}
-        return dataclasses.replace(record, **values)
-    return record
 
 
 def _mirrored(light: Light) -> Light:

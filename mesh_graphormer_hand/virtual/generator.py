@@ -9,7 +9,6 @@ type.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,12 +25,22 @@ from . import labels
 from .config import VirtualConfig
 from .hand.anatomy import Anatomy
 from .hand.skin_tone import linear_to_screen
-from .imaging import render_mesh as surface
 from .imaging import sensor
-from .imaging.shading import Coat, Drawn, draw_hands
+from .imaging.render_mesh import (
+    LABEL,
+    RenderMesh,
+    attach_rings,
+    is_skin,
+    joint_rotations,
+    material,
+    render_mesh,
+    rest_vertices,
+)
+from .imaging.shading import GBuffer, Material, draw_hands
 from .parameters import Parameters, draw
 from .rng import generator
 from .scene import background, second_hand
+from .scene.parts import MeshPart
 
 BLOCK = 16
 
@@ -115,7 +124,7 @@ class VirtualHands:
             **targets,
             **labels.extra(self.extra, self.hand, p, targets, pinhole, picture, occluded),
             joints_visible=labels.visible(targets, picture.depth, occluded),
-            mask=surface.is_skin(picture.part) & ~occluded,
+            mask=is_skin(picture.part) & ~occluded,
             mask_valid=everything,
             depth=picture.depth * ~occluded,
             depth_valid=everything,
@@ -123,7 +132,7 @@ class VirtualHands:
         inputs = HandInputs(image=images, intrinsics=intrinsics, intrinsics_valid=everything)
         return HandBatch(inputs, targets, keys)
 
-    def _add_second(self, p: Parameters, picture: Drawn, indices: Sequence[int], shadows: bool) -> None:
+    def _add_second(self, p: Parameters, picture: GBuffer, indices: Sequence[int], shadows: bool) -> None:
         """Draw second hands into the pictures that have one."""
         rows, other = second_hand.sample(self.config, self.anatomy, indices, p)
         if other is None:
@@ -135,7 +144,7 @@ class VirtualHands:
         picture.colour[at] = torch.where(nearer[..., None], made.colour, picture.colour[at])
         picture.normal[at] = torch.where(nearer[..., None], made.normal, picture.normal[at])
         picture.depth[at] = torch.where(nearer, made.depth, depth)
-        picture.part[at] = torch.where(nearer, surface.OTHER, picture.part[at])
+        picture.part[at] = torch.where(nearer, LABEL["other hand"], picture.part[at])
 
     def shoot(
         self,
@@ -144,7 +153,7 @@ class VirtualHands:
         shadows: bool,
         faces: int = 0,
         mirrored: bool = False,
-    ) -> tuple[dict[str, Tensor], Drawn]:
+    ) -> tuple[dict[str, Tensor], GBuffer]:
         """Pictures of the samples `p` by their cameras, linear and without a camera's faults, and the labels that the
         mesh gives.
 
@@ -154,13 +163,15 @@ class VirtualHands:
             mirrored: the cameras' rotations mirror, too: left hands. Their labels are of no use.
         """
         size, device = behind.shape[1], behind.device
-        mesh = _surface(self.hand, faces or self.config.mesh_faces or faces_for(size), device)
-        targets, drawn, extra, rotations = self._geometry(p, mesh, device, size)
+        parts = p.parts()
+        wanted = faces or self.config.mesh_faces or faces_for(size)
+        mesh = render_mesh(self.hand, wanted, tuple(part.shape for part in parts), device)
+        targets, drawn, others, rotations = self._geometry(p, parts, mesh, device, size)
         pinhole = _tensor(p.camera.pinhole * size, device)
-        casters = torch.cat([targets["vertices"] + targets["root"][:, None], extra], 1), mesh.casters
+        casters = torch.cat([targets["vertices"] + targets["root"][:, None], others], 1), mesh.casters
         pixel = p.camera.root[:, 2] / (p.camera.pinhole[:, 0] * size)  # m, of the hand's surface
-        coat = surface.coat(mesh, p, rotations, pixel)
-        return targets, self._draw(p, mesh, coat, drawn, pinhole, casters if shadows else None, behind, mirrored)
+        cover = material(mesh, p, parts, rotations, pixel)
+        return targets, self._draw(p, mesh, cover, drawn, pinhole, casters if shadows else None, behind, mirrored)
 
     def _behind(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
         """Backgrounds, linear, on the CPU."""
@@ -172,7 +183,7 @@ class VirtualHands:
         return torch.from_numpy(np.stack([painted[i] for i in indices])).square_()
 
     def _geometry(
-        self, p: Parameters, mesh: surface.Surface, device: torch.device, size: int
+        self, p: Parameters, parts: list[MeshPart], mesh: RenderMesh, device: torch.device, size: int
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b v 3"], Float[Tensor, "b e 3"], Float[Tensor, "b 16 3 3"]]:
         """Labels that the mesh gives; in camera axes, m: all drawn vertices, and those that are not the hand's; the
         rotations of the joints."""
@@ -180,14 +191,14 @@ class VirtualHands:
         rotation, root = _tensor(p.camera.rotation, device), _tensor(p.camera.root, device)
         rotations = torch.cat([rotation[:, None], _tensor(p.fingers, device)], 1)
         shape = _tensor(p.shape, device)
-        skinned, joints = skin(mesh.skin, rotations, shape)
+        skinned, joints = skin(mesh.hand.skin, rotations, shape)
         skinned = skinned - joints[:, :1]
         vertices = skinned[:, :NUM_VERTICES].contiguous()
         joints = torch.cat([joints - joints[:, :1], vertices[:, list(self.hand.tip_vertices)]], 1)
         joints = joints[:, list(PERMUTATIONS["mano"])]
-        extra = torch.baddbmm(root[:, None], _tensor(surface.extra_vertices(p), device), rotation.transpose(1, 2))
-        extra = surface.put_on(mesh, p, skinned[:, NUM_VERTICES:], joints, surface.world(rotations), root, extra)
-        drawn = torch.cat([skinned[:, NUM_VERTICES:] + root[:, None], extra], 1)
+        others = torch.baddbmm(root[:, None], _tensor(rest_vertices(parts), device), rotation.transpose(1, 2))
+        attach_rings(mesh, p, skinned[:, NUM_VERTICES:], joints, joint_rotations(rotations), root, others)
+        drawn = torch.cat([skinned[:, NUM_VERTICES:] + root[:, None], others], 1)
         seen = (joints + root[:, None]).cpu().double()  # not every device has doubles
         pinhole = torch.from_numpy(p.camera.pinhole * size)[:, None]
         pixels = pinhole[..., :2] * seen[..., :2] / seen[..., 2:] + pinhole[..., 2:]
@@ -208,19 +219,19 @@ class VirtualHands:
             "is_left": ~valid,
             "hand": torch.full((b,), self.hand.fingerprint, device=device),
         }
-        return known, drawn, extra, rotations
+        return known, drawn, others, rotations
 
     def _draw(
         self,
         p: Parameters,
-        mesh: surface.Surface,
-        coat: Coat,
+        mesh: RenderMesh,
+        cover: Material,
         drawn: Tensor,
         pinhole: Tensor,
         casters: tuple[Tensor, Tensor] | None,
         behind: Tensor,
         mirrored: bool,
-    ) -> Drawn:
+    ) -> GBuffer:
         """The scene without its camera's faults, linear."""
         device = drawn.device
         light = p.light
@@ -228,11 +239,11 @@ class VirtualHands:
             *(_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
             *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
-        faces = mesh.topology, mesh.texels
-        return draw_hands(drawn, *faces, coat, mesh.skin_faces, pinhole, lights, behind, casters, mirrored)
+        faces = mesh.topology, mesh.hand.texels
+        return draw_hands(drawn, *faces, cover, mesh.skin_faces, pinhole, lights, behind, casters, mirrored)
 
     def _develop(
-        self, p: Parameters, drawn: Drawn, indices: Sequence[int]
+        self, p: Parameters, drawn: GBuffer, indices: Sequence[int]
     ) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""
         pictures, depth = drawn.colour.cpu().numpy(), drawn.depth.cpu().numpy()
@@ -258,11 +269,6 @@ class VirtualHands:
 def faces_for(size: int) -> int:
     """Faces of the hand that a crop of `size` px can show."""
     return 5000 if size <= 192 else 7000
-
-
-@lru_cache(maxsize=8)
-def _surface(hand: Hand, faces: int, device: torch.device) -> surface.Surface:
-    return surface.Surface.of(hand, faces).to(device)
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

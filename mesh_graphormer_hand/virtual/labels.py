@@ -17,8 +17,7 @@ from ..contracts import PARTS
 from ..mano.hand import Hand
 from ..render.shading import Topology, vertex_normals
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
-from .imaging import render_mesh as surface
-from .imaging.shading import Drawn
+from .imaging.shading import GBuffer
 from .parameters import Parameters
 
 EXTRA = ("parts", "normals", "share", "look")
@@ -26,7 +25,6 @@ EXTRA = ("parts", "normals", "share", "look")
 DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 FACING = 0.25  # cosine from which skin faces the camera: less is an outline's, where one pixel decides
 SLACK = 0.006  # m between skin and what is drawn in its pixel: the drawn mesh is finer, pixels are wide
-NAMES = {"prop": "object", "other": "other hand"}  # parts of the drawn mesh that the contracts call otherwise
 
 
 def visible(
@@ -45,7 +43,7 @@ def extra(
     p: Parameters,
     labels: dict[str, Tensor],
     pinhole: Float[Tensor, "b 4"],
-    drawn: Drawn,
+    drawn: GBuffer,
     occluded: Bool[Tensor, "b h w"],
 ) -> dict[str, Any]:
     """Fields of HandTargets for the EXTRA `names`."""
@@ -66,10 +64,8 @@ def extra(
 
 
 def parts(drawn: Int64[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]) -> Tensor:
-    """Numbers of the drawn mesh's parts -> positions in contracts.PARTS, bytes."""
-    names = ["background", *(NAMES.get(name, name) for name in surface.PARTS)]
-    table = torch.tensor([PARTS.index(name) for name in names], dtype=torch.uint8, device=drawn.device)
-    return table.index_select(0, (drawn + 1).view(-1)).view_as(drawn).masked_fill_(occluded, PARTS.index("in front"))
+    """Positions in contracts.PARTS, bytes, from the drawn parts (-1 where none is) and what an occluder covers."""
+    return drawn.clamp(min=PARTS.index("background")).to(torch.uint8).masked_fill_(occluded, PARTS.index("in front"))
 
 
 def share(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from .config import VirtualConfig
 from .hand import poses
 from .hand import skin_tone as skin
 from .hand.anatomy import Anatomy
+from .records import arrays
 from .rng import Draws
-from .scene import accessories as worn
-from .scene import camera, forearm, light
-from .scene import held_object as prop
+from .scene import accessories, camera, forearm, held_object, light
+from .scene.parts import MeshPart
 
 SHAPE_LIMIT = 2.5  # standard deviations
 HASH_STEP = 1e-4  # parameters are rounded to this before hashing: machines differ in the last bits of a sine
@@ -32,8 +31,12 @@ class Parameters:
     skin: skin.Skin
     light: light.Light
     forearm: forearm.Forearm
-    prop: prop.Prop
-    worn: worn.Worn
+    held_object: MeshPart
+    accessories: accessories.Accessories
+
+    def parts(self) -> list[MeshPart]:
+        """All parts of the scene but the hand itself."""
+        return [*self.forearm.parts(), self.held_object, self.accessories.part]
 
 
 def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Parameters:
@@ -53,8 +56,8 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
         skin=complexion,
         light=light.sample(stream("light"), complexion.tone, config.light_variety),
         forearm=arm,
-        prop=prop.sample(stream("prop"), config, joints),
-        worn=worn.sample(stream("worn"), config, arm.bare),
+        held_object=held_object.sample(stream("prop"), config, joints),
+        accessories=accessories.sample(stream("worn"), config, arm.bare),
     )
 
 
@@ -77,12 +80,6 @@ def split_hash(config: VirtualConfig, hand: Hand) -> str:
     anatomy, digest = Anatomy.of(hand), hashlib.sha256()
     for start in range(0, config.count, 16):
         block = draw(config, anatomy, range(start, min(start + 16, config.count)))
-        for array in _arrays(block):
+        for array in arrays(block):
             digest.update(np.round(array / HASH_STEP).astype("<i8").tobytes())
     return digest.hexdigest()[:16]
-
-
-def _arrays(record: object) -> list[np.ndarray]:
-    if isinstance(record, np.ndarray):
-        return [record]
-    return [array for f in dataclasses.fields(record) for array in _arrays(getattr(record, f.name))]

@@ -21,8 +21,9 @@ from .generator import VirtualHands
 from .hand import poses
 from .hand.anatomy import Anatomy
 from .parameters import Parameters, draw
+from .records import repeat
 from .rng import generator
-from .views import frame, repeat
+from .views import frame
 
 FIRST = 2**44  # numbers of the poses on the way lie beyond those of all crops
 MOST = 64  # poses of a path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from .config import VirtualConfig
 from .generator import VirtualHands
 from .hand.anatomy import Anatomy, turn
 from .parameters import Parameters, draw
+from .records import repeat
 from .rng import generator
 from .scene import camera
 from .scene.light import Light
@@ -28,7 +28,6 @@ FIRST = 2**43  # what is behind the other views, and their sensors, have numbers
 MOST = 8  # views of a moment
 APART = 15.0, 150.0  # degrees between the first view and another
 TRIES = 6
-Record = TypeVar("Record")
 
 
 class VirtualViews:
@@ -154,15 +153,6 @@ def turn_light(light: Light, rotation: Float[np.ndarray, "b 3 3"]) -> Light:
     turned[:, 6], turned[:, 8] = form[..., 2, 2] / (2 * two), (form[..., 0, 0] - form[..., 1, 1]) / (2 * three)
     direction = (rotation @ light.direction[..., None])[..., 0]
     return dataclasses.replace(light, harmonics=turned, direction=direction)
-
-
-def repeat(record: Record, count: int) -> Record:
-    """A record (of records) of arrays with one row, `count` times."""
-    changed = {}
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        changed[field.name] = value.repeat(count, 0) if isinstance(value, np.ndarray) else repeat(value, count)
-    return dataclasses.replace(record, **changed)
 
 
 def to_world(points: Float[Tensor, "b n 3"], extrinsics: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b n 3"]:

@@ -14,8 +14,9 @@ from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.hand import skin_relief as detail
 from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.hand.skin_texture import CELLS, SIDE, Texels
-from mesh_graphormer_hand.virtual.imaging import render_mesh as surface
 from mesh_graphormer_hand.virtual.imaging import sensor
+from mesh_graphormer_hand.virtual.imaging.hand_mesh import decimate, vertex_normals
+from mesh_graphormer_hand.virtual.imaging.render_mesh import LABEL, joint_rotations
 from mesh_graphormer_hand.virtual.rng import Draws, generator
 from mesh_graphormer_hand.virtual.scene import background, grasp, scenery, second_hand
 
@@ -29,8 +30,8 @@ def hand():
 
 @pytest.fixture(scope="module")
 def skinned(hand):
-    mesh = surface.thin(hand.render, FACES)
-    return mesh, detail.Skinned(mesh.vertices.astype(np.float64), surface._normals(mesh), mesh.weights)
+    mesh = decimate(hand.render, FACES)
+    return mesh, detail.Skinned(mesh.vertices.astype(np.float64), vertex_normals(mesh), mesh.weights)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,9 @@ def test_tangents_turn_with_the_hand(texels):
     eye = torch.eye(3).expand(1, 16, 3, 3)
     turned = eye.clone()
     turned[:, 0] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    rest = texels.pose(surface.world(eye)).view(-1, 2, 3)
+    rest = texels.pose(joint_rotations(eye)).view(-1, 2, 3)
     torch.testing.assert_close(rest, texels.tangents)
-    torch.testing.assert_close(texels.pose(surface.world(turned)).view(-1, 2, 3), rest @ turned[0, 0].T)
+    torch.testing.assert_close(texels.pose(joint_rotations(turned)).view(-1, 2, 3), rest @ turned[0, 0].T)
 
 
 def test_things_fit_into_grasps(hand):
@@ -174,7 +175,7 @@ def test_mirrored_faces_are_drawn_from_outside(hand):
     p = parameters.draw(hands.config, hands.anatomy, range(2))
     mirrored = dataclasses.replace(p.camera, rotation=p.camera.rotation @ second_hand.MIRROR)
     made = hands.shoot(dataclasses.replace(p, camera=mirrored), torch.zeros(2, 64, 64, 3), False, mirrored=True)[1]
-    seen = made.part == surface.HAND
+    seen = made.part == LABEL["hand"]
     assert seen.any() and (made.normal[..., 2][seen] < 0.3).float().mean() > 0.98
 
 

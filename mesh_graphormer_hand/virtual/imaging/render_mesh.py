@@ -1,131 +1,102 @@
-"""The mesh that is drawn: the hand's skin (as fine as the picture needs), forearm, sleeve and object in one topology.
+"""Joins a scene's parts into one mesh with one topology, and says what it is covered with.
 
-The hand's own 778 vertices ride along in front of the drawn ones, so that labels and picture come out of one skinning.
+Parts of skin come first, since the skin's texture is looked up by face; beyond that the list's order means nothing.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import fast_simplification
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ...mano.hand import Hand, RenderMesh
-from ...mano.layer import SkinTensors, skin_tensors
+from ...contracts import PARTS
+from ...mano.hand import Hand
 from ...render.shading import Topology
 from ...skeleton import MODEL_PARENTS, NUM_VERTICES
 from ..hand import skin_relief as detail
-from ..hand.anatomy import Anatomy
-from ..hand.skin_texture import Texels
 from ..hand.skin_tone import Skin
 from ..parameters import Parameters
-from ..scene import accessories as worn
-from ..scene import forearm
-from ..scene import held_object as prop
+from ..scene import accessories
+from ..scene.parts import MeshPart, PartShape
 from . import noise
-from .shading import Coat
+from .hand_mesh import HandMesh, hand_mesh
+from .shading import Channels, Material
 
-PARTS = ("hand", "forearm", "sleeve", "prop", "worn", "other")
-HAND, FOREARM, SLEEVE, PROP, WORN, OTHER = range(6)  # other: all of a second hand, its arm, and what it holds
+LABEL = {name: k for k, name in enumerate(PARTS)}
+SKIN = ("hand", "forearm")  # labels of the mask
 BENT = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
-PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
-FIXED = ("hair", "u", "v")  # of every drawn vertex in all images: hair (or a cloth's grain), m along and across the arm
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
-    skin: SkinTensors  # 778 + v vertices
-    topology: Topology  # of the drawn vertices: v of the hand, then forearm, sleeve, prop, worn
-    casters: Int64[
-        Tensor, "f 3"
-    ]  # coarser faces that cast shadows: over 778 vertices, then forearm, sleeve, prop, worn
-    texels: Texels
-    size: int  # v
-    skin_faces: int  # of hand and forearm, the first ones
-    rest: Float[Tensor, "v 3"]  # m
-    wrist: Float[Tensor, "3"]  # m, at rest
-    palm: Float[Tensor, "va 1"]  # 0 on the back of the hand, 1 on the palm's side; of the hand, then the forearm
-    knuckles: Float[Tensor, "v 16"]  # how near to each joint
-    girths: Int64[Tensor, "4 n"]  # vertices round each finger, index to little, where a ring sits
-    fixed: Float[Tensor, "all 3"]  # of all drawn vertices, see FIXED
+class RenderMesh:
+    """All parts of a scene as one mesh, on one device."""
 
-    @classmethod
-    def of(cls, hand: Hand, faces: int) -> Surface:
-        """The surface of `hand` with about `faces` faces (all that its render mesh has if that is fewer)."""
-        mesh = thin(hand.render or _plain(hand), faces)
-        v, anatomy, normals = len(mesh.vertices), Anatomy.of(hand), _normals(mesh)
-        both = _join(_plain(hand), mesh)
-        palm = np.clip(0.5 - 0.9 * normals[:, 1:2], 0, 1)
-        palm = np.concatenate([palm, forearm.palm_side().reshape(-1, 1)])
-        wrist = hand.joint_regressor[0] @ hand.v_template
-        fixed = _fixed(mesh, palm, wrist)
-        arrays = (mesh.vertices, wrist, palm, detail.knuckles(anatomy, mesh.vertices.astype(np.float64)), fixed)
-        tensors = [torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays]
-        casters = torch.from_numpy(np.concatenate(_faces(hand.faces, NUM_VERTICES)))
-        texels = Texels.of(anatomy, mesh, normals)
-        girths = torch.from_numpy(worn.girths(anatomy, mesh))
-        skin_faces = len(mesh.faces) + len(forearm.faces())
-        return cls(
-            skin_tensors(hand, both), _topology(mesh), casters, texels, v, skin_faces, *tensors[:4], girths, tensors[4]
-        )
+    hand: HandMesh
+    shapes: tuple[PartShape, ...]  # of all parts, the hand first
+    rows: dict[str, slice]  # of each part's vertices among all drawn ones
+    topology: Topology  # of the drawn vertices; `parts` are positions in contracts.PARTS
+    casters: Int64[Tensor, "g 3"]  # faces that cast shadows, over the hand's 778 vertices and then the other parts
+    skin_faces: int  # how many faces, the first ones, are skin
+    palm: Float[Tensor, "s 1"]  # of the vertices of skin, the first ones: 0 on the back of the hand, 1 on the palm
+    grain: Float[Tensor, "all 1"]
+    uv: Float[Tensor, "all 2"]  # m
 
-    def to(self, device: torch.device | str) -> Surface:
-        """The surface on `device`."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("size", "skin_faces")]
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
+    @property
+    def size(self) -> int:
+        """Number of drawn vertices of the hand itself."""
+        return self.hand.shape.size
 
 
-def thin(mesh: RenderMesh, faces: int) -> RenderMesh:
-    """`mesh` with at most about `faces` faces, its vertices a subset of the old ones."""
-    if len(mesh.faces) <= faces * 1.1:
-        return mesh
-    points, triangles = fast_simplification.simplify(
-        mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32), target_count=faces
-    )
-    nearest = cKDTree(mesh.vertices).query(points)[1]
-    kept, renumbered = np.unique(nearest, return_inverse=True)
-    triangles = renumbered.reshape(-1)[triangles.astype(np.int64)]
-    a, b, c = triangles.T
-    triangles = triangles[(a != b) & (b != c) & (c != a)]
+@lru_cache(maxsize=16)
+def render_mesh(hand: Hand, faces: int, others: tuple[PartShape, ...], device: torch.device) -> RenderMesh:
+    """The mesh of `hand` with about `faces` faces and of the `others`, made once.
+
+    Raises:
+        ValueError: two parts of one name, or a part of skin behind one that is not.
+    """
+    mesh = hand_mesh(hand, faces, device)
+    shapes = (mesh.shape, *others)
+    names, skin = [s.name for s in shapes], [s for s in shapes if s.palm is not None]
+    if len(set(names)) < len(names):
+        raise ValueError(f"parts of a scene need names of their own: {', '.join(names)}")
+    if tuple(skin) != shapes[: len(skin)]:
+        raise ValueError(f"parts of skin come first: {', '.join(names)}")
+    ends = np.cumsum([s.size for s in shapes])
+    rows = {s.name: slice(int(end) - s.size, int(end)) for s, end in zip(shapes, ends, strict=True)}
+    joined = np.concatenate([s.faces + rows[s.name].start for s in shapes])
+    labels = np.repeat([LABEL[s.label] for s in shapes], [len(s.faces) for s in shapes])
+    topology = Topology.build(torch.from_numpy(joined), int(ends[-1]), torch.from_numpy(labels))
+    shift = NUM_VERTICES - mesh.shape.size
+    casters = [mesh.outline, *(s.faces + rows[s.name].start + shift for s in others if s.casts_shadow)]
+
+    def tensor(arrays: Sequence[np.ndarray]) -> Tensor:
+        joined = np.concatenate([a.reshape(len(a), -1) for a in arrays])
+        return torch.from_numpy(np.ascontiguousarray(joined, np.float32)).to(device)
+
     return RenderMesh(
-        mesh.vertices[kept],
-        triangles,
-        mesh.weights[kept],
-        mesh.shapedirs[kept],
-        mesh.posedirs[kept],
-        mesh.colours[kept],
-        mesh.gloss[kept],
+        hand=mesh,
+        shapes=shapes,
+        rows=rows,
+        topology=topology.to(device),
+        casters=torch.from_numpy(np.concatenate(casters)).to(device),
+        skin_faces=sum(len(s.faces) for s in skin),
+        palm=tensor([s.palm for s in skin]),
+        grain=tensor([s.grain for s in shapes]),
+        uv=tensor([s.uv for s in shapes]),
     )
 
 
-def coat(surface: Surface, p: Parameters, rotations: Float[Tensor, "b 16 3 3"], pixel: Float[np.ndarray, "b"]) -> Coat:
-    """What hands with `rotations` of their joints are covered with, in images whose pixels are `pixel` m wide there."""
-    device, s = surface.rest.device, p.skin
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
-
-    return Coat(
-        vertices=_vertex_looks(surface, p, rotations, tensor),
-        tangents=surface.texels.pose(world(rotations)),
-        start=torch.from_numpy(surface.texels.start(pixel, s.variant)).to(device),
-        detail=tensor(_detail(s)),
-        noise=tensor(s.noise),
-        shift=tensor(s.shift),
-        texel=tensor(np.maximum(noise.FINEST, 0.7 * pixel)),
-        nail=tensor(np.concatenate([s.nail, s.nail_gloss], 1)),
-        grain=tensor(p.forearm.grain),
-        ink=tensor(s.ink),
-    )
+def is_skin(part: Int64[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
+    """Pixels of the hand and the bare forearm."""
+    return (part == LABEL[SKIN[0]]) | (part == LABEL[SKIN[1]])
 
 
-def world(rotations: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b 16 3 3"]:
+def joint_rotations(rotations: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b 16 3 3"]:
     """Rotations of the joints in the camera from rotations relative to their parents."""
     out = [rotations[:, 0]]
     for joint in range(1, 16):
@@ -133,32 +104,103 @@ def world(rotations: Float[Tensor, "b 16 3 3"]) -> Float[Tensor, "b 16 3 3"]:
     return torch.stack(out, 1)
 
 
-def _vertex_looks(
-    surface: Surface, p: Parameters, rotations: Tensor, tensor: Callable[[np.ndarray], Tensor]
-) -> Float[Tensor, "b all looks"]:
-    """Of every drawn vertex: linear colour, shine, how bent the nearest joint is, then FIXED."""
-    s = p.skin
-    tone, palm, waves = tensor(s.tone)[:, None], tensor(s.palm)[:, None], tensor(s.waves)
-    b, v = len(tone), surface.size
-    rest = torch.cat([surface.rest.expand(b, v, 3), tensor(p.forearm.bare).view(b, -1, 3) + surface.wrist], 1)
-    blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], rest, waves[..., :3].transpose(1, 2))).sum(-1, keepdim=True)
-    blotch = blotch * (tensor(s.blotch)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
-    skin = torch.lerp(tone, palm, surface.palm) * blotch.exp_()
-    arm = (skin[:, v:] * tensor(p.forearm.shade).view(b, -1, 1)).view(b, -1, 3)
-    colours = [skin[:, :v], arm, tensor(p.forearm.cloth).view(b, -1, 3), tensor(p.prop.colours), tensor(p.worn.colours)]
-    looks = torch.ones(b, surface.fixed.shape[0], 5 + surface.fixed.shape[1], device=tone.device)
-    torch.cat(colours, 1, out=looks[..., :3])
-    looks[..., :3].clamp_(0.004, 1)
-    shine = tensor(np.concatenate([p.prop.shine, p.worn.shine], 1))
-    looks[:, -shine.shape[1] :, 3] = shine
-    sleeve = forearm.RINGS * forearm.AROUND
-    looks[:, v + sleeve : v + 2 * sleeve, 3] = 0.25
+def rest_vertices(parts: Sequence[MeshPart]) -> Float[np.ndarray, "b e 3"]:
+    """Vertices of all parts but the hand's own skin, in its rest frame, m, relative to the wrist."""
+    return np.concatenate([part.vertices for part in parts], 1)
+
+
+def attach_rings(
+    mesh: RenderMesh,
+    p: Parameters,
+    skin: Float[Tensor, "b v 3"],
+    joints: Float[Tensor, "b 21 3"],
+    rotations: Float[Tensor, "b 16 3 3"],
+    root: Float[Tensor, "b 3"],
+    others: Float[Tensor, "b e 3"],
+) -> None:
+    """Put rings round the fingers of posed hands: writes into `others`, the vertices of all parts but the hand (m).
+
+    Args:
+        mesh: the mesh that the vertices belong to.
+        p: which samples have a ring, and on which finger.
+        skin: drawn vertices of the hand, m, relative to `root`, camera axes.
+        joints: m, relative to `root`, camera axes.
+        rotations: of the joints, camera from rest frame.
+        root: m, the wrist in the camera.
+        others: m, camera axes.
+    """
+    ring = torch.from_numpy(p.accessories.ring.astype(np.float32)).to(skin.device)
+    points = accessories.place_rings(ring, mesh.hand.girths, skin, joints, rotations)
+    start = mesh.rows["accessories"].start - mesh.size + accessories.RING.start
+    rows = slice(start, start + points.shape[1])
+    absent = others[:, rows.stop - 1 : rows.stop]
+    others[:, rows] = torch.where(ring[:, :1, None] > 0, points + root[:, None], absent)
+
+
+def material(
+    mesh: RenderMesh,
+    p: Parameters,
+    parts: Sequence[MeshPart],
+    rotations: Float[Tensor, "b 16 3 3"],
+    pixel: Float[np.ndarray, "b"],
+) -> Material:
+    """What the samples' meshes are covered with.
+
+    Args:
+        mesh: the mesh of the hand and `parts`.
+        p: skins and cloth of the samples.
+        parts: all parts but the hand, in the mesh's order.
+        rotations: of the joints, relative to their parents.
+        pixel: m on the hand that a pixel is wide.
+    """
+    device, s = mesh.palm.device, p.skin
+    return Material(
+        channels=_vertex_channels(mesh, s, parts, rotations),
+        tangents=mesh.hand.texels.pose(joint_rotations(rotations)),
+        start=torch.from_numpy(mesh.hand.texels.start(pixel, s.variant)).to(device),
+        detail=_tensor(_detail(s), device),
+        noise=_tensor(s.noise, device),
+        shift=_tensor(s.shift, device),
+        texel=_tensor(np.maximum(noise.FINEST, 0.7 * pixel), device),
+        nail=_tensor(np.concatenate([s.nail, s.nail_gloss], 1), device),
+        grain=_tensor(p.forearm.grain, device),
+        tattoo=_tensor(s.ink, device),
+    )
+
+
+def _vertex_channels(
+    mesh: RenderMesh, skin: Skin, parts: Sequence[MeshPart], rotations: Float[Tensor, "b 16 3 3"]
+) -> Channels:
+    """The material at every drawn vertex."""
+    b, device = len(rotations), rotations.device
+    covered = [part for part in parts if part.shape.palm is not None]
+    own = _skin_colours(mesh, skin, covered)
+    colours = [own[:, : mesh.size]]
+    for part in parts:
+        colour = _tensor(part.colours, device)
+        colours.append(own[:, mesh.rows[part.name]] * colour if part.shape.palm is not None else colour)
+    out = Channels.ones(b, mesh.grain.shape[0], device)
+    torch.cat(colours, 1, out=out.colour)
+    out.colour.clamp_(0.004, 1)
+    for part in parts:
+        out.shine[:, mesh.rows[part.name], 0] = _tensor(part.shine, device)
     cosine = (rotations.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     bent = (1 - cosine).clamp_(0, 1)  # 1 at a right angle
-    looks[..., 4] = 0
-    looks[:, :v, 4] = (bent @ surface.knuckles.T).clamp_(max=1)
-    looks[..., 5:] = surface.fixed
-    return looks
+    out.bend[:] = 0
+    out.bend[:, : mesh.size, 0] = (bent @ mesh.hand.knuckles.T).clamp_(max=1)
+    out.grain[:], out.uv[:] = mesh.grain, mesh.uv
+    return out
+
+
+def _skin_colours(mesh: RenderMesh, skin: Skin, covered: Sequence[MeshPart]) -> Float[Tensor, "b s 3"]:
+    """Linear colour of the hand's vertices and of the parts covered in skin: tone, paler palms, slow blotches."""
+    device, hand = mesh.palm.device, mesh.hand
+    tone, palm, waves = (_tensor(a, device) for a in (skin.tone, skin.palm, skin.waves))
+    b = len(tone)
+    rest = torch.cat([hand.rest.expand(b, -1, 3), *(_tensor(c.vertices, device) + hand.wrist for c in covered)], 1)
+    blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], rest, waves[..., :3].transpose(1, 2))).sum(-1, keepdim=True)
+    blotch = blotch * (_tensor(skin.blotch, device)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
+    return torch.lerp(tone[:, None], palm[:, None], mesh.palm) * blotch.exp_()
 
 
 def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
@@ -178,79 +220,5 @@ def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
     return out
 
 
-def extra_vertices(p: Parameters) -> Float[np.ndarray, "b v 3"]:
-    """Forearm, sleeve, prop and what is worn in the hand's rest frame, m, relative to the wrist."""
-    b = len(p.shape)
-    arm = (p.forearm.bare.reshape(b, -1, 3), p.forearm.sleeve.reshape(b, -1, 3))
-    return np.concatenate([*arm, p.prop.vertices, p.worn.vertices], 1)
-
-
-def put_on(
-    surface: Surface,
-    p: Parameters,
-    skin: Float[Tensor, "b v 3"],
-    joints: Float[Tensor, "b 21 3"],
-    turned: Float[Tensor, "b 16 3 3"],
-    root: Float[Tensor, "b 3"],
-    extra: Float[Tensor, "b e 3"],
-) -> Float[Tensor, "b e 3"]:
-    """`extra` (camera axes, m) with the rings on the fingers of posed hands; `skin` and `joints` relative to `root`."""
-    ring = torch.from_numpy(p.worn.ring.astype(np.float32)).to(skin.device)
-    points = worn.place(ring, surface.girths, skin, joints, turned)
-    extra[:, -points.shape[1] :] = torch.where(ring[:, :1, None] > 0, points + root[:, None], extra[:, -1:])
-    return extra
-
-
-def _plain(hand: Hand) -> RenderMesh:
-    """A render mesh for a hand without one: its own skin in one colour."""
-    n = NUM_VERTICES
-    colours, gloss = np.tile(PLAIN, (n, 1)), np.full(n, 0.08, np.float32)
-    return RenderMesh(hand.v_template, hand.faces, hand.weights, hand.shapedirs, hand.posedirs, colours, gloss)
-
-
-def _join(a: RenderMesh, b: RenderMesh) -> RenderMesh:
-    """Two meshes on one skeleton as one."""
-    faces = np.concatenate([a.faces, b.faces + len(a.vertices)])
-    names = ("vertices", "weights", "shapedirs", "posedirs", "colours", "gloss")
-    joined = {name: np.concatenate([getattr(a, name), getattr(b, name)]).astype(np.float32) for name in names}
-    return RenderMesh(faces=faces, **joined)
-
-
-def _topology(mesh: RenderMesh) -> Topology:
-    blocks = _faces(mesh.faces, len(mesh.vertices))
-    parts = np.repeat(np.arange(len(blocks)), [len(b) for b in blocks])
-    total = len(mesh.vertices) + 2 * forearm.RINGS * forearm.AROUND + prop.SIZE + worn.SIZE
-    return Topology.build(torch.from_numpy(np.concatenate(blocks)), total, torch.from_numpy(parts))
-
-
-def _faces(hand: Int64[np.ndarray, "f 3"], v: int) -> list[np.ndarray]:
-    """Faces of each part, for a hand of `v` vertices with the others behind it."""
-    tube, rings = forearm.faces(), forearm.RINGS * forearm.AROUND
-    things = v + 2 * rings
-    return [hand, tube + v, tube + v + rings, prop.faces() + things, worn.faces() + things + prop.SIZE]
-
-
-def _fixed(mesh: RenderMesh, palm: np.ndarray, wrist: np.ndarray) -> Float[np.ndarray, "all 3"]:
-    v, ends = len(mesh.vertices), mesh.weights[:, [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]].sum(1)
-    hair = 0.45 * (1 - palm[:v, 0]) * (1 - ends).clip(0)
-    across = mesh.vertices[:, 2] + 0.7 * mesh.vertices[:, 1]
-    hand = np.stack([hair, mesh.vertices[:, 0] - wrist[0], across], 1)
-    u, turn = (m.ravel() for m in np.meshgrid(forearm.STATIONS, forearm.ANGLES, indexing="ij"))
-    arm = np.stack([1 - 0.8 * palm[v:, 0], u, 0.03 * turn], 1)
-    cloth = np.stack([0 * u + 1, u, 0.04 * turn], 1)
-    others = np.concatenate([prop.coordinates(), worn.coordinates()])
-    return np.concatenate([hand, arm, cloth, np.insert(others, 0, 0, 1)])
-
-
-def _normals(mesh: RenderMesh) -> Float[np.ndarray, "v 3"]:
-    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    face = np.cross(b - a, c - a)
-    out = np.zeros((len(mesh.vertices), 3))
-    for k in range(3):
-        np.add.at(out, mesh.faces[:, k], face)
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-20)
-
-
-def is_skin(part: Int64[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
-    """Pixels of the hand and the bare forearm."""
-    return part.bitwise_right_shift(1) == 0  # parts 0 and 1; -1 is empty
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -1,13 +1,14 @@
 """Draws the hand and lights every pixel of it: skin's own relief and colour, highlights, soft light, cast shadows.
 
 `render.shade` draws pictures for people; this draws the millions that a network sees once, so it keeps one sample a
-pixel, looks skin up in a table, and lights image by image, in pieces that a CPU's cache holds.
+pixel, values skin up in a table, and lights image by image, in pieces that a CPU's cache holds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -17,7 +18,7 @@ from ...render.effects import camera_points, dot, shadow, unit
 from ...render.rasterizer.raster import Raster, Settings, interpolate, rasterize
 from ...render.shading import Lights, Topology, sh_irradiance, vertex_normals
 from ..hand import skin_relief as detail
-from ..hand import tattoo as ink
+from ..hand import tattoo
 from ..hand.skin_texture import Texels
 from . import noise
 
@@ -29,10 +30,52 @@ CLOTH = 0.12  # strength of grain on what is not skin
 
 
 @dataclass(frozen=True, eq=False)
-class Coat:
-    """What each image's hand is covered with; see `surface.coat`."""
+class Channels:
+    """A material's channels by name, at vertices or, interpolated, at pixels. All are views of `values`."""
 
-    vertices: Float[Tensor, "b v 8"]  # linear colour, shine, bend of the nearest joint, hairiness, m along, m across
+    values: Float[Tensor, "*n 8"]
+
+    WIDTH: ClassVar[int] = 8
+
+    @classmethod
+    def ones(cls, b: int, v: int, device: torch.device) -> Channels:
+        """Ones for b meshes of v vertices."""
+        return cls(torch.ones(b, v, cls.WIDTH, device=device))
+
+    @property
+    def colour(self) -> Float[Tensor, "*n 3"]:
+        """Linear RGB."""
+        return self.values[..., :3]
+
+    @property
+    def shine(self) -> Float[Tensor, "*n 1"]:
+        """Factor on the strength of highlights."""
+        return self.values[..., 3:4]
+
+    @property
+    def bend(self) -> Float[Tensor, "*n 1"]:
+        """How bent the nearest joint is: 1 at a right angle."""
+        return self.values[..., 4:5]
+
+    @property
+    def grain(self) -> Float[Tensor, "*n 1"]:
+        """How hairy skin is, how strong the weave of cloth is, 0 to 1."""
+        return self.values[..., 5:6]
+
+    @property
+    def uv(self) -> Float[Tensor, "*n 2"]:
+        """m along and across the surface."""
+        return self.values[..., 6:8]
+
+    def __getitem__(self, rows: slice) -> Channels:
+        return Channels(self.values[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What each image's mesh is covered with; see `render_mesh.material`."""
+
+    channels: Channels  # of the b images' v vertices
     tangents: Float[Tensor, "b f 6"]  # of the hand's faces, posed
     start: Int64[Tensor, "b"]  # first row of the texels' table
     detail: Float[Tensor, "b channels 10"]  # of a texel: logarithm of colour and normal's shift along the tangents, and
@@ -42,17 +85,19 @@ class Coat:
     texel: Float[Tensor, "b"]  # m, of the noise
     nail: Float[Tensor, "b 6"]  # colour, cover, strength and exponent of its highlight
     grain: Float[Tensor, "b"]  # how coarse cloth is
-    ink: Float[Tensor, "b 7"]  # a tattoo, see `ink.sample`
+    tattoo: Float[Tensor, "b 7"]  # see `tattoo.sample`
 
-    def __getitem__(self, part: slice) -> Coat:
-        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[part] for f in dataclasses.fields(self)})
+    def __getitem__(self, rows: slice) -> Material:
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class GBuffer:
+    """What is drawn at each pixel of b images."""
+
     colour: Float[Tensor, "b h w 3"]  # linear
     depth: Float[Tensor, "b h w"]  # m along z, 0 where empty
-    part: Int64[Tensor, "b h w"]  # see `surface.PARTS`, -1 where empty
+    part: Int64[Tensor, "b h w"]  # label of the part, a position in contracts.PARTS; -1 where empty
     normal: Float[Tensor, "b h w 3"]  # unit, camera axes, of the mesh; 0 where empty
 
 
@@ -64,7 +109,7 @@ class Pixels:
     face: Int64[Tensor, "p"]
     bary: Float[Tensor, "p 3"]
     point: Float[Tensor, "p 3"]  # m
-    looks: Float[Tensor, "p 8"]
+    material: Channels
     normal: Float[Tensor, "p 3"]
     lit: Float[Tensor, "p"] | None  # share of the directional light that arrives
 
@@ -83,21 +128,21 @@ def draw_hands(
     vertices: Float[Tensor, "b v 3"],
     topology: Topology,
     texels: Texels,
-    coat: Coat,
+    material: Material,
     skin_faces: int,
     cameras: Float[Tensor, "b 4"],
     lights: Lights,
     background: Float[Tensor, "b h w 3"],
     casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
     mirrored: bool = False,
-) -> Drawn:
+) -> GBuffer:
     """Draw meshes (m, camera axes) into `background`, which is overwritten.
 
     Args:
         vertices: of the drawn meshes.
         topology: their faces and parts.
         texels: of the first faces.
-        coat: colours of the vertices and all that lies between them.
+        material: colours of the vertices and all that lies between them.
         skin_faces: how many faces, the first ones, are skin.
         cameras: fx, fy, cx, cy in px.
         lights: one set an image.
@@ -115,19 +160,19 @@ def draw_hands(
             normals = vertex_normals(vertices[rows], topology)
             normals = -normals if mirrored else normals
             raster = rasterize(vertices[rows], topology.faces, cameras[rows], (height, width), settings)
-            looks = interpolate(raster, topology.faces, torch.cat([normals, coat.vertices[rows]], 2))[:, 0]
+            values = interpolate(raster, topology.faces, torch.cat([normals, material.channels.values[rows]], 2))[:, 0]
             face, image, depth = raster.face[:, 0], raster.image, raster.depth[:, 0]
             points = camera_points(raster.pixel, depth, cameras[rows], height, width)
             lit = None
             if casters is not None:
                 meshes = casters[0][rows], casters[1]
                 lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE, SHADOW_BIAS, points, image)
-            normal = unit(looks[:, :3])
-            everything = Pixels(image, face, raster.bary[:, 0], points, looks[:, 3:], normal, lit)
+            normal = unit(values[:, :3])
+            everything = Pixels(image, face, raster.bary[:, 0], points, Channels(values[:, 3:]), normal, lit)
             pieces = [(slice(None), rows, everything)] if vertices.is_cuda else _by_image(everything, rows)
             colour = torch.empty_like(points)
             for part, of, pixels in pieces:
-                colour[part] = _light(pixels, texels, tile, coat[of], skin_faces, lights[of])
+                colour[part] = _light(pixels, texels, tile, material[of], skin_faces, lights[of])
             _write(out, rows, raster, topology, colour, normal)
     return out
 
@@ -149,12 +194,12 @@ _PIXEL_FIELDS = dataclasses.fields(Pixels)[1:]
 
 
 def _light(
-    p: Pixels, texels: Texels, tile: Tensor, coat: Coat, skin_faces: int, lights: Lights
+    p: Pixels, texels: Texels, tile: Tensor, material: Material, skin_faces: int, lights: Lights
 ) -> Float[Tensor, "p 3"]:
     """Linear light that leaves every pixel towards the camera."""
     skin = (p.face < skin_faces).float()[:, None]
-    colour, normal, plate = _skin(p, texels, tile, coat, skin)
-    nail = p.of(coat.nail)
+    colour, normal, plate = _skin(p, texels, tile, material, skin)
+    nail = p.of(material.nail)
     towards = -unit(p.point)
     direction = p.of(lights.direction)
     facing = dot(normal, direction)
@@ -162,7 +207,7 @@ def _light(
     sun = p.of(lights.colour) if p.lit is None else p.of(lights.colour) * p.lit[:, None]
     spread = (facing + wrap).div_(wrap.add_(1)).clamp_(min=0)
     around = _ambient(p, normal, lights)
-    shine = p.looks[:, 3:4] * p.of(lights.specular[:, None])
+    shine = p.material.shine * p.of(lights.specular[:, None])
     strength = torch.lerp(shine, nail[:, 4:5].expand_as(shine), plate)
     exponent = torch.lerp(p.of(lights.shininess[:, None]).expand_as(shine), nail[:, 5:6].expand_as(shine), plate)
     halfway = dot(normal, unit(direction + towards)).clamp_(min=1e-4)
@@ -178,30 +223,30 @@ def _light(
 
 
 def _skin(
-    p: Pixels, texels: Texels, tile: Tensor, coat: Coat, skin: Float[Tensor, "p 1"]
+    p: Pixels, texels: Texels, tile: Tensor, material: Material, skin: Float[Tensor, "p 1"]
 ) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p 1"]]:
     """Colour, normal with the skin's relief, and what is nail."""
-    row = texels.rows(p.face, p.bary, p.of(coat.start))
+    row = texels.rows(p.face, p.bary, p.of(material.start))
     texel = texels.table.index_select(0, row).float()
-    change = p.times(texel, coat.detail)
-    change = torch.addcmul(change[:, :5], change[:, 5:], p.looks[:, 4:5])
-    strewn = tile.index_select(0, noise.rows(p.looks[:, 6:8], p.of(coat.shift), p.of(coat.texel)[:, None]))
-    strewn[:, 3:] *= p.looks[:, 5:6]
+    change = p.times(texel, material.detail)
+    change = torch.addcmul(change[:, :5], change[:, 5:], p.material.bend)
+    strewn = tile.index_select(0, noise.rows(p.material.uv, p.of(material.shift), p.of(material.texel)[:, None]))
+    strewn[:, 3:] *= p.material.grain
     plate = texel[:, detail.PLATE : detail.PLATE + 1]
-    log = change[:, :3] + p.times(strewn * (1 - plate), coat.noise) * skin
-    log = log + (1 - skin) * p.looks[:, 5:6] * CLOTH * strewn[:, 1:2] * p.of(coat.grain)[:, None]
-    if p.image is not None or bool(coat.ink[0, 0] > 0):
-        inked = ink.cover(p.looks[:, 6:8], p.looks[:, 5:6], p.of(coat.ink)) * skin
-        log = log - inked * log.new_tensor(ink.COLOUR)
-    colour = p.looks[:, :3] * log.exp_()
-    nail = p.of(coat.nail)
+    log = change[:, :3] + p.times(strewn * (1 - plate), material.noise) * skin
+    log = log + (1 - skin) * p.material.grain * CLOTH * strewn[:, 1:2] * p.of(material.grain)[:, None]
+    if p.image is not None or bool(material.tattoo[0, 0] > 0):
+        inked = tattoo.cover(p.material.uv, p.material.grain, p.of(material.tattoo)) * skin
+        log = log - inked * log.new_tensor(tattoo.COLOUR)
+    colour = p.material.colour * log.exp_()
+    nail = p.of(material.nail)
     white = texel[:, detail.WHITE : detail.WHITE + 1]
     painted = nail[:, :3] * (1 + (0.5 * white) * (nail[:, 3:4] < 0.9))
     colour = torch.lerp(colour, painted, plate * nail[:, 3:4])
     hand = p.face.clamp(max=texels.faces - 1)
     if p.image is not None:
         hand = hand + p.image * texels.faces
-    tangents = coat.tangents.view(-1, 6).index_select(0, hand)
+    tangents = material.tangents.view(-1, 6).index_select(0, hand)
     normal = p.normal + change[:, 3:4] * tangents[:, :3] + change[:, 4:5] * tangents[:, 3:]
     return colour, unit(normal), plate
 
@@ -221,7 +266,7 @@ def draw(
     lights: Lights,
     background: Float[Tensor, "b h w 3"],
     casters: tuple[Float[Tensor, "b q 3"], Int64[Tensor, "g 3"]] | None = None,
-) -> Drawn:
+) -> GBuffer:
     """Draw meshes (m, camera axes) lit at their vertices, for what is far or plain, into `background` (overwritten).
 
     Args:
@@ -270,20 +315,20 @@ def light_vertices(
     return torch.addcmul(sun * highlight, colours[..., :3], diffuse)
 
 
-def _fill(out: Drawn, rows: slice, raster: Raster, topology: Topology, lit: Float[Tensor, "b v c"]) -> None:
+def _fill(out: GBuffer, rows: slice, raster: Raster, topology: Topology, lit: Float[Tensor, "b v c"]) -> None:
     """Write the covered pixels of a chunk; `lit` may bring normals after its colours."""
     values = interpolate(raster, topology.faces, lit)[:, 0]
     _write(out, rows, raster, topology, values[:, :3], unit(values[:, 3:]))
 
 
-def _write(out: Drawn, rows: slice, raster: Raster, topology: Topology, colour: Tensor, normal: Tensor) -> None:
+def _write(out: GBuffer, rows: slice, raster: Raster, topology: Topology, colour: Tensor, normal: Tensor) -> None:
     out.colour[rows].view(-1, 3).index_copy_(0, raster.pixel, colour)
     out.depth[rows].view(-1).index_copy_(0, raster.pixel, raster.depth[:, 0])
     out.part[rows].view(-1).index_copy_(0, raster.pixel, topology.parts.index_select(0, raster.face[:, 0]))
     out.normal[rows].view(-1, 3).index_copy_(0, raster.pixel, normal)
 
 
-def _empty(background: Float[Tensor, "b h w 3"]) -> Drawn:
+def _empty(background: Float[Tensor, "b h w 3"]) -> GBuffer:
     shape = background.shape[:3]
     part = torch.full(shape, -1, dtype=torch.int64, device=background.device)
-    return Drawn(background, background.new_zeros(shape), part, torch.zeros_like(background))
+    return GBuffer(background, background.new_zeros(shape), part, torch.zeros_like(background))

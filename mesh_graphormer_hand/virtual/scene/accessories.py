@@ -18,27 +18,29 @@ from ..config import VirtualConfig
 from ..hand.anatomy import FINGERS, Anatomy
 from ..rng import Draws
 from . import forearm
-from . import held_object as prop
-from .forearm import ABSENT, AROUND
+from .forearm import AROUND
+from .held_object import FACES, SPHERE, superellipsoid
+from .parts import ABSENT, MeshPart, PartShape
 
 BAND = 4  # rings of a band
 DORSAL = AROUND // 4  # the point of a ring on the back of the arm
 RING_AROUND, RING_TUBE = 18, 6
-SIZES = (BAND * AROUND, len(prop.SPHERE), RING_AROUND * RING_TUBE)
+SIZES = (BAND * AROUND, len(SPHERE), RING_AROUND * RING_TUBE)
 SIZE = sum(SIZES)
+RING = slice(SIZE - SIZES[2], SIZE)  # the ring among the vertices
 PLACE, GIRTH = 0.64, 40  # of the first phalanx: beyond the web; vertices that tell the finger's girth there
 METALS = np.array([(0.62, 0.45, 0.17), (0.60, 0.60, 0.60), (0.62, 0.40, 0.30), (0.05, 0.05, 0.055)])
 
 
 @dataclass(frozen=True, eq=False)
-class Worn:
-    vertices: Float[np.ndarray, "b v 3"]  # band, watch; the ring's are a point until the skin is posed
-    colours: Float[np.ndarray, "b v 3"]  # linear
-    shine: Float[np.ndarray, "b v"]
+class Accessories:
+    """Band, watch and ring; the ring's vertices are ABSENT until `place_rings` puts them round a finger."""
+
+    part: MeshPart
     ring: Float[np.ndarray, "b 4"]  # present, finger (0 index to 3 little), width m, thickness m
 
 
-def faces() -> Int64[np.ndarray, "f 3"]:
+def _faces() -> Int64[np.ndarray, "f 3"]:
     """Faces of band, watch and ring, outward counter-clockwise."""
     around, ring = np.arange(AROUND), np.arange(BAND - 1)
     band = _quads(ring[:, None] * AROUND + around, ring[:, None] * AROUND + (around + 1) % AROUND, AROUND)
@@ -47,7 +49,7 @@ def faces() -> Int64[np.ndarray, "f 3"]:
     b = turn[:, None] * RING_TUBE + (tube + 1) % RING_TUBE
     jump = (turn[:, None] + 1) % RING_AROUND * RING_TUBE - turn[:, None] * RING_TUBE
     torus = _quads(a, b, jump)
-    return np.concatenate([band, prop.FACES + SIZES[0], torus + SIZES[0] + SIZES[1]]).astype(np.int64)
+    return np.concatenate([band, FACES + SIZES[0], torus + SIZES[0] + SIZES[1]]).astype(np.int64)
 
 
 def _quads(a: np.ndarray, b: np.ndarray, step: int | np.ndarray) -> np.ndarray:
@@ -56,14 +58,17 @@ def _quads(a: np.ndarray, b: np.ndarray, step: int | np.ndarray) -> np.ndarray:
     return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)])
 
 
-def coordinates() -> Float[np.ndarray, "v 2"]:
-    """m along and across, for the grain of straps."""
-    u, turn = (m.ravel() for m in np.meshgrid(0.01 * np.arange(BAND), forearm.ANGLES, indexing="ij"))
+def _uv() -> Float[np.ndarray, "v 2"]:
+    """m along and around the band, for the grain of straps."""
+    along, angle = (m.ravel() for m in np.meshgrid(0.01 * np.arange(BAND), forearm.ANGLES, indexing="ij"))
     rest = np.zeros((SIZES[1] + SIZES[2], 2))
-    return np.concatenate([np.stack([u, 0.03 * turn], 1), rest])
+    return np.concatenate([np.stack([along, 0.03 * angle], 1), rest])
 
 
-def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings around 3"]) -> Worn:
+SHAPE = PartShape("accessories", "worn", _faces(), _uv(), np.zeros(SIZE))
+
+
+def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings around 3"]) -> Accessories:
     """What is worn on bare arms."""
     b = len(arm)
     kind = draws.choice((1 - config.watch - config.bracelet, config.watch, config.bracelet))  # nothing, watch, bracelet
@@ -89,7 +94,7 @@ def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings 
         1,
     )
     colours, shine = _looks(draws, kind)
-    return Worn(vertices, colours, shine, ring)
+    return Accessories(MeshPart(SHAPE, vertices, colours, shine), ring)
 
 
 def girths(anatomy: Anatomy, mesh: RenderMesh) -> Int64[np.ndarray, "4 n"]:
@@ -104,7 +109,7 @@ def girths(anatomy: Anatomy, mesh: RenderMesh) -> Int64[np.ndarray, "4 n"]:
     return np.stack(found)
 
 
-def place(
+def place_rings(
     ring: Float[Tensor, "b 4"],
     girths: Int64[Tensor, "4 n"],
     skin: Float[Tensor, "b v 3"],
@@ -162,7 +167,7 @@ def _case(draws: Draws, outline: np.ndarray, centre: np.ndarray, out: np.ndarray
     up = up - axis * (up * axis).sum(-1, keepdims=True)
     up = up / np.maximum(np.linalg.norm(up, axis=-1, keepdims=True), 1e-9)
     half = draws.uniform(low=0.013, high=0.021)
-    form = prop.superellipsoid(np.where(draws.chance(0.65), 2.0, 5.0), np.full(b, 7.0))
+    form = superellipsoid(np.where(draws.chance(0.65), 2.0, 5.0), np.full(b, 7.0))
     form = (
         form
         * np.stack([half, half * draws.uniform(low=0.9, high=1.15), draws.uniform(low=0.003, high=0.006)], 1)[:, None]
@@ -179,7 +184,7 @@ def _looks(draws: Draws, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     leather = draws.chance(0.6)[:, None, None]
     band = np.where(leather, strap, metal[:, :1])
     face = np.where(draws.chance(0.5)[:, None, None], 0.015, draws.uniform(1, 3))
-    dial = (prop.SPHERE[:, 2] > 0.75)[:, None]
+    dial = (SPHERE[:, 2] > 0.75)[:, None]
     case = np.where(dial, face, metal[:, 1:2])
     colours = [np.broadcast_to(band, (b, SIZES[0], 3)), case, np.broadcast_to(metal[:, 2:], (b, SIZES[2], 3))]
     shine = [np.where(leather[:, 0], 0.4, 3.0) * np.ones(SIZES[0]), np.full((b, SIZES[1]), 3.0)]

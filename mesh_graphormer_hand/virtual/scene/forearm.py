@@ -14,13 +14,14 @@ from jaxtyping import Float, Int64
 from ..config import VirtualConfig
 from ..hand.anatomy import Anatomy, turn
 from ..rng import Draws
+from .parts import ABSENT, MeshPart, PartShape
 
 AROUND, RINGS = 20, 20
 LENGTH = 0.24  # m
-ABSENT = 0.0  # m: parts that are not there shrink to a point inside the wrist, which is never drawn
 STATIONS = np.concatenate([[-0.006, 0.0], np.linspace(0.008, LENGTH, RINGS - 2)])  # m along the arm
 BEND_OVER = 0.05  # m over which the wrist bends
 ANGLES = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+SLEEVE_SHINE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,14 @@ class Forearm:
     shade: Float[np.ndarray, "b rings around"]  # factor on the skin's colour
     cloth: Float[np.ndarray, "b rings around 3"]  # linear colour of the sleeve
     grain: Float[np.ndarray, "b"]  # how coarse the cloth is, 0 to 2
+
+    def parts(self) -> list[MeshPart]:
+        """The arm, whose colours are factors on the skin's, and the sleeve."""
+        b, size = len(self.bare), RINGS * AROUND
+        shade = np.broadcast_to(self.shade.reshape(b, size, 1), (b, size, 3))
+        arm = MeshPart(FOREARM, self.bare.reshape(b, size, 3), shade, np.ones((b, size)))
+        cloth = self.cloth.reshape(b, size, 3)
+        return [arm, MeshPart(SLEEVE, self.sleeve.reshape(b, size, 3), cloth, np.full((b, size), SLEEVE_SHINE))]
 
 
 def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]) -> Forearm:
@@ -58,7 +67,7 @@ def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[n
     return Forearm(bare, sleeve, _shade(draws), _cloth(draws), draws.uniform(high=2))
 
 
-def faces() -> Int64[np.ndarray, "f 3"]:
+def _faces() -> Int64[np.ndarray, "f 3"]:
     """Faces of one tube, outward counter-clockwise."""
     ring, around = (k.ravel() for k in np.meshgrid(np.arange(RINGS - 1), np.arange(AROUND), indexing="ij"))
     after = (around + 1) % AROUND
@@ -67,9 +76,16 @@ def faces() -> Int64[np.ndarray, "f 3"]:
     return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).astype(np.int64)
 
 
-def palm_side() -> Float[np.ndarray, "rings around"]:
+def _palm_side() -> Float[np.ndarray, "v"]:
     """How far each point belongs to the paler, palmar side, as on the hand at the wrist and less up the arm."""
-    return np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1) * (1 - 0.5 * _ease(STATIONS / 2))[:, None]
+    side = np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1) * (1 - 0.5 * _ease(STATIONS / 2))[:, None]
+    return side.reshape(-1)
+
+
+def _uv(around_m: float) -> Float[np.ndarray, "v 2"]:
+    """m along the arm, and `around_m` m for each radian around it."""
+    along, angle = (m.ravel() for m in np.meshgrid(STATIONS, ANGLES, indexing="ij"))
+    return np.stack([along, around_m * angle], 1)
 
 
 def _opening(
@@ -124,3 +140,8 @@ def _cloth(draws: Draws) -> Float[np.ndarray, "b rings around 3"]:
     wave = np.sin(stripes[:, 0] * np.arange(RINGS)[:, None] + np.round(stripes[:, 1]) * ANGLES)
     pattern = 1 + draws.uniform(high=0.4)[:, None, None] * wave
     return ((0.02 + 0.95 * coloured)[:, None, None] * pattern[..., None]).clip(0.02, 1) ** 2
+
+
+_PALM, _TUBE = _palm_side(), _faces()
+FOREARM = PartShape("forearm", "forearm", _TUBE, _uv(0.03), 1 - 0.8 * _PALM, _PALM)
+SLEEVE = PartShape("sleeve", "sleeve", _TUBE, _uv(0.04), np.ones(RINGS * AROUND))

@@ -5,15 +5,13 @@ Each primitive is a superellipsoid: round or square across, round or flat at its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float, Int64
 
 from ..config import VirtualConfig
 from ..rng import Draws
 from . import grasp
-from .forearm import ABSENT
+from .parts import ABSENT, MeshPart, PartShape
 
 ROUND, RINGS, PIECES = 20, 12, 2
 
@@ -33,22 +31,15 @@ SPHERE, FACES = sphere(ROUND, RINGS)
 SIZE = PIECES * len(SPHERE)
 
 
-@dataclass(frozen=True, eq=False)
-class Prop:
-    vertices: Float[np.ndarray, "b v 3"]  # m, rest frame, wrist-relative; a point where there is none
-    colours: Float[np.ndarray, "b v 3"]  # linear
-    shine: Float[np.ndarray, "b v"]
+def _shape() -> PartShape:
+    """The pieces one after another; `uv` is where each vertex lies on its piece, for what is printed on it."""
+    faces = np.concatenate([FACES + k * len(SPHERE) for k in range(PIECES)])
+    angle = np.arctan2(SPHERE[:, 1], SPHERE[:, 0])
+    uv = np.tile(np.stack([0.05 * SPHERE[:, 2], 0.03 * angle], 1), (PIECES, 1))
+    return PartShape("held_object", "object", faces, uv, np.zeros(SIZE))
 
 
-def faces() -> Int64[np.ndarray, "f 3"]:
-    """Faces of the pieces, outward counter-clockwise."""
-    return np.concatenate([FACES + k * len(SPHERE) for k in range(PIECES)])
-
-
-def coordinates() -> Float[np.ndarray, "v 2"]:
-    """Where each vertex lies on its piece, m, for what is printed on it."""
-    turn = np.arctan2(SPHERE[:, 1], SPHERE[:, 0])
-    return np.tile(np.stack([0.05 * SPHERE[:, 2], 0.03 * turn], 1), (PIECES, 1))
+SHAPE = _shape()
 
 
 def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b v 3"]:
@@ -61,10 +52,10 @@ def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"
     return np.concatenate([flat * (s ** (2 / ends))[..., None], z[..., None]], -1)
 
 
-def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> Prop:
+def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """Things for posed hands (`joints`: m, wrist-relative, rest frame)."""
     b = len(joints)
-    out = Prop(np.full((b, SIZE, 3), ABSENT), np.full((b, SIZE, 3), 0.5), np.ones((b, SIZE)))
+    out = MeshPart(SHAPE, np.full((b, SIZE, 3), ABSENT), np.full((b, SIZE, 3), 0.5), np.ones((b, SIZE)))
     rows = np.flatnonzero(draws.chance(config.held_object))
     if not len(rows):
         return out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -13,6 +12,7 @@ from .. import parameters
 from ..config import VirtualConfig
 from ..hand.anatomy import Anatomy
 from ..parameters import Parameters
+from ..records import Record, take
 from ..rng import Draws
 from .camera import Camera, uniform_rotations
 
@@ -20,7 +20,6 @@ FIRST = 2**42  # the other hands have numbers beyond those of all crops and fram
 MIRROR = np.diag([1.0, 1, -1])
 TRIES = 10
 SAME_PERSON = 0.8
-Record = TypeVar("Record")
 
 
 def sample(
@@ -46,25 +45,16 @@ def sample(
     root = root - _middle(anatomy, dataclasses.replace(other, camera=_camera(rotation, 0 * root, first)))
     root[:, 2] = root[:, 2].clip(0.12)
     alike = draws.chance(SAME_PERSON)
-    ring = other.worn.ring * [0.0, 1, 1, 1]
+    ring = other.accessories.ring * [0.0, 1, 1, 1]
     other = dataclasses.replace(
         other,
         camera=_camera(rotation, root, first),
         light=first.light,
         skin=_merge(first.skin, other.skin, alike),
         forearm=dataclasses.replace(other.forearm, cloth=_where(alike, first.forearm.cloth, other.forearm.cloth)),
-        worn=dataclasses.replace(other.worn, ring=ring),
+        accessories=dataclasses.replace(other.accessories, ring=ring),
     )
     return rows, other
-
-
-def take(record: Record, rows: Int64[np.ndarray, "n"]) -> Record:
-    """Some rows of every array of a record of records."""
-    changed = {}
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        changed[field.name] = value[rows] if isinstance(value, np.ndarray) else take(value, rows)
-    return dataclasses.replace(record, **changed)
 
 
 def _camera(rotation: np.ndarray, root: np.ndarray, first: Parameters) -> Camera:
