@@ -9,23 +9,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import survival
+from helpers import forked, survival
 from helpers.places import TOY_TRAIN
 from mesh_graphormer_hand.training import checkpoint
 from mesh_graphormer_hand.training.lock import LockedError, RunLock
 
-PROGRAM = TOY_TRAIN
 CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 PLAIN = ["model.norm=false", "model.dropout=0"]
 
 
 def launch(root: Path, name: str, processes: int, *overrides: str) -> str:
-    """Train the toy in `processes` processes (gloo); what it said."""
-    command = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *command, str(PROGRAM), str(root / "toy.yaml"), f"train.name={name}", *overrides]
+    """Train the toy in `processes` processes (gloo), with what torch.distributed.run sets for each; what they print."""
+    port = forked.free_port()
+    ranks = [forked.rank_environment(rank, processes, port) if processes > 1 else {} for rank in range(processes)]
+    log = root / f"{name}.txt"
+    log.unlink(missing_ok=True)
+    started = [survival.start(root, name, *PLAIN, *overrides, environment=environment) for environment in ranks]
+    codes = [survival.finish(process) for process in started]
+    assert codes == [0] * processes, log.read_text()
+    return log.read_text()
+
+
+def launch_by_torch(root: Path, name: str, processes: int, *overrides: str) -> None:
+    """Train the toy by torch.distributed.run, as docs/scaling.md says."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += [str(TOY_TRAIN), str(root / "toy.yaml"), f"train.name={name}", *PLAIN, *overrides]
     done = subprocess.run(command, env=CPU, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 @pytest.mark.slow
@@ -89,8 +99,8 @@ def test_disk_with_room_for_one_and_a_half_checkpoints(tmp_path, small_disk, mon
 def test_two_processes_have_the_losses_of_one(tmp_path):
     """The same global batch, cut in two (DDP, gloo); 50 steps, no dropout, no batch statistics; the same scores."""
     survival.prepare(tmp_path, 50, log_every=1, batch_size=8, checkpoint_every=50)
-    for name, processes in (("one", 1), ("two", 2)):
-        launch(tmp_path, name, processes, *PLAIN, "data.test={toy: {samples: 34}}")
+    launch(tmp_path, "one", 1, "data.test={toy: {samples: 34}}")
+    launch_by_torch(tmp_path, "two", 2, "data.test={toy: {samples: 34}}")
     one, two = (survival.log(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 51
     for a, b in zip(one[:50], two[:50], strict=True):
@@ -103,8 +113,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
 def test_sharded_run_saves_what_one_process_loads(tmp_path):
     """FSDP in two processes: an epoch of 64 samples; equal losses; each goes on as the other."""
     survival.prepare(tmp_path, 8, log_every=1, batch_size=8, checkpoint_every=4)
-    launch(tmp_path, "one", 1, *PLAIN)
-    launch(tmp_path, "sharded", 2, *PLAIN, "train.shard=true", "data.test={toy: {samples: 34}}")
+    launch(tmp_path, "one", 1)
+    launch(tmp_path, "sharded", 2, "train.shard=true", "data.test={toy: {samples: 34}}")
     for a, b in zip(survival.log(tmp_path / "one"), survival.log(tmp_path / "sharded")[:8], strict=True):
         assert b["loss"] == pytest.approx(a["loss"], abs=1e-5)
     one, sharded = (checkpoint.latest(tmp_path / name) for name in ("one", "sharded"))
@@ -114,9 +124,9 @@ def test_sharded_run_saves_what_one_process_loads(tmp_path):
         for name, value in one.tensors[group].items():
             torch.testing.assert_close(sharded.tensors[group][name], value, rtol=1e-4, atol=1e-6)
     assert json.loads((tmp_path / "sharded" / "metrics.json").read_text())["test"]["toy"]["model"]["mpjpe"] > 0
-    said = launch(tmp_path, "sharded", 1, *PLAIN, "train.steps=12")
+    said = launch(tmp_path, "sharded", 1, "train.steps=12")
     assert "going on from" in said and "step_000008" in said
-    said = launch(tmp_path, "one", 2, *PLAIN, "train.steps=12", "train.shard=true")
+    said = launch(tmp_path, "one", 2, "train.steps=12", "train.shard=true")
     assert "step_000008" in said and checkpoint.latest(tmp_path / "one").step == 12
 
 
@@ -125,9 +135,9 @@ def test_machines_without_a_shared_folder_are_told(tmp_path):
     """Two processes with a folder each: only the main one writes checkpoints, so the second start must stop."""
     survival.prepare(tmp_path, 4, checkpoint_every=4)
     apart = f"train.output={tmp_path}/machine_${{oc.env:RANK}}"
-    launch(tmp_path, "run", 2, *PLAIN, apart)
+    launch(tmp_path, "run", 2, apart)
     with pytest.raises(AssertionError, match="process 0 finds step 4 to go on from, process 1 step 0"):
-        launch(tmp_path, "run", 2, *PLAIN, apart, "train.steps=8")
+        launch(tmp_path, "run", 2, apart, "train.steps=8")
 
 
 def test_one_trainer_a_folder(tmp_path):

@@ -23,7 +23,7 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 import torch  # noqa: E402
 
-from helpers.forked import part_from_parent  # noqa: E402
+from helpers.forked import ended, finish, fork  # noqa: E402
 from mesh_graphormer_hand.cli import generate  # noqa: E402
 from mesh_graphormer_hand.data.datasets.webdataset import Config, WebDataset  # noqa: E402
 from mesh_graphormer_hand.generation.layouts.webdataset import SPAN  # noqa: E402
@@ -31,25 +31,9 @@ from mesh_graphormer_hand.virtual.generator import BLOCK  # noqa: E402
 
 
 def start(out: Path, arguments: list[str]) -> int:
-    """Write into `out` in a process of its own; returns its id. What it says is in OUT.txt."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        part_from_parent()
-        log = os.open(out.with_suffix(".txt"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-        code = generate.main(["virtual", "--out", str(out), "--hand", "open", *arguments])
-    finally:
-        os._exit(code)
-
-
-def finish(process: int) -> int:
-    """Wait for a writer; its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    """Write into `out` in a process of its own; returns its id. What it prints is in OUT.txt."""
+    command = ["virtual", "--out", str(out), "--hand", "open", *arguments]
+    return fork(lambda: generate.main(command), out.with_suffix(".txt"))
 
 
 def written(out: Path, count: int) -> int:
@@ -79,7 +63,7 @@ def kill_and_resume(root: Path, kills: int, count: int, size: int, workers: int 
     assert finish(start(whole, arguments)) == 0, whole.with_suffix(".txt").read_text()
     for wanted in sorted(chance.sample(range(count - 2 * BLOCK), kills)):
         process = start(cut, arguments)
-        while written(cut, count) < wanted and not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        while written(cut, count) < wanted and not ended(process):
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)

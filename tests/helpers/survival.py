@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import random
 import signal
@@ -25,7 +24,7 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
-from helpers.forked import part_from_parent  # noqa: E402
+from helpers.forked import ended, finish, fork  # noqa: E402
 from helpers.toy_train import CONFIG, with_toys  # noqa: E402
 from mesh_graphormer_hand import assembly  # noqa: E402
 from mesh_graphormer_hand.cli import train  # noqa: E402
@@ -34,24 +33,20 @@ from mesh_graphormer_hand.training import checkpoint  # noqa: E402
 TIMING = ("images_per_second", "waiting")  # of the log, differ from run to run
 
 
-def start(root: Path, name: str, *overrides: str) -> int:
-    """Train the toy in root/NAME in a process of its own; returns its id. What it says is in root/NAME.txt."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        part_from_parent()
-        log = os.open(root / f"{name}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+def start(
+    root: Path, name: str, *overrides: str, group: bool = False, environment: dict[str, str] | None = None
+) -> int:
+    """Train the toy in root/NAME in a process of its own; returns its id. What it prints is in root/NAME.txt.
+
+    `group`, `environment`: see `helpers.forked.fork`.
+    """
+
+    def train_toy() -> int:
         AcceleratorState._reset_state(True)
-        logging.getLogger().handlers.clear()  # of a test runner
         assembly.available = with_toys(assembly.available)
-        code = train.main([str(root / "toy.yaml"), f"train.name={name}", *overrides])
-    finally:
-        os._exit(code)
+        return train.main([str(root / "toy.yaml"), f"train.name={name}", *overrides])
+
+    return fork(train_toy, root / f"{name}.txt", group, ACCELERATE_USE_CPU="true", **(environment or {}))
 
 
 def prepare(root: Path, steps: int, **changes: object) -> None:
@@ -60,11 +55,6 @@ def prepare(root: Path, steps: int, **changes: object) -> None:
     config["data"]["test"] = {}
     config["train"] |= {"output": str(root), "steps": steps, "log_every": 10, "pictures": 0, **changes}
     (root / "toy.yaml").write_text(yaml.safe_dump(config))
-
-
-def finish(process: int) -> int:
-    """Wait for a run; its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def kill_and_resume(root: Path, kills: int, steps: int, seed: int = 0) -> dict[str, Any]:
@@ -101,7 +91,7 @@ def reached(run: Path) -> int:
 
 def wait_until(condition: Callable[[], bool], process: int) -> None:
     """Wait, unless the run has ended by itself."""
-    while not condition() and not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+    while not condition() and not ended(process):
         time.sleep(0.002)
 
 

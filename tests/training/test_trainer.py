@@ -11,16 +11,15 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from helpers import survival
 from helpers.places import TOY_TRAIN
 from helpers.toy_runs import GROUPS, Hooked, assert_equal_runs, experiment, fit, make_trainer, template, toys  # noqa: F401 (a fixture)
-from helpers.toy_train import CONFIG
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, Experiment, OptimizerConfig, parse
 from mesh_graphormer_hand.data import loader
@@ -28,15 +27,6 @@ from mesh_graphormer_hand.evaluation import evaluate
 from mesh_graphormer_hand.training import checkpoint, log, optim
 from mesh_graphormer_hand.training import trainer as train
 from mesh_graphormer_hand.training.trainer import TrainingError
-
-
-def toy_command(tmp_path: Path, *arguments: str) -> list[str]:
-    """The command line that trains the toy as a program of its own, into `tmp_path`."""
-    config = copy.deepcopy(CONFIG)
-    config["train"] |= {"output": str(tmp_path), "steps": 150, "checkpoint_every": 20}
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
-    program = str(TOY_TRAIN)
-    return [sys.executable, program, str(tmp_path / "toy.yaml"), *arguments]
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -129,11 +119,10 @@ def test_a_torn_checkpoint_costs_steps_not_exactness(tmp_path, caplog):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """As a program with a worker process, killed with SIGKILL at no particular moment; against none."""
-    command = toy_command(tmp_path, "data.test={}")
+    survival.prepare(tmp_path, 150, checkpoint_every=20)
+    command = [sys.executable, str(TOY_TRAIN), str(tmp_path / "toy.yaml"), "data.workers=1", "train.name=cut"]
     with (tmp_path / "log").open("w") as log:
-        killed = subprocess.Popen(
-            [*command, "data.workers=1", "train.name=cut"], stdout=log, stderr=log, start_new_session=True
-        )
+        killed = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         wait_for(lambda: checkpoint.paths(tmp_path / "cut") or killed.poll() is not None)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
@@ -141,12 +130,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert not group_lives(killed.pid), "workers outlive the training process"
     assert killed.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
     for name, workers in (("cut", 1), ("whole", 0)):
-        done = subprocess.run(
-            [*command, f"data.workers={workers}", f"train.name={name}"], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == str(tmp_path / name)
-        assert ("going on from" in done.stderr) == (name == "cut")
+        code = survival.finish(survival.start(tmp_path, name, f"data.workers={workers}"))
+        text = (tmp_path / f"{name}.txt").read_text()
+        assert code == 0 and text.splitlines()[-1] == str(tmp_path / name), text
+        assert ("going on from" in text) == (name == "cut")
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -154,13 +141,12 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_stops_cleanly(tmp_path, number):
     """Ctrl-C in a terminal reaches the workers too: they leave it to the training process."""
-    log = (tmp_path / "log").open("w")
-    command = toy_command(tmp_path, "data.workers=2", "train.steps=100000", "train.name=cut", "data.test={}")
-    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    wait_for(lambda: checkpoint.paths(tmp_path / "cut") or process.poll() is not None)
-    os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == 0, (tmp_path / "log").read_text()
-    text = (tmp_path / "log").read_text()
+    survival.prepare(tmp_path, 100_000, checkpoint_every=20)
+    process = survival.start(tmp_path, "cut", "data.workers=2", group=True)
+    survival.wait_until(lambda: checkpoint.paths(tmp_path / "cut"), process)
+    os.killpg(process, number)
+    code, text = survival.finish(process), (tmp_path / "cut.txt").read_text()
+    assert code == 0, text
     assert "Traceback" not in text and "the same command goes on from there" in text
     step = int(text.partition("stopped at step ")[2].split()[0])
     assert checkpoint.latest(tmp_path / "cut").step == step
