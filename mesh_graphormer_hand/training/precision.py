@@ -1,22 +1,23 @@
 """Which type a device computes in: bfloat16 where it has units for it, float32 where bfloat16 would be emulated.
 
-What a processor calls itself does not tell: kernels for AVX-512 take bfloat16 and compute it by way of float32, at a
-sixth of the speed. So a CPU whose kernels take it at all is measured, a few milliseconds of them, which also heeds
-ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA.
+A processor's name does not say which: kernels for AVX-512 accept bfloat16 and compute it by way of float32, at a sixth
+of the speed. So a CPU whose kernels accept it is measured for a few milliseconds, which also heeds ATEN_CPU_CAPABILITY
+and ONEDNN_MAX_CPU_ISA. One thread is measured by its own CPU time: other processes on the machine do not count.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 GAIN = 1.2  # times faster than float32 that bfloat16 should be: it costs digits
-ROUNDS = 5  # of which the fastest counts: the machine does other things, too
+ROUNDS = 5  # of which the fastest counts
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _choose(kind: str) -> Choice:
 
 @torch.no_grad()
 def measured_gain() -> float:
-    """How many times faster this CPU multiplies and convolves in bfloat16 than in float32, together."""
+    """How many times faster one thread of this CPU multiplies and convolves in bfloat16 than in float32, together."""
     matrix, image, weight = torch.rand(512, 512), torch.rand(4, 64, 32, 32), torch.rand(64, 64, 3, 3)
     image = image.to(memory_format=torch.channels_last)
 
@@ -62,9 +63,21 @@ def measured_gain() -> float:
 
     calls = [call for t in (torch.float32, torch.bfloat16) for call in work(matrix.to(t), image.to(t), weight.to(t))]
     fastest = [float("inf")] * len(calls)
-    for _ in range(1 + ROUNDS):  # the first one also makes the kernels
-        for i, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            fastest[i] = min(fastest[i], time.perf_counter() - start)
+    with one_thread():
+        for _ in range(1 + ROUNDS):  # the first one also makes the kernels
+            for i, call in enumerate(calls):
+                start = time.thread_time()
+                call()
+                fastest[i] = min(fastest[i], time.thread_time() - start)
     return sum(fastest[:2]) / sum(fastest[2:])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with the calling thread alone inside the `with`, and with as many threads as before after it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

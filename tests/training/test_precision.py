@@ -31,6 +31,30 @@ def test_a_processor_is_measured(monkeypatch, gain, chosen):
     assert choice.precision == chosen and f"{gain:.2g} times" in choice.why
 
 
+def test_one_thread_is_measured_by_its_own_time(monkeypatch):
+    """So that a busy machine does not choose the type; torch has its threads again afterwards."""
+
+    def ticks():
+        now = 0.0
+        for seconds in (1, 2, 0.5, 0.25) * (1 + precision.ROUNDS):  # float32's product and convolution, bfloat16's
+            yield now
+            now += seconds
+            yield now
+
+    threads, convolve, clock = [], torch.conv2d, ticks()
+    monkeypatch.setattr(torch, "conv2d", lambda *a, **k: threads.append(torch.get_num_threads()) or convolve(*a, **k))
+    monkeypatch.setattr(precision.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: pytest.fail("a clock that others make run"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert precision.measured_gain() == 4.0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
+
+
 def test_a_processor_whose_kernels_refuse_is_not(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(precision, "measured_gain", lambda: pytest.fail("it would be emulated for seconds"))
