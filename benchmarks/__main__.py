@@ -1,4 +1,4 @@
-"""How fast is it here:  hand-benchmark [PART ...], PART as in PARTS below, all by default   (tools/benchmark.py)
+"""Measure speed:  python tools/benchmark.py [PART ...], PART as in PARTS below, all by default
 
 What is compared runs in turns in one process after a warm-up; figures are medians, ratios are against the named
 baseline of the same run, memory is a call's peak above what was held. Prints Markdown; --json, --markdown write files.
@@ -20,7 +20,7 @@ PARTS = ("forward", "train", "generate", "render", "pipeline", "video", "startup
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and measure; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="hand-benchmark", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("parts", metavar="PART", nargs="*", help=f"some of {', '.join(PARTS)} (default: all)")
     networks = f"one of {console.shipped_configs(*console.NETWORKS)}; may be repeated (default: the two graphormers)"
     parser.add_argument("--config", action="append", metavar="NAME", help=networks)

@@ -1,4 +1,4 @@
-"""What hand-benchmark times: tables of cases that do one thing in several ways (training and video: files beside)."""
+"""The parts of tools/benchmark.py: tables of cases that do one thing in several ways (also: `train`, `video`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hand-benchmark's figures should be, on two cores of a server's processor or on a GPU, and whether they are."""
+"""Goals for the figures of tools/benchmark.py, on two cores of a server or on a GPU, and whether they are met."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How hand-benchmark tells growth: one quantity at a time, each against its smallest value (docs/scaling.md)."""
+"""The part `growth` of tools/benchmark.py: one quantity at a time, against its smallest value (docs/scaling.md)."""
 
 from __future__ import annotations
 

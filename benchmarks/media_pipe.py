@@ -79,7 +79,7 @@ def main() -> int:
         mediapipe_worker = importlib.import_module("mediapipe_worker")  # of the detectors, outside this package
 
         photo = np.frombuffer(data, np.uint8).reshape(head["shape"])
-        find = mediapipe_worker.solution(mediapipe_worker.MOST)
+        find = mediapipe_worker.solution(mediapipe_worker.MAX_HANDS)
         found = len(find(photo))
     except Exception as error:  # whatever it is, the other side has to be told
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")

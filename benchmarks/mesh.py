@@ -65,10 +65,10 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def smooth(prediction: HandPrediction, hand: Hand) -> HandPrediction:
     """The prediction with the mesh and the joints of the posed hands nearest to its meshes."""
-    from mesh_graphormer_hand.inference.predictor import FIT_NOISE
+    from mesh_graphormer_hand.inference.postprocess import FIT_NOISE_M
     from mesh_graphormer_hand.mano.fit import fit_mano, posed_mesh
 
-    fitted = fit_mano(hand, prediction.vertices, noise=FIT_NOISE)
+    fitted = fit_mano(hand, prediction.vertices, noise=FIT_NOISE_M)
     vertices, joints = posed_mesh(hand, fitted.pose, fitted.shape)
     return replace(prediction, vertices=vertices, joints=joints)
 

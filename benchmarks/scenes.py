@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mesh_graphormer_hand.contracts import HandBatch
-from mesh_graphormer_hand.inference.video_io import Film
+from mesh_graphormer_hand.inference.video_io import VideoWriter
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.hand import Hand
 from mesh_graphormer_hand.virtual.config import VirtualConfig
@@ -39,7 +39,7 @@ def sequence(folder: Path, frames: int, size: int, index: int = 3) -> tuple[Path
     video, labels = folder / f"{name}.mp4", folder / f"{name}.npz"
     if not (video.is_file() and labels.is_file()):
         batch = moving_hand(index, frames, size)
-        film = Film(video, RATE)
+        film = VideoWriter(video, RATE)
         for picture in _pictures(batch):
             film.add(picture)
         film.close()

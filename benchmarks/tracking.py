@@ -66,9 +66,9 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def follow(tracker: HandTracker, video: Path) -> list:
     """The first hand of every frame, None where there is none."""
-    from mesh_graphormer_hand.inference.video_io import Footage
+    from mesh_graphormer_hand.inference.video_io import VideoReader
 
-    with Footage(video) as footage:
+    with VideoReader(video) as footage:
         found = [tracker(frame, seconds) for frame, seconds in footage]
     return [f[0] if f else None for f in found]
 

@@ -1,4 +1,4 @@
-"""What hand-benchmark times of training: an optimiser step, on hands that lie ready and on hands made meanwhile."""
+"""The part `train` of tools/benchmark.py: an optimiser step, on hands that lie ready and on hands made meanwhile."""
 
 from __future__ import annotations
 

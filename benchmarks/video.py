@@ -1,4 +1,4 @@
-"""What hand-benchmark times of video: a virtual clip from its file to the annotated file, as hand-demo does it."""
+"""The part `video` of tools/benchmark.py: a virtual clip from its file to the annotated file, as hand-demo does it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from helpers.two_dots import TwoDots, photo
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError, as_photo, read_image, read_raw
 from mesh_graphormer_hand.inference.predictor import HandPredictor
-from mesh_graphormer_hand.inference.video_io import Film, Footage
+from mesh_graphormer_hand.inference.video_io import VideoReader, VideoWriter
 
 IMAGE = photo((30.0, 30.0), (60.0, 40.0), 80, 100, 8)
 
@@ -226,15 +226,15 @@ def test_a_video_that_breaks_off_is_told(stub, tmp_path, capfd, suffix):
     assert demo.main([str(path), "--out", str(out), "--free-shape", "--every", "30"]) == 2
     assert f"{path}: " in (error := capfd.readouterr().err) and "of about 30 frames can be read" in error
     frames = json.loads((out / "half_hand.json").read_text())["frames"]
-    with Footage(out / "half_hand.mp4") as film:
-        assert 5 < len(list(film)) == len(frames) < 25 and not film.broken_off
-    with Footage(tmp_path / f"whole{suffix}") as film:
-        assert len(list(film)) == 30 and not film.broken_off
+    with VideoReader(out / "half_hand.mp4") as film:
+        assert 5 < len(list(film)) == len(frames) < 25 and not film.truncation_message
+    with VideoReader(tmp_path / f"whole{suffix}") as film:
+        assert len(list(film)) == 30 and not film.truncation_message
 
 
 def test_a_disk_that_is_full(stub, tmp_path, capfd, small_disk):
     with pytest.raises(DataError, match="is the disk full"):
-        film = Film(tmp_path / "film.mp4", 30.0)
+        film = VideoWriter(tmp_path / "film.mp4", 30.0)
         for _ in range(40):
             film.add(np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8))
         film.close()

@@ -16,7 +16,7 @@ from mesh_graphormer_hand.cli import ablate, convert, cross_evaluate, evaluate, 
 TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxruntime"}
 PREDICT = """
 import numpy as np
-from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand import HandPredictor
 hands = HandPredictor.from_pretrained(detector="whole").predict(np.zeros((96, 96, 3), np.uint8))
 assert hands[0].vertices.shape == (778, 3)
 """
@@ -40,6 +40,17 @@ def loaded(program: str) -> set[str]:
 def test_import_loads_nothing():
     before, after = loaded(""), loaded("import mesh_graphormer_hand")
     assert {name.partition(".")[0] for name in after - before} == {"mesh_graphormer_hand"}
+
+
+def test_the_package_gives_its_two_classes():
+    import mesh_graphormer_hand
+    from mesh_graphormer_hand import HandPredictor, HandResult
+    from mesh_graphormer_hand.inference import predictor, result
+
+    assert (HandPredictor, HandResult) == (predictor.HandPredictor, result.HandResult)
+    assert {"HandPredictor", "HandResult"} <= set(dir(mesh_graphormer_hand))
+    with pytest.raises(AttributeError, match="HandPredicter"):
+        mesh_graphormer_hand.HandPredicter  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""hand-benchmark from a checkout: see benchmarks/__main__.py, or --help."""
+"""Measure speed: see benchmarks/__main__.py, or --help."""
 
 import sys
 from pathlib import Path

@@ -29,7 +29,8 @@ from . import detector_args as finding
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.predictor import HandPredictor, HandResult
+    from ..inference.predictor import HandPredictor
+    from ..inference.result import HandResult
 
 __all__ = ["encode_png", "main", "write_all"]
 
@@ -162,9 +163,9 @@ class Run:
         if self.several:
             return  # each tells its own mistake, and the others go on
         if is_video(source):
-            from ..inference.video_io import Footage
+            from ..inference.video_io import VideoReader
 
-            Footage(source).close()
+            VideoReader(source).close()
         else:
             self._checked = source, self._read(source)
 

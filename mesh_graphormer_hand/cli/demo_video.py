@@ -16,7 +16,7 @@ from . import console
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.predictor import HandResult
+    from ..inference.result import HandResult
     from .demo import Run
 
 AHEAD = 4  # frames that may wait to be drawn
@@ -33,7 +33,7 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
 
     from ..data.images import DataError
     from ..inference.tracker import HandTracker
-    from ..inference.video_io import Film, Footage
+    from ..inference.video_io import VideoReader, VideoWriter
 
     a, frames = run.arguments, run.out / f"{stem}_frames"
     tracker = HandTracker(
@@ -46,8 +46,8 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
         focal=a.focal,
         bone_length=a.bone_length,
     )
-    with Footage(source) as footage:
-        picture = Film(run.out / f"{stem}_hand.mp4", footage.fps)
+    with VideoReader(source) as footage:
+        picture = VideoWriter(run.out / f"{stem}_hand.mp4", footage.fps)
         total = min(filter(None, (footage.count, a.limit)), default=None)
         started, records, size, camera, mano = time.perf_counter(), [], None, None, None
         try:
@@ -75,9 +75,9 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
             raise
         picture.close()
     took = time.perf_counter() - started
-    broken_off = "" if a.limit is not None else footage.broken_off
+    truncation_message = "" if a.limit is not None else footage.truncation_message
     about = {**run.about(source), "image_size": size, "fps": footage.fps, "detections": tracker.detections}
-    about |= {"complete": not broken_off, "camera": camera, "mano": mano}
+    about |= {"complete": not truncation_message, "camera": camera, "mano": mano}
     text = json.dumps({**about, "frames": records}) + "\n"
     outputs.write_all(run.out, f"{stem}_hand", {".json": text.encode()})
     believed = sum(any(hand["believed"] for hand in record["hands"]) for record in records)
@@ -89,8 +89,8 @@ def film(run: Run, source: Path | int | str, stem: str) -> None:
     print(run.out / f"{stem}_hand.json")
     if run.kinds:
         print(frames)
-    if broken_off:
-        raise DataError(broken_off)
+    if truncation_message:
+        raise DataError(truncation_message)
 
 
 def draw(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:

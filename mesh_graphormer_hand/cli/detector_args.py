@@ -83,7 +83,7 @@ def model_file(arguments: argparse.Namespace, chosen: str) -> Path | None:
     """
     if chosen in ("auto", "ours"):
         from .. import assembly
-        from ..inference.detectors.ours import WEIGHTS
+        from ..inference.detectors.hand_detector import WEIGHTS
 
         return assembly.find_model(arguments.detector_model or WEIGHTS) / "model.safetensors"
     given = arguments.detector_model if chosen == "mediapipe" else None

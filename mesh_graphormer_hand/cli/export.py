@@ -31,7 +31,7 @@ One crop of a hand in; {outputs} out. Architecture `{name}`, {parameters:.1f} M 
 hands (left ones are mirrored by the predictor), metres and pixels, camera axes x right, y down, z forward.
 
 ```python
-from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand import HandPredictor
 
 hands = HandPredictor.from_pretrained("path/to/this/folder").predict("photo.jpg")
 ```

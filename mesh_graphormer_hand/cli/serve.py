@@ -22,7 +22,8 @@ from . import detector_args as finding
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.predictor import HandPredictor, HandResult
+    from ..inference.predictor import HandPredictor
+    from ..inference.result import HandResult
 
 HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20  # of an upload

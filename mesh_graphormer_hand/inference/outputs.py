@@ -14,7 +14,7 @@ from ..config import ConfigError, nearest
 if TYPE_CHECKING:
     import numpy as np
 
-    from .predictor import HandResult
+    from .result import HandResult
 
 Contents = dict[str, bytes]
 PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture

@@ -1,4 +1,4 @@
-"""One hand of a photo as the predictor gives it, and how sure everybody is of it."""
+"""One hand of a photo as the predictor gives it, and how sure the model and the detector are of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int64
 from ..geometry.viewing import camera_from_crop
 from .detectors.base import Detection, Side
 
-SURE_SIDE = 0.75  # side_score below which a side is told as unsure
+SURE_SIDE = 0.75  # side_score below which a side is called unsure
 BELIEVED = 0.5  # presence from which a model takes something for a hand
-UNKNOWN = 0.5  # presence where a model cannot say
+UNKNOWN = 0.5  # presence that stands for the one of a model without a presence head
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HandResult:
     """One hand. Camera axes are OpenCV's (x right, y down, z forward); None: this model does not produce it."""
 
     side: Side  # the person's own hand
-    box: Float[np.ndarray, "4"]  # x0, y0, x1, y1: the square that was looked at, px of the photo
+    box: Float[np.ndarray, "4"]  # x0, y0, x1, y1: the square that the network saw, px of the photo
     intrinsics: Float[np.ndarray, "3 3"]  # px of the photo: as given, or assumed
     model: str  # name of the architecture
     joints: Float[np.ndarray, "21 3"] | None = None  # m, relative to the wrist
@@ -31,10 +31,10 @@ class HandResult:
     camera: Float[np.ndarray, "3"] | None = None  # s (px per m), x, y (px): photo = s xy + (x, y) in crop's axes
     translation: Float[np.ndarray, "3"] | None = None  # m, the wrist before the camera of `intrinsics`
     mask: Bool[np.ndarray, "h w"] | None = None  # of the photo
-    confidence: float | None = None  # 0 to 1, that a hand is there: see `confidence_of`; None: nobody knows
+    confidence: float | None = None  # 0 to 1, that a hand is there: see `confidence_of`; None: unknown
     hand: str | None = None  # fingerprint of the hand of vertices and joints, hexadecimal
-    detector: str = "boxes"  # who said where the hand is
-    detection: Detection | None = None  # and what it said; None: the caller gave the box
+    detector: str = "boxes"  # name of the detector that found the hand
+    detection: Detection | None = None  # what it found; None: the caller gave the box
     side_score: float | None = None  # 0.5 to 1: probability of `side` by model and detector; None: the caller's side
     left_odds: float | None = None  # log-odds of a left hand by the model alone; None: it has no handedness head
     presence: float | None = None  # probability of a hand by the model alone; None: it has no presence head
@@ -51,12 +51,13 @@ class HandResult:
 
     @property
     def believed(self) -> bool:
-        """False: the model thinks that no hand is there."""
+        """Whether the model takes this for a hand."""
         return is_believed(self.presence, BELIEVED)
 
     @property
     def camera_from_crop(self) -> Float[np.ndarray, "3 3"]:
-        """What turned the model's answer, which is the crop's own camera's, into the photo's axes (`viewing`)."""
+        """Rotation from the axes of the crop's own camera to the photo's (`geometry.viewing`); `joints @
+        camera_from_crop` are the joints in the crop's axes."""
         centre = torch.from_numpy(self.box[:2] + self.box[2:]).double() / 2
         return camera_from_crop(torch.from_numpy(self.intrinsics).double(), centre).float().numpy()
 
@@ -72,13 +73,18 @@ class HandResult:
 
 
 def is_believed(presence: float | None, least: float) -> bool:
-    """Whether a model's probability of a hand is at least `least`; one that cannot say is of two minds."""
+    """Whether a model's probability of a hand is at least `least`; None (no presence head) counts as UNKNOWN."""
     return (UNKNOWN if presence is None else presence) >= least
 
 
 def confidence_of(result: HandResult, score: float | None) -> float | None:
-    """Probability that a hand is there: the model's or the detector's `score`, whichever is the less sure; the one of
-    them that there is; the confidence of the model's joints; None: nobody knows."""
+    """Probability that a hand is there: the smaller one of the model's presence and the detector's `score`; the one of
+    them that is known; else the confidence of the model's joints; None: unknown."""
     if result.presence is None:
         return score if result.confidence is None else result.confidence
     return result.presence if score is None else min(result.presence, score)
+
+
+def mirror_of(side: Side) -> Float[np.ndarray, "3"]:
+    """What a right hand's points are multiplied by to become those of a hand of `side`."""
+    return np.float32([-1 if side == "left" else 1, 1, 1])

@@ -18,13 +18,13 @@ from .video_addresses import is_live, is_stream, shown
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 FALLBACK_FPS = 30.0  # where a file or camera does not say
-WHOLE = 0.9  # of the time that a file claims: one that ends earlier was cut short
-SANE_FPS = (1.0, 1000.0)
-PATIENCE_MS = 10_000  # with a network camera
-STREAM_OPTIONS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, PATIENCE_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, PATIENCE_MS]
+MIN_COMPLETE = 0.9  # of the duration that a file claims; one that ends earlier was cut short
+FPS_RANGE = (1.0, 1000.0)
+TIMEOUT_MS = 10_000  # of a network camera
+STREAM_OPTIONS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
 
 
-class Footage:
+class VideoReader:
     """A video file or a camera, as RGB frames with their times; close it, or use it as a context.
 
     Raises (here and while frames are read):
@@ -41,7 +41,7 @@ class Footage:
         elif is_stream(source):
             self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, STREAM_OPTIONS)
             if not self._capture.isOpened():
-                raise DataError(f"camera {self.source} gives no video within {PATIENCE_MS // 1000} seconds; is it on?")
+                raise DataError(f"camera {self.source} gives no video within {TIMEOUT_MS // 1000} seconds; is it on?")
         else:
             path = Path(source)
             if not path.is_file():
@@ -56,14 +56,14 @@ class Footage:
             if not self._capture.isOpened():
                 raise DataError(f"{path} is not a video that can be read, or is damaged; give an MP4, MOV, AVI or WebM")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if fps == fps and SANE_FPS[0] <= fps <= SANE_FPS[1] else FALLBACK_FPS
+        self.fps = float(fps) if fps == fps and FPS_RANGE[0] <= fps <= FPS_RANGE[1] else FALLBACK_FPS
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not self.live and 0 < count < 10**9 else None  # as the file claims
         self.read, self._first, self._seconds = 0, 0.0, 0.0  # frames; time of the first; from there to the last one
 
     def __iter__(self) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
-        """Frames and their times in s from the first one: a camera's by the clock, since frames are dropped where they
-        are not asked for in time; a file's by its own times where they increase, else by its nominal rate."""
+        """Frames and their times in s from the first one: a camera's by the clock, since it drops frames that are not
+        read in time; a file's by its own times where they increase, else by its nominal rate."""
         while True:
             there, frame = self._capture.read()
             if not there or frame is None:
@@ -76,7 +76,7 @@ class Footage:
             raise DataError(f"{self.source} has no frames that can be read; copy it again")
 
     def _keep_time(self) -> None:
-        """Count the frame just read and say when it was."""
+        """Count the frame just read and set its time."""
         now = time.monotonic() if self.live else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self.read == 0:
             self._first = now
@@ -87,10 +87,10 @@ class Footage:
         self.read += 1
 
     @property
-    def broken_off(self) -> str:
-        """What to say of a file whose frames ended long before the time that it claims; "" for a whole one."""
+    def truncation_message(self) -> str:
+        """The message about a file whose frames end long before the duration that it claims; "" for a whole one."""
         last = max((self.read - 1) / self.fps, self._first + self._seconds)
-        if self.count is None or (last + 2 / self.fps) >= WHOLE * self.count / self.fps:
+        if self.count is None or (last + 2 / self.fps) >= MIN_COMPLETE * self.count / self.fps:
             return ""
         return (
             f"{self.source}: {self.read} of about {self.count} frames can be read: it was cut short, or is damaged; "
@@ -98,7 +98,7 @@ class Footage:
         )
 
     def close(self) -> None:
-        """Let go of the file or camera."""
+        """Release the file or camera."""
         self._capture.release()
 
     def __enter__(self) -> Self:
@@ -108,8 +108,8 @@ class Footage:
         self.close()
 
 
-class Film:
-    """An MP4 file (MPEG-4 part 2, which every OpenCV writes) under a temporary name until it is whole."""
+class VideoWriter:
+    """An MP4 file (MPEG-4 part 2, which every OpenCV writes), under a temporary name until it is whole."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps, self.added = path, fps, 0  # frames
@@ -118,7 +118,7 @@ class Film:
         self._size: tuple[int, int] = (0, 0)
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """One more frame; all get the size of the first, which is made even.
+        """Append a frame; all get the size of the first, made even.
 
         Raises:
             DataError: the file cannot be written.
@@ -140,7 +140,7 @@ class Film:
         """Finish the file and give it its name, or drop it.
 
         Raises:
-            DataError: what lies on the disk is not what was added: OpenCV says nothing of a full disk.
+            DataError: the file has fewer frames than were added: OpenCV does not report a full disk.
         """
         written, self._writer = self._writer, None
         try:

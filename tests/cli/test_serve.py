@@ -25,7 +25,8 @@ from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.inference.detectors import media_pipe
 from mesh_graphormer_hand.inference.detectors.choose import choose
-from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult
+from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.result import HandResult
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
 

@@ -27,7 +27,8 @@ from mesh_graphormer_hand.geometry.crops import (
 )
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.geometry.viewing import camera_from_crop, photo_from_crop, split_intrinsics, viewing_rays
-from mesh_graphormer_hand.inference.predictor import BOX_SCALE, HandPredictor
+from mesh_graphormer_hand.inference.crops import BOX_SCALE
+from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands

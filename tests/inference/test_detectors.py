@@ -15,7 +15,7 @@ from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry import boxes as box_maps
 from mesh_graphormer_hand.inference.detectors.choose import NAMES, choose
-from mesh_graphormer_hand.inference.detectors.ours import Ours, fit_in
+from mesh_graphormer_hand.inference.detectors.hand_detector import HandDetector, fit_in
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
 
@@ -26,7 +26,7 @@ def weights(tmp_path):
     return tmp_path / "tiny"
 
 
-def told(detector: Ours, boxes: list, left: list[bool]) -> Ours:
+def told(detector: HandDetector, boxes: list, left: list[bool]) -> HandDetector:
     """The detector with a network that says these boxes (px of its own input), whatever it sees at first, and none at
     the second look."""
 
@@ -49,7 +49,7 @@ def told(detector: Ours, boxes: list, left: list[bool]) -> Ours:
 
 @pytest.mark.parametrize("shape", [(480, 640), (640, 480), (32, 64), (2000, 2000)])
 def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
-    detector = told(Ours(weights, size=64), [[8.0, 8, 24, 40]], [True])
+    detector = told(HandDetector(weights, size=64), [[8.0, 8, 24, 40]], [True])
     (found,) = detector.detect(np.zeros((*shape, 3), np.uint8))
     scale = max(shape) / 64
     wanted = np.minimum(np.array([8, 8, 24, 40]) * scale, [*shape[::-1], *shape[::-1]])
@@ -58,7 +58,7 @@ def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
 
 
 def test_the_surest_first_and_one_box_a_hand(weights):
-    detector = told(Ours(weights, size=64), [[8.0, 8, 24, 24], [36, 36, 60, 60]], [False, True])
+    detector = told(HandDetector(weights, size=64), [[8.0, 8, 24, 24], [36, 36, 60, 60]], [False, True])
     found = detector.detect(np.zeros((64, 64, 3), np.uint8))
     assert len(found) == 2 and found[0].score >= found[1].score
     assert {d.side for d in found} == {"left", "right"}
@@ -79,7 +79,7 @@ def test_it_answers_as_the_network_that_was_trained(weights):
             norm.running_mean.uniform_(-1, 1)
             norm.weight.uniform_(0.5, 2)
     model.save_pretrained(weights)
-    detector = Ours(weights, threshold=0.0)
+    detector = HandDetector(weights, threshold=0.0)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.model.modules())
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     scores = []
@@ -92,8 +92,8 @@ def test_it_answers_as_the_network_that_was_trained(weights):
 
 
 def test_an_untrained_network_finds_nothing(weights):
-    assert Ours(weights).detect(np.full((50, 40, 3), 99, np.uint8)) == []
-    assert Ours(weights, threshold=0.0).detect(np.full((50, 40, 3), 99, np.uint8)) != []
+    assert HandDetector(weights).detect(np.full((50, 40, 3), 99, np.uint8)) == []
+    assert HandDetector(weights, threshold=0.0).detect(np.full((50, 40, 3), 99, np.uint8)) != []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 3), (64, 64), (70, 33)])

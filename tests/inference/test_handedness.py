@@ -12,7 +12,7 @@ from mesh_graphormer_hand.inference.detectors import auto
 from mesh_graphormer_hand.inference.detectors.base import Detection
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.inference.result import HandResult, confidence_of
-from mesh_graphormer_hand.inference.tracker import DOUBTED_FRAMES, HandTracker
+from mesh_graphormer_hand.inference.tracker import MAX_DOUBTED_FRAMES, HandTracker
 
 RED, GREEN = (130.0, 90.0), (210.0, 150.0)
 BOX = np.float32([110, 70, 240, 170])
@@ -85,8 +85,8 @@ def test_confidence_is_the_probability_of_a_hand():
 
 
 def finding(monkeypatch, model, *found: Detection) -> HandPredictor:
-    """The default detector with a stand-in for ours."""
-    monkeypatch.setattr(auto, "Ours", lambda *_: Finder(*found))
+    """The default detector with a stand-in for the network."""
+    monkeypatch.setattr(auto, "HandDetector", lambda *_: Finder(*found))
     return HandPredictor(model, detector=auto.Auto())
 
 
@@ -133,7 +133,7 @@ def test_a_track_ends_when_the_model_stops_believing_in_it(image):
     follow = tracker(Judge(64), every=5)
     shown = [image] * 6 + [blue(image)] * 30 + [image] * 6
     hands = [follow(frame, i / 30) for i, frame in enumerate(shown)]
-    assert [len(h) for h in hands[:6]] == [1] * 6 and sum(map(len, hands[6:36])) == DOUBTED_FRAMES <= 5
+    assert [len(h) for h in hands[:6]] == [1] * 6 and sum(map(len, hands[6:36])) == MAX_DOUBTED_FRAMES <= 5
     assert not any(h.believed for frame in hands[6:36] for h in frame)
     assert hands[-1][0].track == 1 and hands[-1][0].believed
     assert follow.detections < 20, "the detector still runs rarely"
@@ -169,6 +169,7 @@ def test_the_default_in_videos(monkeypatch, image):
 
 
 def test_odds_of_opinions():
-    assert handedness.vote(None, 0.9) == 0 and handedness.vote("left", 0.5) == 0
-    assert handedness.vote("left", 0.9) == -handedness.vote("right", 0.9) == pytest.approx(math.log(9))
-    assert handedness.vote("left", 1.0) < 5 and handedness.score(math.inf) == pytest.approx(1)
+    odds = handedness.side_log_odds
+    assert odds(None, 0.9) == 0 and odds("left", 0.5) == 0
+    assert odds("left", 0.9) == -odds("right", 0.9) == pytest.approx(math.log(9))
+    assert odds("left", 1.0) < 5 and handedness.score(math.inf) == pytest.approx(1)

@@ -13,7 +13,7 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.geometry import metric
-from mesh_graphormer_hand.inference import predictor
+from mesh_graphormer_hand.inference.crops import square_around_joints
 from mesh_graphormer_hand.inference.detectors.base import Detection
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.mano import hand as hands
@@ -128,7 +128,7 @@ def test_the_side_is_the_one_that_the_model_is_surer_of():
     assert right >= 12
 
 
-def test_second_look_only_where_no_box_is_given(stub, image):
+def test_a_second_crop_only_where_no_box_is_given(stub, image):
     (hand,) = stub.predict(image)
     assert stub.model.looks == 2
     assert hand.box[2] - hand.box[0] < 240  # closer than the whole photo
@@ -137,12 +137,12 @@ def test_second_look_only_where_no_box_is_given(stub, image):
     assert stub.model.looks == 3
 
 
-def test_second_look_needs_a_sane_answer():
+def test_a_second_crop_needs_plausible_joints():
     first = torch.tensor([100.0, 100.0, 200.0])
     hand = torch.rand(21, 2) * 60 + 70
-    assert predictor._second_look(hand, first) is not None
+    assert square_around_joints(hand, first) is not None
     for wrong in (hand * 0 + 100, hand + 500, hand * 9 - 800):
-        assert predictor._second_look(wrong, first) is None
+        assert square_around_joints(wrong, first) is None
 
 
 def test_left_hand_is_the_mirror_image_of_the_right(stub, image):
@@ -194,14 +194,14 @@ def test_detections_become_hands_with_their_scores(image):
     assert [h.side for h in both] == ["right", "right"] and both[0].side_score is None
 
 
-def test_many_hands_are_looked_at_in_parts(image):
+def test_many_hands_are_predicted_in_batches(image):
     box = np.float32([110, 70, 240, 170])
     hands = HandPredictor(TwoDots(), detector=Finder(*[Detection(box)] * 70)).predict(image)
     assert len(hands) == 70
     np.testing.assert_allclose(hands[69].joints_2d[0], RED, atol=0.7)
 
 
-def test_a_camera_that_shrinks_the_hand_to_a_dot_is_mended(stub, image):
+def test_a_camera_that_shrinks_the_hand_to_a_dot_is_repaired(stub, image):
     """A pose that is turned round makes a least-squares scale hit its floor: heat maps say how large the hand is."""
 
     class Turned(TwoDots):

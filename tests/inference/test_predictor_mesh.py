@@ -8,7 +8,9 @@ import torch
 
 from helpers.two_dots import TwoDots, photo
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult, as_mano
+from mesh_graphormer_hand.inference.postprocess import as_mano
+from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.result import HandResult
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
 

@@ -13,9 +13,10 @@ from mesh_graphormer_hand.cli import demo, demo_video
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.inference.detectors.base import Detection
 from mesh_graphormer_hand.inference.one_euro import OneEuro
-from mesh_graphormer_hand.inference.predictor import HandPredictor, HandResult
+from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.result import HandResult
 from mesh_graphormer_hand.inference.tracker import HandTracker
-from mesh_graphormer_hand.inference.video_io import Film, Footage
+from mesh_graphormer_hand.inference.video_io import VideoReader, VideoWriter
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
 
@@ -131,7 +132,7 @@ def test_one_shape_over_a_video():
 
 
 def test_one_euro_follows_and_calms():
-    steady = OneEuro(least=1.0, slope=0.0)
+    steady = OneEuro(min_cutoff=1.0, slope=0.0)
     random = np.random.default_rng(0).normal(size=(200, 3))
     out = np.stack([steady(v, 1 / 30) for v in random])
     assert out[50:].std() < 0.45 * random.std()
@@ -144,17 +145,17 @@ def test_one_euro_follows_and_calms():
 
 
 def test_films_come_back_frame_by_frame(tmp_path):
-    film = Film(tmp_path / "a.mp4", 25.0)
+    film = VideoWriter(tmp_path / "a.mp4", 25.0)
     for frame in frames(5):
         film.add(frame[:239, :319])  # odd sides
     film.close()
-    with Footage(tmp_path / "a.mp4") as footage:
+    with VideoReader(tmp_path / "a.mp4") as footage:
         read = list(footage)
         assert footage.fps == 25 and footage.count == 5
     assert len(read) == 5 and read[0][0].shape == (238, 318, 3) and read[4][1] == pytest.approx(4 / 25)
     assert np.abs(read[2][0].astype(int) - frames(3)[2][:238, :318]).mean() < 6  # colours in their order
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    dropped = Film(tmp_path / "b.mp4", 25.0)
+    dropped = VideoWriter(tmp_path / "b.mp4", 25.0)
     dropped.add(frames(1)[0])
     dropped.close(keep=False)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
@@ -190,7 +191,7 @@ class Capture:
 def test_frames_of_a_file_come_at_their_own_times(monkeypatch, tmp_path, stamps, seconds):
     (tmp_path / "a.mp4").write_bytes(b"x")
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: Capture(stamps))
-    assert [time for _, time in Footage(tmp_path / "a.mp4")] == pytest.approx(seconds)
+    assert [time for _, time in VideoReader(tmp_path / "a.mp4")] == pytest.approx(seconds)
 
 
 def test_frames_of_a_camera_come_by_the_clock(monkeypatch):
@@ -198,12 +199,12 @@ def test_frames_of_a_camera_come_by_the_clock(monkeypatch):
     clock = iter([100.0, 100.04, 100.29, 100.33])
     monkeypatch.setattr("mesh_graphormer_hand.inference.video_io.time.monotonic", lambda: next(clock))
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Capture([0.0] * 4))
-    assert [seconds for _, seconds in Footage(0)] == pytest.approx([0, 0.04, 0.29, 0.33])
+    assert [seconds for _, seconds in VideoReader(0)] == pytest.approx([0, 0.04, 0.29, 0.33])
 
 
 def test_a_camera_that_is_not_there():
     with pytest.raises(DataError, match="camera 97 is not there"):
-        Footage(97)
+        VideoReader(97)
 
 
 @pytest.mark.usefixtures("filmed")
@@ -231,7 +232,7 @@ def filmed(monkeypatch, tmp_path):
     )
 
     def write(name: str, count: int):
-        film = Film(tmp_path / name, 30.0)
+        film = VideoWriter(tmp_path / name, 30.0)
         for frame in frames(count):
             film.add(frame)
         film.close()
@@ -302,7 +303,7 @@ def test_demo_of_a_video(filmed, tmp_path, capsys):
     left, top, right, bottom = hand["box"]
     assert left < dots(10)[0][0] < dots(10)[1][0] < right and top < dots(10)[0][1] < dots(10)[1][1] < bottom
     assert len(list((tmp_path / "out" / "wave_frames").iterdir())) == 22
-    with Footage(tmp_path / "out" / "wave_hand.mp4") as footage:
+    with VideoReader(tmp_path / "out" / "wave_hand.mp4") as footage:
         drawn = [frame for frame, _ in footage]
     assert len(drawn) == 11 and np.abs(drawn[5].astype(int) - frames(6)[5]).max() > 100, "no mesh on the frame"
     assert cv2.imread(str(tmp_path / "out" / "wave_hand.mp4")) is None

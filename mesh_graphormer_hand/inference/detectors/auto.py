@@ -1,4 +1,4 @@
-"""Ours; where it finds no hand, the whole photo, if the model itself is sure that a hand is there. The default."""
+"""The default: our hand detector; where it finds no hand, the whole photo, if the model is sure of a hand in it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from .base import Detection
-from .ours import Ours
-from .whole import Whole
+from .base import Detection, WholeImage
+from .hand_detector import HandDetector
 
-SURE = 0.8  # presence from which the whole photo shows a hand; a model without a presence head is never sure
+SURE_PRESENCE = 0.8  # from which the whole photo shows a hand; a model without a presence head is never sure
 
 
 class Auto:
@@ -24,13 +23,13 @@ class Auto:
     def __init__(
         self, weights: str | Path | None = None, device: str | torch.device = "cpu", threshold: float | None = None
     ) -> None:
-        """All of ours; raises what it does."""
-        self.ours, self.whole = Ours(weights, device, threshold), Whole()
+        """Arguments and errors are those of `HandDetector`."""
+        self.hand_detector, self.whole = HandDetector(weights, device, threshold), WholeImage()
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
-        """What our detector finds."""
-        return [replace(d, detector=self.ours.name) for d in self.ours.detect(photo)]
+        """What the hand detector finds."""
+        return [replace(d, detector=self.hand_detector.name) for d in self.hand_detector.detect(photo)]
 
-    def otherwise(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+    def fallback(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
         """The whole photo."""
-        return [replace(d, detector=self.whole.name, least_presence=SURE) for d in self.whole.detect(photo)]
+        return [replace(d, detector=self.whole.name, least_presence=SURE_PRESENCE) for d in self.whole.detect(photo)]

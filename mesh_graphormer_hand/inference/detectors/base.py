@@ -1,7 +1,8 @@
-"""What a detector is: a name, and photo -> detections."""
+"""What a detector is (a name, and photo -> detections), and the two that need no model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,12 +17,12 @@ class Detection:
     """One hand in a photo."""
 
     box: Float[np.ndarray, "4"]  # x0, y0, x1, y1, px of the photo
-    score: float | None = None  # 0 to 1, how sure the detector is that this is a hand; None: nobody asked it
+    score: float | None = None  # 0 to 1, how sure the detector is that this is a hand; None: it has no score
     side: Side | None = None  # the person's own hand; None: the detector cannot tell
     side_score: float | None = None  # 0.5 to 1, how sure it is of the side
-    rough: bool = False  # the box only says where to look first
+    is_proposal: bool = False  # the box is only a first crop, see `HandPredictor.predict_crops`
     least_presence: float = 0.0  # the hand is kept if the model's own probability of one is this much
-    detector: str = ""  # of a detector that asks others: the one that said it
+    detector: str = ""  # name of the detector that found it, where one asks others
 
 
 class Detector(Protocol):
@@ -38,7 +39,33 @@ class Detector(Protocol):
         ...
 
 
-def otherwise(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
-    """Where else to look if nothing that a detector found is a hand: detectors may have such a method of their own."""
-    guess = getattr(detector, "otherwise", None)
-    return [] if guess is None else guess(photo)
+def fallback_detections(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+    """Further places to try if no detection is a hand: those of the detector's method `fallback`, if it has one."""
+    fallback = getattr(detector, "fallback", None)
+    return [] if fallback is None else fallback(photo)
+
+
+class FixedBoxes:
+    """The caller's boxes, the same in every photo."""
+
+    name = "boxes"
+
+    def __init__(self, boxes: Sequence[Sequence[float | int]], sides: Sequence[Side] | None = None) -> None:
+        """`boxes`: x0, y0, x1, y1, px; `sides`: one for each."""
+        self.boxes = [np.asarray(box, np.float32) for box in boxes]
+        self.sides = [None] * len(self.boxes) if sides is None else list(sides)
+
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+        """The boxes."""
+        return [Detection(box, side=side) for box, side in zip(self.boxes, self.sides, strict=True)]
+
+
+class WholeImage:
+    """One proposal for every photo, its outline: for crops, and for photos that one hand fills."""
+
+    name = "whole"
+
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
+        """The photo's outline."""
+        height, width = photo.shape[:2]
+        return [Detection(np.array([0, 0, width, height], np.float32), is_proposal=True)]

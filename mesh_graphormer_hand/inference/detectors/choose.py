@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...config import ConfigError, nearest
-from .base import Detector, Side
+from .base import Detector, FixedBoxes, Side, WholeImage
 
 NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")
 
@@ -29,31 +29,27 @@ def choose(
         boxes: for "boxes", with their `sides`.
         model: weights of "ours" and "auto" (a run, a folder, a shipped name), or "mediapipe"'s hand_landmarker.task.
         python: for "mediapipe", the interpreter of an environment of its own.
-        threshold: of "ours" and "auto", from which score on a hand is one.
+        threshold: of "ours" and "auto", the least score of a hand.
 
     Raises:
-        ConfigError: no such name, or something that the detector needs is not there.
+        ConfigError: no such name, or a file or package that the detector needs is missing.
     """
     if name == "auto":
         from .auto import Auto
 
         return Auto(model, device, threshold)
     if name == "ours":
-        from .ours import Ours
+        from .hand_detector import HandDetector
 
-        return Ours(model, device, threshold)
+        return HandDetector(model, device, threshold)
     if name == "mediapipe":
         from .media_pipe import MediaPipe
 
         return MediaPipe(model, python)
     if name == "boxes":
-        from .given import Given
-
         if boxes is None:
             raise ConfigError("the detector boxes needs boxes: --box x0,y0,x1,y1, once for each hand")
-        return Given(boxes, sides)
+        return FixedBoxes(boxes, sides)
     if name == "whole":
-        from .whole import Whole
-
-        return Whole()
+        return WholeImage()
     raise ConfigError(f"no detector named {name!r}{nearest(name, NAMES)} (there are: {', '.join(NAMES)})")

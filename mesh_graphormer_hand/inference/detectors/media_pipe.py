@@ -1,13 +1,12 @@
-"""Google's MediaPipe as a detector, where a user has it. Two ways:
+"""Google's MediaPipe as a detector, where a user has it. There are two ways:
 
-* the package in this environment (the extra "mediapipe": 1.x, which works with numpy 2) and its model file, which the
-  user fetches from its makers: `hand_landmarker.task`;
-* 0.10.21, which carries its models but needs numpy < 2 and so an environment of its own: `python` names that
-  environment's interpreter, and a process of it is asked through a pipe (`mediapipe_worker.py`, which needs nothing of
-  this package).
+* version 1.x in this environment (the extra "mediapipe") with its model file `hand_landmarker.task`, which the user
+  gets from its makers;
+* version 0.10.21, which carries its models but needs numpy < 2, in an environment of its own: `python` names that
+  environment's interpreter, which runs `mediapipe_worker.py` as a process; frames and hands go through pipes.
 
-Boxes stand round its 21 key points. Sides are the person's own in a photo that is not mirrored: the worker turns round
-what the older interface says, which was made for selfies.
+Boxes enclose its 21 keypoints. Sides are the person's own in a photo that is not mirrored: the worker swaps the sides
+of the older interface, which was made for selfies.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from ...geometry.boxes import suppress
 from . import mediapipe_worker
 from .base import Detection
 
-MOST = 8  # hands
-MARGIN = 0.08  # of the key points' extent: flesh round them
-SAME = 0.7  # overlap of two boxes above which they are of one hand, which it sometimes finds twice
+MAX_HANDS = 8
+MARGIN = 0.08  # of the keypoints' extent, for the flesh around them
+MAX_OVERLAP = 0.7  # of two boxes of different hands: MediaPipe sometimes finds one hand twice
 WORKER = Path(mediapipe_worker.__file__)
 
 
 class MediaPipe:
-    """Asks MediaPipe, here or in another environment."""
+    """MediaPipe in this process, or in a process of another environment."""
 
     name = "mediapipe"
 
@@ -60,7 +59,7 @@ class MediaPipe:
             self._start([str(python), "-I", str(WORKER), *([str(model)] if model else [])])
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
-        """Its hands, the surest of their side first."""
+        """The hands that MediaPipe finds, those of the surest side first."""
         photo = np.ascontiguousarray(photo)
         found = self._finder(photo) if self._process is None else self._ask(photo)
         height, width = photo.shape[:2]
@@ -74,10 +73,10 @@ class MediaPipe:
                 score = float(hand["score"])
                 detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
         boxes = torch.tensor(np.array([d.box for d in detections], np.float32)).reshape(-1, 4)
-        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), SAME)]
+        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), MAX_OVERLAP)]
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the other process, if there is one."""
         if self._process is not None and self._process.poll() is None:
             self._process.stdin.close()
             self._process.wait(timeout=10)
@@ -117,7 +116,7 @@ class MediaPipe:
 
 def _import_here(model: str) -> mediapipe_worker.Finder:
     try:
-        return mediapipe_worker.landmarker(model, MOST)
+        return mediapipe_worker.landmarker(model, MAX_HANDS)
     except ImportError as error:
         command = paths.install_command("mediapipe")
         raise ConfigError(

@@ -1,11 +1,11 @@
-"""Runs MediaPipe and nothing of this package: also as a script in an environment of its own.
+"""Runs MediaPipe without this package, as a module or as a script in an environment of its own.
 
     python mediapipe_worker.py [hand_landmarker.task]
 
-Reads frames from standard input (a line with [height, width] as JSON, then the RGB bytes), answers each with a line of
-JSON: {"hands": [{"points": [[x, y] * 21], "side": "left" or "right", "score": s}]}, points in shares of the picture,
-sides the person's own where it is not mirrored. The first line is written before the first frame, once the model is
-loaded; {"error": "..."} ends.
+It reads frames from standard input (a line with [height, width] as JSON, then the RGB bytes) and writes a line of JSON
+for each: {"hands": [{"points": [[x, y] * 21], "side": "left" or "right", "score": s}]}. Points are fractions of the
+image's width and height, sides the person's own in an image that is not mirrored. Once the model is loaded, and before
+the first frame, it writes a first line without hands; after an error it writes {"error": "..."} and ends.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-MOST = 8  # hands
-LEAST = 0.4  # score of the palm detector
-# The old interface tells sides as of a mirrored (selfie) picture; the present one did so, too, before this version
+MAX_HANDS = 8
+MIN_PALM_SCORE = 0.4
+# The old interface gives sides as of a mirrored (selfie) image; so does the new one before this version
 UNMIRRORED_SINCE = (0, 10, 5)
 
 Finder = Callable[[Any], list[dict]]
 
 
-def landmarker(model: str, most: int) -> Finder:
+def landmarker(model: str, max_hands: int) -> Finder:
     """MediaPipe's present interface (Tasks), with a model file of its own."""
     import mediapipe
     from mediapipe.tasks import python as tasks
     from mediapipe.tasks.python import vision
 
     options = vision.HandLandmarkerOptions(
-        base_options=tasks.BaseOptions(model_asset_path=model), num_hands=most, min_hand_detection_confidence=LEAST
+        base_options=tasks.BaseOptions(model_asset_path=model),
+        num_hands=max_hands,
+        min_hand_detection_confidence=MIN_PALM_SCORE,
     )
     finder = vision.HandLandmarker.create_from_options(options)
     mirrored = _version(mediapipe.__version__) < UNMIRRORED_SINCE
@@ -47,12 +49,12 @@ def landmarker(model: str, most: int) -> Finder:
     return find
 
 
-def solution(most: int) -> Finder:
+def solution(max_hands: int) -> Finder:
     """The interface of 0.10.21 and before, which carries its models."""
     import mediapipe
 
     finder = mediapipe.solutions.hands.Hands(
-        static_image_mode=True, max_num_hands=most, model_complexity=1, min_detection_confidence=LEAST
+        static_image_mode=True, max_num_hands=max_hands, model_complexity=1, min_detection_confidence=MIN_PALM_SCORE
     )
 
     def find(photo: Any) -> list[dict]:
@@ -73,14 +75,14 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def main(model: str | None = None) -> int:
-    """Answer frames until standard input ends."""
+    """Answer frames until standard input ends; returns the exit code."""
     import numpy as np
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what MediaPipe itself writes must not come between the answers
+    os.dup2(2, 1)  # what MediaPipe itself prints must not mix with the answers
     try:
-        find = landmarker(model, MOST) if model else solution(MOST)
-    except Exception as error:  # whatever it is, the other side has to be told
+        find = landmarker(model, MAX_HANDS) if model else solution(MAX_HANDS)
+    except Exception as error:  # of any class: the other process needs its message
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return 1
     answers.write(json.dumps({"hands": []}) + "\n")
