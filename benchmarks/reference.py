@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from mesh_graphormer_hand.layers.encoder import SelfAttention
-from mesh_graphormer_hand.layers.graph import GraphResidualBlock
+from mesh_graphormer_hand.layers.graph_conv import GraphResidualBlock
+from mesh_graphormer_hand.layers.transformer import SelfAttention
 from mesh_graphormer_hand.models.base import HandModel
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import hrnet
-from ..layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
-from ..layers.graph import GraphResidualBlock
+from ..layers.graph_conv import GraphResidualBlock
+from ..layers.transformer import Encoder, EncoderLayer, Graph, SelfAttention
 from ..models.base import HandModel
 from .onednn_ops import Kit, can_pack
 

@@ -37,10 +37,10 @@ from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.joint_skinning import Binding, bind, pose, with_lengths
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.crop_head import CropHead
-from ..layers.encoder import MAX_TOKENS, Encoder, Graph
-from ..layers.graph import adjacency_edges
-from ..layers.keypoints import KeypointHead
-from ..layers.masking import hide_tokens
+from ..layers.graph_conv import adjacency_edges
+from ..layers.keypoint_head import KeypointHead
+from ..layers.token_masking import hide_tokens
+from ..layers.transformer import MAX_TOKENS, Encoder, Graph
 from ..mano import hand as hands
 from ..mano.hand import Hand, fingerprint_to_hex
 from ..mano.template import HandTemplate, hand_template

@@ -24,7 +24,7 @@ from mesh_graphormer_hand.inference import onnx as portable
 from mesh_graphormer_hand.inference.fused import Exchange, FusedLayer, optimise
 from mesh_graphormer_hand.inference.onednn_ops import PackedConvolution, can_pack
 from mesh_graphormer_hand.inference.predictor import HandPredictor
-from mesh_graphormer_hand.layers.encoder import EncoderLayer
+from mesh_graphormer_hand.layers.transformer import EncoderLayer
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.skeleton import JOINT_NAMES
 from mesh_graphormer_hand.training import run_state as state

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from mesh_graphormer_hand.inference.fused import DenseGraphConv, _operator
-from mesh_graphormer_hand.layers.encoder import Encoder, EncoderLayer, Graph, SelfAttention
-from mesh_graphormer_hand.layers.graph import GraphResidualBlock, adjacency_edges
-from mesh_graphormer_hand.layers.keypoints import KeypointHead
+from mesh_graphormer_hand.layers.graph_conv import GraphResidualBlock, adjacency_edges
+from mesh_graphormer_hand.layers.keypoint_head import KeypointHead
+from mesh_graphormer_hand.layers.transformer import Encoder, EncoderLayer, Graph, SelfAttention
 
 NODES = 6
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mesh_graphormer_hand.layers.masking import HIDDEN, hide_tokens
+from mesh_graphormer_hand.layers.token_masking import HIDDEN, hide_tokens
 
 
 def test_whole_tokens_up_to_the_share_are_hidden():

@@ -19,7 +19,7 @@ from ...config import parse
 from ...contracts import HandInputs, HandPrediction
 from ...geometry.fitting import fit_similarity
 from ...geometry.heatmaps import HeatmapCodec
-from ...layers.keypoints import KeypointHead
+from ...layers.keypoint_head import KeypointHead
 from ...mano.hand import Hand
 from ...mano.template import hand_template
 from ...skeleton import NUM_JOINTS, PALM, WRIST

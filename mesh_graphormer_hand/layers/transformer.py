@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .graph import GraphResidualBlock
+from .graph_conv import GraphResidualBlock
 
 MAX_TOKENS = 512  # rows of the published position tables
 EPS = 1e-12  # BERT's
