@@ -18,7 +18,6 @@ from mesh_graphormer_hand.data.loader import PREFETCH, load, worker_count
 from mesh_graphormer_hand.evaluation.evaluate import as_float
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import Hand
-from mesh_graphormer_hand.mano.template import hand_template
 from mesh_graphormer_hand.training import timing
 from mesh_graphormer_hand.training.dry_run import forward_flops
 from mesh_graphormer_hand.training.optim import build_optimizer
@@ -42,7 +41,7 @@ class Step:
         torch.manual_seed(0)
         self.precision, self.weights = precision, experiment.train.losses
         self.model = assembly.build_model(experiment, hand).to(device, memory_format=torch.channels_last).train()
-        self.template = hand_template(hand, self.model.coarse).to(device)
+        self.template = self.model.template(hand).to(device)
         self.optimizer = build_optimizer(self.model, experiment.train.optimizer)
         if compiled:
             self.model.compile(dynamic=False)

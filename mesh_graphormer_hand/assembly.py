@@ -104,7 +104,7 @@ def load_model(path: str | Path, hand: Hand | None = None) -> HandModel:
     model = module.build(config, hand or hands.find(config.hand))
     logger.info(about_weights(path))
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
+        model.load_state_dict(model.migrate(load_file(path / "model.safetensors")))
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path / 'model.safetensors'} cannot be read ({error}): copy it again") from None
     except RuntimeError as error:
@@ -127,7 +127,7 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
 
     own, folder = model.state_dict(), find_model(source)
     try:
-        saved = load_file(folder / "model.safetensors")
+        saved = model.migrate(load_file(folder / "model.safetensors"))
         trained_on = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("hand", "")
     except (OSError, SafetensorError, ValueError) as error:
         raise ConfigError(f"train.init: {folder} cannot be read ({error}): is it whole?") from None

@@ -1,7 +1,8 @@
-"""HRNet for classification: image -> multi-resolution branches, a grid map and a pooled feature.
+"""HRNet: image -> four maps of different resolution that exchange features throughout.
 
 Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020. Written from the paper;
-parameter names are the published ones, so that published ImageNet weights load. The 1000-way classifier is left out.
+parameter names are the published ones, so that published ImageNet weights load. The head of the published classifier
+is backbones/neck.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .base import Backbone
 
 EXPANSION = 4  # of a bottleneck's output over its planes
 
@@ -33,26 +36,6 @@ VARIANTS = {
     "w40": Variant(40),
     "w64": Variant(64),
 }
-
-
-@dataclass(frozen=True)
-class Head:
-    """The classification head: planes of the four branches' bottlenecks, and channels of the last map."""
-
-    planes: tuple[int, int, int, int] = (32, 64, 128, 256)
-    out: int = 2048
-
-
-HEAD = Head()
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the trunk gives for a batch of images."""
-
-    branches: list[Tensor]  # (b, c 2^i, h / 2^(i + 2), w / 2^(i + 2)), i = 0 .. 3
-    grid: Float[Tensor, "b g h w"]  # at 1/32, before the last 1 x 1 convolution
-    pooled: Float[Tensor, "b f"]  # after it, averaged over the image
 
 
 def _conv_norm(dim_in: int, dim_out: int, kernel: int, stride: int = 1, relu: bool = False) -> nn.Sequential:
@@ -133,21 +116,28 @@ class Module(nn.Module):
         return out
 
 
-class HRNet(nn.Module):
-    """The trunk; without a `head` it has branches only.
+def initialise_convolutions(module: nn.Module) -> None:
+    """Convolutions of `module` start as He et al. (ICCV 2015) propose."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+class HRNet(Backbone):
+    """The multi-resolution network, without its classification head (backbones/neck.py).
 
     Raises:
         ValueError: an unknown variant.
     """
 
-    STRIDE = 32  # px of the image for a cell of the grid
+    strides = (4, 8, 16, 32)
 
-    def __init__(self, variant: str = "w64", head: Head | None = HEAD) -> None:
+    def __init__(self, variant: str = "w64") -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"no HRNet {variant!r}, there are {', '.join(VARIANTS)}")
         sizes = VARIANTS[variant]
-        self.dims = [sizes.width * 2**i for i in range(4)]
+        self.dims = tuple(sizes.width * 2**i for i in range(4))
         self.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 64, 3, 2, 1, bias=False)
@@ -158,24 +148,11 @@ class HRNet(nn.Module):
         )
         before = [stem]
         for stage, modules in enumerate(sizes.modules, start=1):
-            dims = self.dims[: stage + 1]
+            dims = list(self.dims[: stage + 1])
             setattr(self, f"transition{stage}", self._transition(before, dims))
             setattr(self, f"stage{stage + 1}", nn.Sequential(*(Module(dims, sizes.blocks) for _ in range(modules))))
             before = dims
-        if head is not None:
-            self._add_head(head)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def _add_head(self, head: Head) -> None:
-        wide = [p * EXPANSION for p in head.planes]
-        self.grid_dim, self.pooled_dim = wide[3], head.out
-        self.incre_modules = nn.ModuleList(
-            nn.Sequential(Bottleneck(d, p)) for d, p in zip(self.dims, head.planes, strict=True)
-        )
-        self.downsamp_modules = nn.ModuleList(self._with_bias(wide[i], wide[i + 1], 3, 2) for i in range(3))
-        self.final_layer = self._with_bias(wide[3], head.out, 1, 1)
+        initialise_convolutions(self)
 
     @staticmethod
     def _transition(before: list[int], after: list[int]) -> nn.ModuleList:
@@ -186,27 +163,15 @@ class HRNet(nn.Module):
         ]
         return nn.ModuleList([*steps, nn.Sequential(_conv_norm(before[-1], after[-1], 3, 2, relu=True))])
 
-    @staticmethod
-    def _with_bias(dim_in: int, dim_out: int, kernel: int, stride: int) -> nn.Sequential:
-        conv = nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2)
-        return nn.Sequential(conv, nn.BatchNorm2d(dim_out), nn.ReLU(inplace=True))
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Features:
-        """`image`: normalised RGB whose sides are multiples of 32 (see `multi_resolution`)."""
-        xs = self.multi_resolution(image)
-        y = self.incre_modules[0](xs[0])
-        for down, widen, x in zip(self.downsamp_modules, self.incre_modules[1:], xs[1:], strict=True):
-            y = widen(x) + down(y)
-        return Features(xs, y, self.final_layer(y).mean((2, 3)))
-
-    def multi_resolution(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The branches alone.
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The four branches, at strides 4, 8, 16 and 32.
 
         Raises:
             ValueError: sides that are no multiples of 32.
         """
-        if image.shape[-1] % self.STRIDE or image.shape[-2] % self.STRIDE:
-            raise ValueError(f"HRNet takes sides that are multiples of {self.STRIDE}, not {tuple(image.shape[-2:])}")
+        stride = self.strides[-1]
+        if image.shape[-1] % stride or image.shape[-2] % stride:
+            raise ValueError(f"HRNet takes sides that are multiples of {stride}, not {tuple(image.shape[-2:])}")
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         xs = [self.layer1(x)]
@@ -215,3 +180,8 @@ class HRNet(nn.Module):
             xs = [x if step is None else step(x) for step, x in zip(steps, [*xs, xs[-1]], strict=True)]
             xs = getattr(self, f"stage{stage + 1}")(xs)
         return xs
+
+
+def build(variant: str) -> HRNet:
+    """The HRNet of a key of VARIANTS."""
+    return HRNet(variant)

@@ -7,8 +7,9 @@ Parameter names are torchvision's, so its ImageNet weights load once `fc.*` is d
 from jaxtyping import Float
 from torch import Tensor, nn
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-STRIDE, CHANNELS = 32, 2048
+from .base import Backbone
+
+VARIANTS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}  # blocks of each stage
 
 
 class Bottleneck(nn.Module):
@@ -36,19 +37,26 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + skip)
 
 
-class ResNet(nn.Module):
-    """Image -> 2048 channels at stride 32."""
+class ResNet(Backbone):
+    """The maps of the four stages.
 
-    def __init__(self, depth: int = 50):
+    Raises:
+        ValueError: an unknown variant.
+    """
+
+    dims = (256, 512, 1024, 2048)
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, variant: str = "50"):
         super().__init__()
-        if depth not in BLOCKS:
-            raise ValueError(f"ResNet depth {depth}: choose one of {', '.join(map(str, BLOCKS))}")
+        if variant not in VARIANTS:
+            raise ValueError(f"no ResNet {variant!r}, there are {', '.join(VARIANTS)}")
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = 64
-        for stage, blocks in enumerate(BLOCKS[depth]):
+        for stage, blocks in enumerate(VARIANTS[variant]):
             width = 64 * 2**stage
             layers = [Bottleneck(channels, width, stride=1 if stage == 0 else 2)]
             channels = 4 * width
@@ -58,9 +66,15 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048 i j"]:
-        """The last feature map of a normalised image."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The output of each stage, at strides 4, 8, 16 and 32."""
+        x, maps = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
-        return x
+            maps.append(x)
+        return maps
+
+
+def build(variant: str) -> ResNet:
+    """The ResNet of a key of VARIANTS."""
+    return ResNet(variant)

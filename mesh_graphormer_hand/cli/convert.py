@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="the published weights: .bin, .pth, .safetensors")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     networks = f"of the network: a file, or one of {console.shipped_configs(*console.NETWORKS)}"
-    parser.add_argument("--config", metavar="NAME", default="graphormer", help=f"{networks} (default: graphormer)")
+    parser.add_argument(
+        "--config", metavar="NAME", default="graphormer_published", help=f"{networks} (default: graphormer_published)"
+    )
     parser.add_argument("--hand", metavar="PATH", help="the hand that the weights are for (default: your MANO hand)")
     arguments = parser.parse_args(argv)
     return console.run(lambda: convert(arguments))
@@ -151,15 +153,18 @@ def fill_network(model: HandModel, state: Mapping[str, Tensor], path: Path) -> t
 
 def fill_trunk(model: HandModel, state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     """Give a network's trunk ImageNet weights, which lack nothing and have a classifier more."""
+    from ..backbones.neck import PREFIXES as NECK
     from ..config import ConfigError
 
-    trunk = getattr(model, "backbone", None)
-    if trunk is None:
+    if getattr(model, "backbone", None) is None:
         raise ConfigError(f"the network {model.config.name} has no backbone for the trunk in {path}")
-    ours = {name: value for name, value in state.items() if not name.startswith("classifier.")}
-    own = trunk.state_dict()
+    ours = {n: v for n, v in state.items() if not n.startswith("classifier.")}
+    ours = {f"{'neck' if n.startswith(NECK) else 'backbone'}.{n}": v for n, v in ours.items()}
+    own = {n: v for n, v in model.state_dict().items() if n.startswith(("backbone.", "neck."))}
+    if not any(n.startswith("neck.") for n in own):  # a network of heat maps reads the maps alone
+        ours = {n: v for n, v in ours.items() if not n.startswith("neck.")}
     check_fit(ours, own, path)
-    trunk.load_state_dict({n: _as(own[n], v) for n, v in ours.items()}, strict=False)
+    model.load_state_dict({n: _as(own[n], v) for n, v in ours.items()}, strict=False)
     return len(ours), len(state) - len(ours)
 
 

@@ -56,7 +56,6 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
 
     from .. import assembly
     from ..evaluation import evaluate
-    from ..mano.template import hand_template
     from ..training import dry_run as dryrun
     from ..training import launch
     from ..training import micro_batches as parts
@@ -82,7 +81,7 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
         taken = assembly.warm_start(model, source, experiment.train.init_parts)
         logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
         warn_of_seen(experiment, source)
-    template = hand_template(hand, model.coarse)
+    template = model.template(hand)
     if dry:
         figures = dryrun.estimate(model, stream, experiment, template, accelerator)
         if accelerator.is_main_process:

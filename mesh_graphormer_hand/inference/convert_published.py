@@ -20,6 +20,7 @@ DEAD = re.compile(
 )
 # The first rule that fits a name is the only one used; the trunk keeps its names.
 RULES = (
+    (r"backbone\.((?:incre_modules|downsamp_modules|final_layer)\..+)", r"neck.\1"),
     (r"backbone\.(.+)", r"backbone.\1"),
     (r"trans_encoder\.(\d+)\.bert\.img_embedding\.(.+)", r"encoders.\1.embed.\2"),
     (r"trans_encoder\.(\d+)\.bert\.position_embeddings\.weight", r"encoders.\1.positions.weight"),

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..backbones import hrnet
 from ..layers.graph_conv import GraphResidualBlock
-from ..layers.transformer import Encoder, EncoderLayer, Graph, SelfAttention
+from ..layers.transformer import EncoderLayer, Graph, SelfAttention
 from ..models.base import HandModel
 from .onednn_ops import Kit, can_pack
 
@@ -39,17 +39,10 @@ def optimise(model: HandModel, dtype: torch.dtype | None = None, portable: bool 
     like = next(model.parameters())
     dtype = dtype or like.dtype
     kit = Kit(not portable and like.device.type == "cpu" and can_pack(dtype), dtype)
-    if hasattr(fast, "token_parts") and len(fast.encoders) > 1:
-        fast.encoders[0] = FirstEncoder(fast, kit)
-        fast.tokenize = _as_they_are  # the first encoder takes the parts
     _replace(fast, kit)
     for block in [m for m in fast.modules() if isinstance(m, GraphResidualBlock)]:
         block.conv = DenseGraphConv(block.conv, _operator(fast.graph_edges, fast.graph_weights))
     return fast
-
-
-def _as_they_are(*parts: Tensor | None) -> tuple[Tensor | None, ...]:
-    return parts
 
 
 def _replace(module: nn.Module, kit: Kit) -> None:
@@ -179,56 +172,6 @@ class FusedLayer(nn.Module):
             nodes = self.graph(x[:, graph.start : graph.stop], graph.edges, graph.weights)
             x = torch.cat([x[:, : graph.start], nodes, x[:, graph.stop :]], 1)
         return self.norm(x + self.narrow(self.widen(x)))
-
-
-class FirstEncoder(nn.Module):
-    """The first encoder from the parts of its tokens. Its embedding and its skip are linear in each part, so the pooled
-    feature goes through them once an image, joints' features once a joint; of queries that never change, the result is
-    kept, and cells go through one product instead of two."""
-
-    def __init__(self, model: HandModel, kit: Kit) -> None:
-        super().__init__()
-        slow: Encoder = model.encoders[0]
-        self.layers, self.head = slow.layers, slow.head
-        weight = torch.cat([slow.embed.weight, slow.skip.weight]).double()
-        bias = torch.cat([slow.embed.bias, slow.skip.bias])
-        self.width, count, pooled = len(slow.embed.bias), len(model.queries), model.backbone.pooled_dim
-        xyz = model.queries.shape[1]
-        of_queries, of_pooled, of_local = weight.split([xyz, pooled, weight.shape[1] - xyz - pooled], 1)
-        places = bias + F.pad(slow.positions.weight, (0, len(bias) - self.width))
-        self.moving = kit.linear(of_queries.to(bias), None) if model.fitted else None
-        still = 0 if model.fitted else model.queries.double() @ of_queries.T
-        self.register_buffer("queries", (places[:count] + still).to(bias))
-        self.pooled = kit.linear(of_pooled.to(bias), None)
-        self.near = None
-        if of_local.shape[1]:
-            self.near, self.local = model.near_joints, kit.linear(of_local.to(bias), None)
-        self.cells = None
-        if model.options.grid_tokens:
-            embed = model.grid_embed
-            self.cells = kit.linear((weight @ embed.weight.double()).to(bias), None)
-            self.register_buffer("grid", (places[count:] + weight @ embed.bias.double()).to(bias))
-
-    def forward(self, parts: tuple[Tensor | None, ...], graph: Graph | None = None) -> Float[Tensor, "b n o"]:
-        """`parts`: queries, pooled feature, joints' features and cells, see `MeshGraphormer.token_parts`.
-
-        Raises:
-            ValueError: more cells than positions.
-        """
-        queries, pooled, local, cells = parts
-        tokens = self.queries + self.pooled(pooled)[:, None]
-        if self.moving is not None:
-            tokens = tokens + self.moving(queries)
-        if local is not None:
-            tokens = tokens + self.near @ self.local(local).to(self.near.dtype)
-        if cells is not None:
-            if cells.shape[1] > len(self.grid):
-                raise ValueError(f"{cells.shape[1]} cells, but the encoder knows {len(self.grid)} positions of them")
-            tokens = torch.cat([tokens, self.cells(cells) + self.grid[: cells.shape[1]]], 1)
-        x, skip = tokens.split([self.width, tokens.shape[-1] - self.width], -1)
-        for layer in self.layers:
-            x = layer(x, graph)
-        return self.head(x) + skip
 
 
 class DenseGraphConv(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-HIDDEN = 0.01  # every number of a hidden token, as published
+MASKED_VALUE = 0.01  # every number of a masked token, as published
 
 
-def hide_tokens(tokens: Float[Tensor, "b n c"], most: float) -> Float[Tensor, "b n c"]:
-    """Each sample with a share of its tokens hidden that is drawn between 0 and `most` (METRO, CVPR 2021)."""
-    share = most * torch.rand(len(tokens), 1, device=tokens.device)
-    hidden = torch.rand(tokens.shape[:2], device=tokens.device) < share
-    return tokens.masked_fill(hidden[..., None], HIDDEN)
+def mask_tokens(tokens: Float[Tensor, "b n c"], max_ratio: float) -> Float[Tensor, "b n c"]:
+    """Each sample with a share of its tokens masked that is drawn between 0 and `max_ratio` (METRO, CVPR 2021)."""
+    ratio = max_ratio * torch.rand(len(tokens), 1, device=tokens.device)
+    masked = torch.rand(tokens.shape[:2], device=tokens.device) < ratio
+    return tokens.masked_fill(masked[..., None], MASKED_VALUE)

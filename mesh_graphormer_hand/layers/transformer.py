@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
@@ -11,11 +11,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..config import ConfigError
 from .graph_conv import GraphResidualBlock
 
 MAX_TOKENS = 512  # rows of the published position tables
 EPS = 1e-12  # BERT's
 INIT_STD = 0.02  # BERT's
+
+
+@dataclass
+class EncoderConfig:
+    widths: list[int] = field(default_factory=lambda: [1024, 256, 64])  # of the encoders
+    outputs: list[int] = field(default_factory=lambda: [512, 128])  # of all encoders but the last
+    layers: int = 4  # of each encoder
+    heads: int = 4
+    dropout: float = 0.1
+    graph: list[bool] = field(default_factory=lambda: [False, False, True])  # which encoders convolve over the mesh
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,22 @@ class Encoder(nn.Module):
             else:
                 x = layer(x, graph)
         return self.head(x) + self.skip(tokens)
+
+
+def encoder_stack(config: EncoderConfig, dim_in: int, dim_out: int, max_tokens: int) -> nn.ModuleList:
+    """The encoders one after another: tokens of `dim_in`, then of each of `config.outputs`, then of `dim_out`.
+
+    Raises:
+        ConfigError: lists of different lengths.
+    """
+    if not len(config.widths) == len(config.graph) == len(config.outputs) + 1:
+        raise ConfigError("model.widths and model.graph name every encoder, model.outputs every encoder but the last")
+    dims = [dim_in, *config.outputs, dim_out]
+    shared = config.layers, config.heads, config.dropout
+    return nn.ModuleList(
+        Encoder(dims[i], width, dims[i + 1], *shared, graph=config.graph[i], max_tokens=max(MAX_TOKENS, max_tokens))
+        for i, width in enumerate(config.widths)
+    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -12,21 +12,31 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, no_type_check
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..backbones.neck import PREFIXES as NECK
 from ..config import ConfigError, nearest
 from ..contracts import HandBatch, HandInputs, HandPrediction
+from ..layers.graph_conv import adjacency_edges
+from ..layers.transformer import Graph
 from ..mano import hand as hands
-from ..mano.hand import Hand
+from ..mano.hand import Hand, fingerprint_to_hex
+from ..mano.template import HandTemplate, hand_template
+from ..skeleton import NUM_JOINTS, WRIST
 
 logger = logging.getLogger(__name__)
 
+XYZ = 3
+POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Keys of the hub's own base class that are no dataclass fields of it.
 _HUB_KEYS = {"model_type", "torch_dtype", "name_or_path", "num_labels", "output_attentions", "attn_implementation"}
@@ -69,8 +79,9 @@ class HandModel(PreTrainedModel):
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
-    output_layers: tuple[str, ...] = ()  # that give outputs of eight numbers or more: no hidden layers (`engine.muon`)
-    coarse: int = 195  # vertices of the coarse mesh that `vertices_coarse` is on
+    output_layers: tuple[
+        str, ...
+    ] = ()  # that give outputs of eight numbers or more: no hidden layers (training/muon.py)
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
         """`hand`: the hand that `config.hand` names, where it is loaded already.
@@ -80,29 +91,24 @@ class HandModel(PreTrainedModel):
         """
         super().__init__(config)
         self.post_init()
-        hand = hand if hand is not None else hands.find(config.hand)
+        hand = self.hand_of(hand)
         if config.hand and config.hand != hand.fingerprint_hex:
             raise ConfigError(f"the model was made for the hand {config.hand}, not for {hand.fingerprint_hex}")
         config.hand = hand.fingerprint_hex
-        mesh = self.coarse_mesh(hand)
-        if config.mesh and config.mesh != mesh:
-            logger.warning(
-                "the model was trained on the coarse mesh %s of this hand, here it is %s, and its answers will be off: "
-                "was mano_assets/mano_downsampling.npz put in or taken out since?",
-                config.mesh,
-                mesh,
-            )
-        config.mesh = config.mesh or mesh
         for name, value in (self._image_statistics() | self.constants(hand)).items():
             self.register_buffer(name, value, persistent=False)
+
+    def hand_of(self, hand: Hand | None) -> Hand:
+        """`hand`, or where there is none the one that the config names."""
+        return hand if hand is not None else hands.find(self.config.hand)
 
     def constants(self, hand: Hand) -> dict[str, Tensor]:
         """The hand's numbers that this network uses, by buffer name; none by default."""
         return {}
 
-    def coarse_mesh(self, hand: Hand) -> str:
-        """The fingerprint of the coarse mesh that this network works on, none by default."""
-        return ""
+    def template(self, hand: Hand) -> HandTemplate:
+        """The hand at rest, with the coarse mesh that `vertices_coarse` is on."""
+        return hand_template(hand)
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict for a batch of crops."""
@@ -131,7 +137,7 @@ class HandModel(PreTrainedModel):
 
     def restore_constants(self, hand: Hand | None = None) -> None:
         """Fill the non-persistent buffers anew, on the device and in the type of the parameters."""
-        hand = hand if hand is not None else hands.find(self.config.hand)
+        hand = self.hand_of(hand)
         like = next(self.parameters())
         for name, value in (self._image_statistics() | self.constants(hand)).items():
             value = value.to(like.device, like.dtype) if value.is_floating_point() else value.to(like.device)
@@ -143,5 +149,104 @@ class HandModel(PreTrainedModel):
             statistics = {"image_mean": torch.tensor(IMAGENET_MEAN), "image_std": torch.tensor(IMAGENET_STD)}
         return {name: value[:, None, None] for name, value in statistics.items()}
 
+    @classmethod
+    def migrate(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A saved state dict under today's parameter names; models whose names have changed rename them here."""
+        return state
+
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Nothing: modules initialise themselves when they are built."""
+
+
+class MeshModel(HandModel):
+    """A network that regresses 21 joints and a coarse mesh, and the 778 vertices from the coarse ones.
+
+    Subclasses set `coarse`, the number of coarse vertices, before this class's constructor runs, and have the modules
+    `encoders` (layers.transformer) and `upsample` (coarse vertices -> vertices).
+    """
+
+    produces = ("joints", "joints_token", "joints_2d", "joints_token_2d", "vertices", "vertices_coarse", "camera")
+    coarse: int
+
+    def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
+        """Warns where this machine's coarse mesh of the hand is not the one that the model was trained on."""
+        super().__init__(config, hand)
+        hand = self.hand_of(hand)
+        mesh = fingerprint_to_hex(self.template(hand).coarse_fingerprint)
+        if config.mesh and config.mesh != mesh:
+            logger.warning(
+                "the model was trained on the coarse mesh %s of this hand, here it is %s, and its answers will be off: "
+                "was mano_assets/mano_downsampling.npz put in or taken out since?",
+                config.mesh,
+                mesh,
+            )
+        config.mesh = config.mesh or mesh
+
+    def template(self, hand: Hand) -> HandTemplate:
+        """The hand at rest, with this network's coarse mesh."""
+        return hand_template(hand, self.coarse)
+
+    def constants(self, hand: Hand) -> dict[str, Tensor]:
+        """Template queries (joints, then coarse vertices, m), joint regressor and graph operator of the hand."""
+        template = self.template(hand)
+        edges, weights = adjacency_edges(template.adjacency)
+        return {
+            "queries": torch.cat([template.joints, template.coarse_vertices]),
+            "joint_regressor": template.joint_regressor,
+            "graph_edges": edges,
+            "graph_weights": weights,
+            "fingerprint": torch.tensor(hand.fingerprint),
+        }
+
+    @property
+    def graph(self) -> Graph:
+        """The mesh's adjacency over the vertex tokens, which follow the joint tokens."""
+        return Graph(NUM_JOINTS, len(self.queries), self.graph_edges, self.graph_weights)
+
+    def split(self, tokens: Float[Tensor, "b n 3"]) -> MeshPoints:
+        """The last encoder's output as joints, coarse vertices and, upsampled, vertices."""
+        joints, coarse = tokens[:, :NUM_JOINTS], tokens[:, NUM_JOINTS : len(self.queries)]
+        vertices = rearrange(self.upsample(rearrange(coarse, "b v c -> b c v")), "b c v -> b v c")
+        return MeshPoints(joints, coarse, vertices)
+
+    @classmethod
+    def migrate(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The neck's parameters once were the backbone's."""
+        old = tuple(f"backbone.{prefix}" for prefix in NECK)
+        return {(f"neck{n.removeprefix('backbone')}" if n.startswith(old) else n): v for n, v in state.items()}
+
+    @torch.no_grad()
+    def start_on_mesh(self, hand: Hand) -> None:
+        """Fresh weights that learn sooner: positions that tell the tokens apart from the first step on, the template's
+        xyz passed on by the skips, the mesh's own upsampling. Not for a licensed hand: its matrix would be saved."""
+        for encoder in self.encoders:
+            encoder.positions.weight.normal_(std=POSITION_STD)
+            encoder.head.weight[:XYZ] *= 0.02
+            encoder.skip.weight[:XYZ] = torch.eye(XYZ, encoder.skip.in_features)
+        self.upsample.weight.copy_(self.template(hand).upsample)
+        self.upsample.bias.zero_()
+
+
+@dataclass(frozen=True)
+class MeshPoints:
+    """What the last encoder says, m: of joints, coarse vertices and vertices."""
+
+    joints: Float[Tensor, "b 21 3"]
+    coarse: Float[Tensor, "b v 3"]
+    vertices: Float[Tensor, "b 778 3"]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> MeshPoints:
+        """The points with `function` applied to each set."""
+        return MeshPoints(function(self.joints), function(self.coarse), function(self.vertices))
+
+    def relative(self, joint_regressor: Float[Tensor, "21 778"]) -> dict[str, Tensor]:
+        """The points as HandPrediction has them, each set relative to its own wrist. The joints that count are the
+        mesh's, by the joint regressor."""
+        joints = joint_regressor @ self.vertices
+        wrist, token_wrist = (j[:, WRIST : WRIST + 1] for j in (joints, self.joints))
+        return {
+            "joints": joints - wrist,
+            "joints_token": self.joints - token_wrist,
+            "vertices": self.vertices - wrist,
+            "vertices_coarse": self.coarse - wrist,
+        }

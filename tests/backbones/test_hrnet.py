@@ -9,44 +9,58 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from helpers.places import DATA
-from mesh_graphormer_hand.backbones.hrnet import VARIANTS, Head, HRNet, Module
+from mesh_graphormer_hand.backbones.hrnet import VARIANTS, HRNet, Module
+from mesh_graphormer_hand.backbones.neck import ClassificationNeck
 
 # Parameters of the published ImageNet classifiers, in millions (the authors' and timm's tables).
 PUBLISHED_MILLIONS = {"w18_small": 13.19, "w18": 21.30, "w32": 41.23, "w40": 57.56, "w64": 128.06}
 CLASSIFIER = 2048 * 1000 + 1000
 NAMES = json.loads((DATA / "graphormer_names.json").read_text())
-NARROW = Head((2, 4, 4, 8), 16)
+PLANES, FEATURE = (32, 64, 128, 256), 2048  # of the published head
+
+
+class Trunk(torch.nn.ModuleDict):
+    """HRNet and the neck that makes it the published trunk."""
+
+    def __init__(self, variant: str, planes: tuple[int, ...] = PLANES, feature: int = FEATURE) -> None:
+        backbone = HRNet(variant)
+        super().__init__({"backbone": backbone, "neck": ClassificationNeck(backbone.dims, planes, feature)})
+
+    def forward(self, image):
+        return self["neck"](self["backbone"](image))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sizes_are_the_published_ones(variant):
     with torch.device("meta"):
-        trunk = HRNet(variant)
+        trunk = Trunk(variant)
     millions = (sum(p.numel() for p in trunk.parameters()) + CLASSIFIER) / 1e6
     assert abs(millions - PUBLISHED_MILLIONS[variant]) < 0.006
 
 
 def test_names_and_shapes_are_the_published_ones():
     with torch.device("meta"):
-        ours = {f"backbone.{name}": list(value.shape) for name, value in HRNet("w64").state_dict().items()}
+        state = Trunk("w64").state_dict()
+    ours = {f"backbone.{name.partition('.')[2]}": list(value.shape) for name, value in state.items()}
     assert ours == {k: v for k, v in NAMES.items() if k.startswith("backbone.") and ".classifier." not in k}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
 def test_shapes_of_the_features(size):
-    trunk = HRNet("w18_small", NARROW).eval()
+    trunk = Trunk("w18_small", (2, 4, 4, 8), 16).eval()
     with torch.inference_mode():
-        features = trunk(torch.randn(2, 3, *size))
+        maps = trunk["backbone"](torch.randn(2, 3, *size))
+        grid, feature = trunk["neck"](maps)
     height, width = size
-    for i, branch in enumerate(features.branches):
-        assert branch.shape == (2, 16 * 2**i, height // 2 ** (i + 2), width // 2 ** (i + 2))
-    assert features.grid.shape == (2, trunk.grid_dim, height // 32, width // 32)
-    assert features.pooled.shape == (2, trunk.pooled_dim) == (2, 16)
+    for x, dim, stride in zip(maps, trunk["backbone"].dims, trunk["backbone"].strides, strict=True):
+        assert x.shape == (2, dim, height // stride, width // stride)
+    assert grid.shape == (2, trunk["neck"].grid_dim, height // 32, width // 32)
+    assert feature.shape == (2, 16)
 
 
 def test_a_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="multiples of 32"):
-        HRNet("w18_small", NARROW)(torch.zeros(1, 3, 64, 50))
+        HRNet("w18_small")(torch.zeros(1, 3, 64, 50))
 
 
 def test_an_unknown_variant_is_refused():
@@ -90,16 +104,16 @@ def test_inputs_of_a_module_are_left_alone():
 
 
 def test_every_parameter_gets_a_gradient():
-    trunk = HRNet("w18_small", NARROW)
-    features = trunk(torch.randn(2, 3, 64, 64))
-    (features.pooled.sum() + features.grid.square().sum()).backward()
+    trunk = Trunk("w18_small", (2, 4, 4, 8), 16)
+    grid, feature = trunk(torch.randn(2, 3, 64, 64))
+    (feature.sum() + grid.square().sum()).backward()
     silent = [name for name, p in trunk.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not silent
 
 
 def test_signals_keep_their_size_at_the_start():
     """Fresh weights neither drown nor blow up an image of unit deviation."""
-    trunk = HRNet("w18_small")
+    trunk = Trunk("w18_small")
     with torch.no_grad():
-        deviation = trunk(torch.randn(4, 3, 64, 64)).grid.std().item()
+        deviation = trunk(torch.randn(4, 3, 64, 64))[0].std().item()
     assert 0.1 < deviation < 10 and math.isfinite(deviation)

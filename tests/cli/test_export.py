@@ -39,7 +39,7 @@ SMALL = {
 }
 # as published, but small; and with everything that the fast network adds
 SETTINGS = {
-    "published": {"name": "mesh_graphormer", "backbone": "w18_small", "coarse": 98, **SMALL},
+    "published": {"name": "mesh_graphormer", "backbone": {"name": "hrnet_w18_small"}, "coarse": 98, **SMALL},
     "lite": {**config.load("graphormer_lite").model, **SMALL},
 }
 

@@ -11,7 +11,7 @@ from mesh_graphormer_hand.models.base import HandModel
 
 GRAPHORMER = {
     "name": "mesh_graphormer",
-    "backbone": "w18_small",
+    "backbone": {"name": "hrnet_w18_small"},
     "head_planes": [2, 4, 4, 8],
     "feature": 24,
     "widths": [16, 16, 16],
@@ -19,6 +19,8 @@ GRAPHORMER = {
     "layers": 1,
     "heads": 2,
 }
+
+LITE = GRAPHORMER | {"name": "graphormer_lite", "keypoints": 8, "coarse": 98}
 
 
 def build(options: dict[str, Any], hand: Hand | None = None, size: int = 64) -> HandModel:

@@ -173,8 +173,8 @@ def test_readout_of_the_confidence(hand):
     ("name", "options", "message"),
     [
         ("simple_baseline", {"readout": "sofmax"}, "readout"),
-        ("simple_baseline", {"depth": 49}, "50, 101, 152"),
-        ("simple_baseline", {"dept": 50}, "did you mean 'depth'"),
+        ("simple_baseline", {"backbone": {"name": "resnet_49"}}, "did you mean 'resnet_50'"),
+        ("simple_baseline", {"backbon": {}}, "did you mean 'backbone'"),
         ("hand_seg_net", {"head": [1]}, "three numbers"),
         ("hand_seg_net", {"channels": [8]}, "per block"),
     ],
@@ -186,7 +186,7 @@ def test_bad_options_are_refused(name, options, message, hand):
 
 def test_resnet_keeps_torchvisions_names_and_sizes():
     with torch.device("meta"):
-        trunk = ResNet(50)
+        trunk = ResNet("50")
     shapes = {name: tuple(value.shape) for name, value in trunk.state_dict().items()}
     assert shapes["conv1.weight"] == (64, 3, 7, 7)
     assert shapes["layer2.0.downsample.0.weight"] == (512, 256, 1, 1)

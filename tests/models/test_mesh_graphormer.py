@@ -15,16 +15,17 @@ from torch.testing import assert_close
 
 from helpers import tiny
 from helpers.places import DATA
+from helpers.turned_hands import turned_hands
 from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.contracts import HandInputs, HandPrediction, HandTargets
+from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from mesh_graphormer_hand.inference.convert_published import from_published
 from mesh_graphormer_hand.layers.graph_conv import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
-from mesh_graphormer_hand.models._keypoints import read
+from mesh_graphormer_hand.models.base import MeshPoints
 from mesh_graphormer_hand.models.mesh_graphormer import MeshGraphormer
 
 NAMES = {name: tuple(shape) for name, shape in json.loads((DATA / "graphormer_names.json").read_text()).items()}
@@ -40,9 +41,9 @@ def build(hand, size: int = 64, **options) -> MeshGraphormer:
 
 
 def published(hand) -> MeshGraphormer:
-    """The shipped config, without memory for its weights."""
+    """The published config, without memory for its weights."""
     with torch.device("meta"):
-        return assembly.build_model(config.load("graphormer"), hand)
+        return assembly.build_model(config.load("graphormer_published"), hand)
 
 
 def photos(count: int = 2, size: int = 64) -> HandInputs:
@@ -96,16 +97,17 @@ def test_agrees_with_the_published_network(hand):
     model.queries, operator, images = seeded_inputs()
     model.graph_edges, model.graph_weights = adjacency_edges(operator)
     features = []
-    model.backbone.register_forward_hook(lambda module, inputs, output: features.append(output))
+    model.neck.register_forward_hook(lambda module, inputs, output: features.extend(output))
     with torch.inference_mode():
         points, camera, _ = model.eval().regress(images)
+    grid, feature = features
     found = {
-        "image_feature": features[0].pooled,
-        "grid_feature_first4": features[0].grid[:, :4],
+        "image_feature": feature,
+        "grid_feature_first4": grid[:, :4],
         "camera": camera,
-        "joints": points["joints"],
-        "vertices_coarse": points["coarse"],
-        "vertices": points["vertices"],
+        "joints": points.joints,
+        "vertices_coarse": points.coarse,
+        "vertices": points.vertices,
     }
     with np.load(DATA / "graphormer_w64_seed0.npz") as wanted:
         for name, value in found.items():
@@ -169,14 +171,13 @@ def test_large_images_get_positions_of_their_own(hand):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "w18_smal"}, "backbone.*did you mean 'w18_small'"),
+        ({"backbone": {"name": "hrnet_w18_smal"}}, "backbone.*did you mean 'hrnet_w18_small'"),
         ({"camera": {"rotation": "lerned"}}, "camera.rotation.*did you mean 'learned'"),
         ({"camera": {"rotatoin": "learned"}}, "camera.rotatoin'.*did you mean 'rotation'"),
-        ({"camera": {"source": "heatmaps"}}, "model.keypoints"),
-        ({"camera": {"backend": "pytorch4d"}}, "camera.backend"),
-        ({"head_planes": [1, 2, 3]}, "four branches"),
+        ({"camera": {"projection": "pytorch4d"}}, "camera.projection"),
+        ({"init": "msh"}, "model.init.*did you mean 'mesh'"),
+        ({"head_planes": [1, 2, 3]}, "4 maps need 4 numbers of planes"),
         ({"widths": [8, 8]}, "every encoder"),
-        ({"keypoint_stride": 16}, "keypoint_stride"),
         ({"heads": 3}, "does not split into 3 heads"),
     ],
 )
@@ -201,18 +202,18 @@ def test_gradient_checkpointing_changes_nothing(hand):
 # ---- geometry ----
 
 
-def raw_points() -> dict[str, torch.Tensor]:
-    return {name: 0.05 * torch.randn(2, n, 3) for name, n in (("joints", 21), ("coarse", 195), ("vertices", 778))}
+def raw_points() -> MeshPoints:
+    return MeshPoints(*(0.05 * torch.randn(2, n, 3) for n in (21, 195, 778)))
 
 
 def test_points_are_relative_to_their_own_wrists_and_joints_come_from_the_mesh(hand):
     model, points = build(hand), raw_points()
-    prediction = model.interpret(points, torch.tensor([[7.0, 0.01, -0.02]] * 2), None, 128.0)
-    joints = hand_template(hand).joint_regressor @ points["vertices"]
+    prediction = model.to_camera_axes(points, torch.tensor([[7.0, 0.01, -0.02]] * 2), None, 128.0)
+    joints = hand_template(hand).joint_regressor @ points.vertices
     assert_close(prediction.joints, joints - joints[:, :1])
-    assert_close(prediction.vertices, points["vertices"] - joints[:, :1])
-    assert_close(prediction.vertices_coarse, points["coarse"] - joints[:, :1])
-    assert_close(prediction.joints_token, points["joints"] - points["joints"][:, :1])
+    assert_close(prediction.vertices, points.vertices - joints[:, :1])
+    assert_close(prediction.vertices_coarse, points.coarse - joints[:, :1])
+    assert_close(prediction.joints_token, points.joints - points.joints[:, :1])
     # crop in [-1, 1] = s (xy + t), and a corner of the crop is (0, 0) px
     assert_close(prediction.joints_2d, (7 * (prediction.joints[..., :2] + torch.tensor([0.01, -0.02])) + 1) * 64)
     assert_close(
@@ -225,9 +226,9 @@ def test_learned_rotation_turns_everything_into_the_camera(hand):
     model, points = build(hand, camera={"rotation": "learned"}), raw_points()
     turn = axis_angle_to_matrix(torch.tensor([[0.3, -1.1, 0.5], [2.0, 0.1, -0.4]]))
     camera = torch.tensor([[7.0, 0.01, -0.02]] * 2)
-    turned = model.interpret(points, torch.cat([camera, turn[:, :2].flatten(1)], 1), None, 128.0)
+    turned = model.to_camera_axes(points, camera, turn[:, :2].flatten(1), 128.0)
     assert_close(turned.rotation, turn)
-    still = build(hand).interpret(points, camera, None, 128.0)
+    still = build(hand).to_camera_axes(points, camera, None, 128.0)
     for field in ("joints", "joints_token", "vertices", "vertices_coarse"):
         assert_close(getattr(turned, field), torch.einsum("bij,bnj->bni", turn, getattr(still, field)))
     assert_close(turned.joints_2d, (7 * (turned.joints[..., :2] + camera[:, None, 1:]) + 1) * 64)
@@ -244,128 +245,23 @@ def test_a_start_on_the_mesh_upsamples_as_the_hand_does(hand):
     coarse = hand_template(hand).coarse_vertices.T
     surface = hand_template(hand).vertices
     error = {
-        start: (build(hand, start=start).upsample(coarse).T - surface).norm(dim=-1).mean()
-        for start in ("mesh", "published")
+        init: (build(hand, init=init).upsample(coarse).T - surface).norm(dim=-1).mean()
+        for init in ("mesh", "published")
     }
     assert error["mesh"] < 0.002 < 0.02 < error["published"]  # m
-    assert build(hand, start="mesh").encoders[2].positions.weight.std() > 0.4
-
-
-def test_camera_fitted_to_heat_maps_follows_them(hand):
-    """Joints whose maps peak where a known camera projects them give that camera back."""
-    model, points = build(hand, keypoints=8, camera={"source": "heatmaps"}), raw_points()
-    plain = build(hand).interpret(points, torch.tensor([[7.0, 0.01, -0.02]] * 2), None, 128.0)
-    maps = 200 * model.codec.encode(plain.joints_2d, torch.full((2,), 128.0), (64, 64))
-    prediction = model.interpret(points, torch.zeros(2, 0), read(maps, torch.zeros(2, 8, 64, 64), 21), 128.0)
-    inside = ((plain.joints_2d > 8) & (plain.joints_2d < 120)).all(-1)
-    assert inside.sum() > 30
-    assert (prediction.joints_2d - plain.joints_2d)[inside].abs().max() < 4  # px, two cells: some lie outside the crop
-
-
-def test_fitted_camera_puts_a_mesh_where_the_image_sees_its_joints(hand):
-    """Maps that say where a turned hand's joints lie and how deep: rotation, camera and starting queries follow."""
-    model = build(hand, keypoints=8, camera={"source": "heatmaps", "rotation": "fitted"})
-    template, view = hand_template(hand), torch.tensor([5.0, 0.02, -0.03])
-    turn = axis_angle_to_matrix(torch.tensor([[0.3, -1.1, 0.5], [2.0, 0.1, -0.4]]))
-    joints = template.joints @ turn.mT
-    pixels = (view[0] * (joints[..., :2] + view[1:]) + 1) * 64
-    maps = 200 * model.codec.encode(pixels, torch.full((2,), 128.0), (64, 64))
-    depth = view[0] * (joints[..., 2] - joints[..., 2].mean(1, keepdim=True)) + 0.7  # the mean is taken off again
-    flat = depth[..., None, None].expand(maps.shape)
-    keypoints = read(torch.cat([maps, flat, torch.zeros(2, 6, 64, 64)], 1), torch.zeros(2, 8, 64, 64), 21)
-    points = {"joints": template.joints, "coarse": template.coarse_vertices, "vertices": template.vertices}
-    points = {name: value.expand(2, -1, -1) for name, value in points.items()}
-    found = model.interpret(points, torch.zeros(2, 0), keypoints, 128.0)
-    assert_close(found.rotation, turn, atol=0.03, rtol=0)
-    assert (found.joints - joints).norm(dim=-1).max() < 0.004  # m; heat maps have cells
-    assert (found.joints_2d - pixels).abs().max() < 2  # px
-    queries = model._posed(keypoints)
-    assert (queries - model.queries).norm(dim=-1).max() < 0.01  # m: a hand at rest leaves them on the template
-    assert set(model.produces) >= {"rotation", "joints_25d", "surface"}
-
-
-def test_a_mesh_follows_sharp_heat_maps_and_not_blurred_ones(hand):
-    """A bent finger that the mesh missed: where its maps are sharp the mesh goes there, depths and others stay."""
-    fitted = {"keypoints": 8, "camera": {"source": "heatmaps", "rotation": "fitted"}}
-    model = build(hand, follow_heatmaps=0.1, **fitted)
-    template, view = hand_template(hand), torch.tensor([[5.0, 0.02, -0.03]])
-    joints, vertices = template.joints[None], template.vertices[None]
-    seen = joints[..., :2].clone()
-    seen[:, 5:9] += torch.tensor([0.004, 0.006])  # m: the index finger
-    pixels = (view[:, :1] * (seen + view[:, 1:]) + 1) * 64
-    maps = 200 * model.codec.encode(pixels, torch.full((1,), 128.0), (64, 64))
-    maps = torch.cat([maps, torch.zeros(1, 27, 64, 64)], 1)
-    wrist = joints[:, :1]
-    given = HandPrediction(
-        joints=joints - wrist,
-        vertices=vertices - wrist,
-        vertices_coarse=template.coarse_vertices[None] - wrist,
-        camera=view + torch.cat([torch.zeros(1, 1), wrist[:, 0, :2]], -1),
-    )
-    found = model.follow(given, read(maps, torch.zeros(1, 8, 64, 64), 21), 128.0)
-    error = (found.joints_2d - pixels).norm(dim=-1)[0]
-    assert error[5:9].max() < 1.0 and error.mean() < 0.8  # px; a cell has 2, the index finger was 2.3 off
-    assert_close(found.joints[..., 2], given.joints[..., 2], atol=2e-4, rtol=0)
-    blurred = model.follow(given, read(0 * maps, torch.zeros(1, 8, 64, 64), 21), 128.0)
-    assert (blurred.vertices - given.vertices).abs().max() < 0.015  # m; a flat map points 0.1 m away
-    with pytest.raises(ConfigError, match="needs heat maps"):
-        build(hand, follow_heatmaps=0.1)
-
-
-def test_fitted_rotation_needs_heat_maps(hand):
-    with pytest.raises(ConfigError, match="camera.source=heatmaps"):
-        build(hand, keypoints=8, camera={"rotation": "fitted"})
-
-
-def test_keypoints_read_the_feature_under_their_peak():
-    """One sharp peak a map: the place is that cell's centre, the spread nearly nothing, the feature the cell's."""
-    features = torch.randn(1, 5, 8, 8)
-    maps = torch.full((1, 2, 8, 8), -100.0)
-    maps[0, 0, 1, 6] = maps[0, 1, 7, 0] = 100.0
-    found = read(maps, features, 2)
-    assert_close(found.uv[0], torch.tensor([[13 / 8 - 1, 3 / 8 - 1], [1 / 8 - 1, 15 / 8 - 1]]))
-    assert_close(found.features[0], torch.stack([features[0, :, 1, 6], features[0, :, 7, 0]]))
-    assert found.spread.max() < 2e-3
-
-
-def test_spread_of_an_undecided_keypoint_is_the_crops():
-    found = read(torch.zeros(1, 1, 16, 16), torch.randn(1, 4, 16, 16), 1)
-    assert_close(found.uv, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
-    # the variance of 16 equal cells over [-1, 1] is (1 - 1/256) / 3 along each axis
-    assert_close(found.spread, torch.full((1, 1, 1), math.sqrt(2 * (1 - 1 / 256) / 3)))
+    assert build(hand, init="mesh").encoders[2].positions.weight.std() > 0.4
 
 
 # ---- learning ----
 
 
-def turned_hands(hand, count: int = 4) -> HandTargets:
-    """Labels of the rest hand, turned about the view axis by a different angle in every sample."""
-    template = hand_template(hand)
-    angles = torch.linspace(0, 2, count)[:, None] * torch.tensor([[0.0, 0.0, 1.0]])
-    turn = axis_angle_to_matrix(angles).transpose(1, 2)
-    valid = torch.ones(count, dtype=torch.bool)
-    joints, vertices = template.joints @ turn, template.vertices @ turn
-    return HandTargets(
-        joints=joints,
-        joints_valid=valid[:, None].expand(count, 21),
-        joints_2d=(6 * joints[..., :2] + 1) * 32,
-        joints_2d_valid=valid[:, None].expand(count, 21),
-        vertices=vertices,
-        vertices_valid=valid,
-        crop_size=torch.full((count,), 64.0),
-        hand=torch.full((count,), hand.fingerprint),
-    )
-
-
-@pytest.mark.parametrize("options", [{}, {"keypoints": 8, "camera": {"source": "heatmaps", "rotation": "learned"}}])
-def test_learns_a_batch(options, hand):
-    model, targets, inputs = build(hand, **options).train(), turned_hands(hand), photos(4)
-    weights = {"joints": 1000.0, "vertices": 50.0, "joints_2d": 10.0} | (
-        {"heatmaps": 0.3} if "keypoints" in options else {}
-    )
+@pytest.mark.parametrize("rotation", ["identity", "learned"])
+def test_learns_a_batch(rotation, hand):
+    model, targets, inputs = build(hand, camera={"rotation": rotation}).train(), turned_hands(hand), photos(4)
+    weights = {"joints": 1000.0, "vertices": 50.0, "joints_2d": 10.0}
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(50):
-        terms = supervised_losses(model(inputs), targets, weights, codec=getattr(model, "codec", None))
+        terms = supervised_losses(model(inputs), targets, weights)
         optimizer.zero_grad()
         sum(weights[name] * value.mean() for name, value in terms.items()).backward()
         optimizer.step()

@@ -17,22 +17,18 @@ from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.models.base import HandModel, HandModelConfig
 
 SIZE = 64
-TRUNK = {"backbone": "w18_small", "head_planes": [2, 4, 4, 8], "feature": 24}
+TRUNK = {"backbone": {"name": "hrnet_w18_small"}, "head_planes": [2, 4, 4, 8], "feature": 24}
 ENCODERS = {"widths": [16, 16, 16], "outputs": [16, 12], "layers": 1, "heads": 2}
 # Options that make a plug-in quick, by the name of the case; a plug-in that is not here is tested at its full size.
 TINY = {
     "mesh_graphormer": [
         TRUNK | ENCODERS,
         TRUNK | ENCODERS | {"camera": {"rotation": "learned"}, "grid_tokens": False, "graph": [True, False, True]},
-        TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "camera": {"source": "heatmaps"}, "start": "mesh"},
-        TRUNK
-        | ENCODERS
-        | {
-            "keypoints": 12,
-            "camera": {"source": "heatmaps", "rotation": "fitted"},
-            "crop_head": 8,
-            "follow_heatmaps": 0.1,
-        },
+        TRUNK | ENCODERS | {"init": "mesh"},
+    ],
+    "graphormer_lite": [
+        TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "grid_tokens": False},
+        TRUNK | ENCODERS | {"keypoints": 12, "crop_head": 8, "follow_heatmaps": 0.1},
     ],
     "simple_baseline": [{"channels": 32}],
     "hand_detector": [{"channels": [4, 6, 8, 8, 8], "blocks": [0, 1, 0, 0, 1], "neck": 8}],

@@ -9,27 +9,26 @@ two stacked hourglasses; heat maps are trained by cross-entropy, too; a map of t
 features. As graphormer_lite's trunk and head, which start from it: 1.5 M parameters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ...backbones.hrnet import HRNet
+from ...backbones.base import BackboneConfig, build_backbone
 from ...config import parse
 from ...contracts import HandInputs, HandPrediction
 from ...geometry.fitting import fit_similarity
 from ...geometry.heatmaps import HeatmapCodec
-from ...layers.keypoint_head import KeypointHead
+from ...layers.keypoint_head import KeypointHead, keypoints_from_heatmaps
 from ...mano.hand import Hand
 from ...mano.template import hand_template
 from ...skeleton import NUM_JOINTS, PALM, WRIST
-from .._keypoints import read
 from ..base import HandModel, HandModelConfig
 
 
 @dataclass
 class Config:
-    backbone: str = "w18_small"  # see `backbones.hrnet`
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig("hrnet_w18_small"))
     channels: int = 64  # of the head
     stride: int = 4  # px of the image for a cell of the maps: 4 | 8
     sigma: float = 1.5  # cells, of the Gaussians that the maps are trained on
@@ -46,7 +45,7 @@ class Heatmaps25D(HandModel):
         options = parse(Config, config.options, where="model")
         self.codec = HeatmapCodec(options.sigma)
         self.first = options.stride // 8
-        self.backbone = HRNet(options.backbone, head=None)
+        self.backbone = build_backbone(options.backbone)
         self.keypoint_head = KeypointHead(self.backbone.dims[self.first :], options.channels, NUM_JOINTS, depth=True)
 
     def constants(self, hand: Hand) -> dict[str, Tensor]:
@@ -56,7 +55,7 @@ class Heatmaps25D(HandModel):
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, whose sides are multiples of 32."""
         image = self.normalise(inputs.image).contiguous(memory_format=torch.channels_last)
-        keypoints = read(*self.keypoint_head(self.backbone.multi_resolution(image)[self.first :]), NUM_JOINTS)
+        keypoints = keypoints_from_heatmaps(*self.keypoint_head(self.backbone(image)[self.first :]), NUM_JOINTS)
         uvz = keypoints.uvz.float()
         palm = uvz[:, list(PALM)]
         scale, _, _ = fit_similarity(self.palm.float().expand_as(palm), palm, torch.ones_like(palm[..., 0]))
@@ -69,7 +68,7 @@ class Heatmaps25D(HandModel):
             camera=camera,
             heatmaps=keypoints.heatmaps,
             surface=keypoints.surface,
-            hand=self.fingerprint.expand(len(uvz)),
+            hand=self.fingerprint.expand(uvz.shape[0]),
         )
 
 

@@ -9,12 +9,12 @@ test. The decoded keypoints carry no gradient, so only the heat-map losses train
 Published for hands (mmpose, 256 x 256): FreiHAND PCK@0.2 .999, AUC .868, EPE 3.27 px on mmpose's own split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...backbones.resnet import CHANNELS, ResNet
+from ...backbones.base import BackboneConfig, build_backbone
 from ...config import ConfigError, parse
 from ...contracts import HandInputs, HandPrediction
 from ...geometry.heatmaps import HeatmapCodec
@@ -27,7 +27,7 @@ READOUTS = ("response", "softmax")
 
 @dataclass
 class Config:
-    depth: int = 50  # of the ResNet: 50 | 101 | 152
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig("resnet_50"))
     channels: int = 256  # of each deconvolution
     deconvolutions: int = 3  # the maps' stride is 32 / 2^deconvolutions
     sigma: float = 2.0  # heat-map cells, of the target Gaussians
@@ -47,16 +47,17 @@ class SimpleBaseline(HandModel):
             raise ConfigError(f"model.readout {options.readout!r}: choose one of {', '.join(READOUTS)}")
         self.codec = HeatmapCodec(options.sigma)
         self.readout = options.readout
-        self.backbone = ResNet(options.depth)
+        self.backbone = build_backbone(options.backbone)
+        channels = self.backbone.dims[-1]
         layers: list[nn.Module] = []
         for index in range(options.deconvolutions):
             layers += [
-                nn.ConvTranspose2d(options.channels if index else CHANNELS, options.channels, 4, 2, 1, bias=False),
+                nn.ConvTranspose2d(options.channels if index else channels, options.channels, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(options.channels),
                 nn.ReLU(inplace=True),
             ]
         self.deconvolutions = nn.Sequential(*layers)
-        self.head = nn.Conv2d(options.channels if options.deconvolutions else CHANNELS, NUM_JOINTS, 1)
+        self.head = nn.Conv2d(options.channels if options.deconvolutions else channels, NUM_JOINTS, 1)
         for module in (*self.deconvolutions, self.head):
             if isinstance(module, nn.ConvTranspose2d | nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.001)
@@ -64,7 +65,7 @@ class SimpleBaseline(HandModel):
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, any size that is a multiple of 32."""
-        maps = self.head(self.deconvolutions(self.backbone(self.normalise(inputs.image))))
+        maps = self.head(self.deconvolutions(self.backbone(self.normalise(inputs.image))[-1]))
         side = float(inputs.image.shape[-1])
         joints_2d = self.codec.decode(maps.detach().float(), side)
         return HandPrediction(heatmaps=maps, joints_2d=joints_2d, confidence=self._confidence(maps.detach().float()))
