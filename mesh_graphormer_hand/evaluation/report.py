@@ -5,9 +5,7 @@ report.html holds its pictures itself: it can be sent as it is.
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from ..mano.template import HandTemplate
 from ..metrics import RANKING, Accumulator
 from ..metrics.protocols.base import Curve, Scores
 from ..skeleton import JOINT_NAMES
+from . import report_html
 
 Image = UInt8[np.ndarray, "h w 3"]
 CURVES = {"pa_mpjpe": (50.0, "aligned joint error, mm"), "mpjpe": (100.0, "wrist-relative joint error, mm")}
@@ -30,11 +29,6 @@ STEPS = 100
 PER_JOINT = ("pa_mpjpe", "mpjpe", "epe_2d", "pck@0.1")
 BROKEN_DOWN = ("pa_mpjpe", "pck@0.1", "pck@0.2")
 WORST = 12  # samples in the gallery
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#1f2937}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d1d5db}
-table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .9em;text-align:right;border-bottom:1px solid #e5e7eb}
-td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:0 1em 1em 0;vertical-align:top}
-figcaption{font-size:.85em;color:#4b5563}img{max-width:100%}.note{background:#fef3c7;padding:.4em .8em}"""
 
 
 @dataclass
@@ -159,29 +153,26 @@ def _unit(official: dict[str, dict[str, Curve]]) -> str:
 
 
 def _page(evaluation: Evaluation, curves: bytes | None) -> str:
-    parts = [f"<h1>{html.escape(evaluation.title)}</h1>"]
-    parts += [f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes]
+    parts = [report_html.paragraph(note, note=True) for note in evaluation.notes]
     for who, scores in evaluation.official.items():
-        parts.append(f"<h2>By the rules of {html.escape(scores.protocol)}: {html.escape(who.replace('_', ' '))}</h2>")
+        parts.append(report_html.heading(f"By the rules of {scores.protocol}: {who.replace('_', ' ')}"))
         rows = [[n, f"{v:f}", scores.units.get(n, "")] for n, v in (scores.official | scores.extra).items()]
-        parts.append(_table([["score", "value", "unit"], *rows]))
-        parts += [f'<p class="note">{html.escape(note)}</p>' for note in scores.notes]
-    parts += ["<h2>Metrics</h2>", f"<pre>{html.escape(evaluation.table)}</pre>"]
+        parts.append(report_html.table([["score", "value", "unit"], *rows]))
+        parts += [report_html.paragraph(note, note=True) for note in scores.notes]
+    parts += [report_html.heading("Metrics"), report_html.preformatted(evaluation.table)]
     if curves is not None:
-        parts += ["<h2>PCK curves</h2>", _image(curves, "image/png", "PCK curves")]
-    parts += ["<h2>By joint</h2>", _table(per_joint(evaluation))]
-    parts += ["<h2>Generalisation</h2>", *_breakdown(evaluation)]
+        parts += [report_html.heading("PCK curves"), report_html.image(curves, "PCK curves", "png")]
+    parts += [report_html.heading("By joint"), report_html.table(per_joint(evaluation))]
+    parts += [report_html.heading("Generalisation"), *_breakdown(evaluation)]
     if evaluation.left_out:
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in evaluation.left_out)
-        parts += [f"<h2>Left out: {len(evaluation.left_out)} broken samples</h2><ul>{lines}</ul>"]
+        parts.append(report_html.heading(f"Left out: {len(evaluation.left_out)} broken samples"))
+        parts.append(report_html.bullets(evaluation.left_out))
     if evaluation.gallery:
-        parts.append("<h2>The worst</h2><p>Each: labels, then the prediction.</p>")
-        parts += [
-            f"<figure>{_picture(p)}<figcaption>{html.escape(c)}</figcaption></figure>" for c, p in evaluation.gallery
-        ]
-    title = html.escape(evaluation.title)
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return head + "\n".join(parts) + "</html>\n"
+        from .pictures import jpeg
+
+        parts += [report_html.heading("The worst"), report_html.paragraph("Each: labels, then the prediction.")]
+        parts += [report_html.figure(report_html.image(jpeg(p), "sample"), c) for c, p in evaluation.gallery]
+    return report_html.page(evaluation.title, parts)
 
 
 def _breakdown(evaluation: Evaluation) -> list[str]:
@@ -195,26 +186,9 @@ def _breakdown(evaluation: Evaluation) -> list[str]:
                 [label, str(int(row["samples"])), *(_cell(row.get(m)) for m in metrics)] for label, row in bins.items()
             ]
             heading = f"{who.replace('_', ' ')}, by {name.replace('_', ' ')}"
-            parts += [f"<h3>{html.escape(heading)}</h3>", _table([["", "samples", *metrics], *rows])]
-    return parts or ["<p>The labels say nothing that samples could be sorted by.</p>"]
+            parts += [report_html.heading(heading, 3), report_html.table([["", "samples", *metrics], *rows])]
+    return parts or [report_html.paragraph("The labels have nothing to sort samples by.")]
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    head, *body = rows
-    lines = "".join(f"<th>{html.escape(c)}</th>" for c in head)
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in body)
-    return f"<table><tr>{lines}</tr>{cells}</table>"
-
-
-def _image(data: bytes, kind: str, alt: str) -> str:
-    return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
-
-
-def _picture(image: Image) -> str:
-    from .pictures import jpeg
-
-    return _image(jpeg(image), "image/jpeg", "sample")

@@ -6,10 +6,7 @@ so it can be written at any time: after each evaluation, at the end, when a run 
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ import torch
 from .. import files
 from ..contracts import HandBatch, HandPrediction
 from ..data.loader import Samples
+from ..evaluation import report_html
 from ..evaluation.evaluate import Predictor, as_float, evaluated_order
 from ..evaluation.pictures import AnyImage, draw, jpeg
 from ..mano.template import HandTemplate
@@ -29,16 +27,6 @@ from . import checkpoint
 from .log import provenance, read_history
 
 EXTREMES = 4  # best and worst samples that are shown
-WIDTH, HEIGHT = 400, 180  # px of a curve's picture
-LEFT, BOTTOM, TOP = 62, 22, 12  # px of its margins
-POINTS = 400  # of a curve, at most
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706")
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;color:#1f2937}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d1d5db}
-figure{display:inline-block;margin:0 1em 1em 0;vertical-align:top}figcaption{font-size:.85em;color:#4b5563}
-table{border-collapse:collapse}td,th{padding:.15em .9em;text-align:right;border-bottom:1px solid #e5e7eb}
-td:first-child,th:first-child{text-align:left}pre{background:#f3f4f6;padding:1em;overflow:auto;font-size:.85em}
-svg text{font-size:11px;fill:#4b5563}"""
 
 
 class Extremes(NamedTuple):
@@ -106,39 +94,31 @@ def keep_pictures(
 def write(folder: Path, step: int) -> Path:
     """Write `report.html` from what lies in the run's folder; returns its path."""
     settings = _text(folder / "config.yaml")
-    metrics = _json(folder / "metrics.json") or {}
     made = _provenance(folder)
     facts = {"step": str(step), "commit": made.pop("git", "") or "unknown", **made}
     parts = [
-        f"<h1>{html.escape(folder.name)}</h1>",
-        "<p>" + ", ".join(f"{html.escape(k)} {html.escape(str(v))}" for k, v in facts.items()) + "</p>",
-        *_metrics(metrics),
+        report_html.paragraph(", ".join(f"{key} {value}" for key, value in facts.items())),
+        *_metrics(_json(folder / "metrics.json") or {}),
         *_pictures(folder),
         *_curves(read_history(folder)),
-        "<h2>Data</h2>",
-        f"<pre>{html.escape(_data_section(settings))}</pre>",
-        "<h2>Settings</h2>",
-        f"<pre>{html.escape(settings)}</pre>",
+        report_html.heading("Data"),
+        report_html.preformatted(_data_section(settings)),
+        report_html.heading("Settings"),
+        report_html.preformatted(settings),
     ]
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(folder.name)}</title>'
-    files.write_text(folder / "report.html", page + f"<style>{STYLE}</style>" + "\n".join(parts) + "</html>\n")
+    files.write_text(folder / "report.html", report_html.page(folder.name, parts))
     return folder / "report.html"
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """A table for each test set: a row for each metric, a column for each predictor."""
     parts = []
     for name, scores in metrics.get("test", {}).items():
-        who = list(scores)
-        rows = sorted({metric for values in scores.values() for metric in values})
-        head = "".join(f"<th>{html.escape(w.replace('_', ' '))}</th>" for w in who)
-        body = "".join(
-            f"<tr><td>{html.escape(row)}</td>"
-            + "".join(f"<td>{scores[w][row]:.4g}</td>" if row in scores[w] else "<td>-</td>" for w in who)
-            + "</tr>"
-            for row in rows
-        )
-        title = f"Metrics on {html.escape(name)} at step {metrics.get('step')}"
-        parts.append(f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{body}</table>")
+        rows = [["", *(who.replace("_", " ") for who in scores)]]
+        for metric in sorted({metric for values in scores.values() for metric in values}):
+            cells = [f"{values[metric]:.4g}" if metric in values else "-" for values in scores.values()]
+            rows.append([metric, *cells])
+        parts += [report_html.heading(f"Metrics on {name} at step {metrics.get('step')}"), report_html.table(rows)]
     return parts
 
 
@@ -146,58 +126,25 @@ def _pictures(folder: Path) -> list[str]:
     parts, last = [], ""
     for entry in _json(folder / "pictures" / "index.json") or []:
         if entry["title"] != last:
-            parts.append(f"<h2>{html.escape(entry['title'])}</h2>")
+            parts.append(report_html.heading(entry["title"]))
             last = entry["title"]
-        data = base64.b64encode((folder / "pictures" / entry["file"]).read_bytes()).decode()
-        caption = html.escape(entry["caption"])
-        parts.append(
-            f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/jpeg;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+        picture = report_html.image((folder / "pictures" / entry["file"]).read_bytes(), entry["caption"])
+        parts.append(report_html.figure(picture, entry["caption"]))
     return parts
 
 
-def _curves(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A picture for each number that was logged, in the order of the log's first entries."""
+def _curves(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A curve of each number that was logged, in the order of the log's first entries."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for entry in history:
+    for entry in entries:
         for name, value in entry.items():
             if name not in ("step", "of") and isinstance(value, int | float):
                 series.setdefault(f"{entry['of']}/{name}", []).append((float(entry["step"]), float(value)))
-    parts = ["<h2>Curves</h2>"] if series else []
+    parts = [report_html.heading("Curves")] if series else []
     for number, (name, points) in enumerate(series.items()):
-        picture = curve(points, COLOURS[number % len(COLOURS)])
-        parts.append(f"<figure>{picture}<figcaption>{html.escape(name)}</figcaption></figure>")
+        colour = report_html.COLOURS[number % len(report_html.COLOURS)]
+        parts.append(report_html.figure(report_html.curve(points, colour), name))
     return parts
-
-
-def curve(points: Sequence[tuple[float, float]], colour: str = COLOURS[0]) -> str:
-    """Points (step, value) as an SVG; logarithmic where the values are positive and span more than two decades."""
-    points = [p for p in points if math.isfinite(p[1])]
-    points = points[:: -(-len(points) // POINTS)] if len(points) > POINTS else points
-    if not points:
-        return f'<svg width="{WIDTH}" height="{HEIGHT}"></svg>'
-    steps, values = zip(*points, strict=True)
-    logarithmic = min(values) > 0 and max(values) / min(values) > 100
-    heights = [math.log10(v) for v in values] if logarithmic else list(values)
-    low, high = min(heights), max(heights)
-    if high - low < 1e-12:
-        low, high = low - max(abs(low), 1) * 0.5, high + max(abs(high), 1) * 0.5
-    first, last = min(steps), max(max(steps), min(steps) + 1)
-    x = [LEFT + (s - first) / (last - first) * (WIDTH - LEFT - 10) for s in steps]
-    y = [HEIGHT - BOTTOM - (h - low) / (high - low) * (HEIGHT - BOTTOM - TOP) for h in heights]
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    ticks = []
-    for share in (0.0, 0.5, 1.0):
-        value, row = low + share * (high - low), HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
-        text = f"{10**value if logarithmic else value:.3g}"
-        ticks.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{row}" y2="{row}" stroke="#e5e7eb"/>')
-        ticks.append(f'<text x="{LEFT - 6}" y="{row + 4}" text-anchor="end">{text}</text>')
-    ticks.append(f'<text x="{LEFT}" y="{HEIGHT - 5}">{first:g}</text>')
-    ticks.append(f'<text x="{WIDTH - 10}" y="{HEIGHT - 5}" text-anchor="end">step {last:g}</text>')
-    dots = f'<circle cx="{x[-1]:.1f}" cy="{y[-1]:.1f}" r="2.5" fill="{colour}"/>'
-    shape = f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    return f'<svg width="{WIDTH}" height="{HEIGHT}">{"".join(ticks)}{shape}{dots}</svg>'
 
 
 def _provenance(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from helpers.toy_runs import experiment, fit, make_trainer, template, toys  # no
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
-from mesh_graphormer_hand.evaluation import pictures
+from mesh_graphormer_hand.evaluation import pictures, report_html
 from mesh_graphormer_hand.training import checkpoint, launch, log, report
 from mesh_graphormer_hand.training import distributed as parallel
 from mesh_graphormer_hand.training import dry_run as dryrun
@@ -280,5 +280,5 @@ def make_batch():
 
 def test_curves_are_drawn_whatever_the_values():
     for points in ([], [(1.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)], [(1.0, 1e-4), (9.0, 10.0)], [(1.0, float("nan"))]):
-        assert report.curve(points).startswith("<svg")
-    assert "0.0316" in report.curve([(1.0, 1e-4), (9.0, 10.0)])  # the middle of a logarithmic axis
+        assert report_html.curve(points).startswith("<svg")
+    assert "0.0316" in report_html.curve([(1.0, 1e-4), (9.0, 10.0)])  # the middle of a logarithmic axis
