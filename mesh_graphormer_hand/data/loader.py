@@ -40,7 +40,7 @@ class WorkerError(RuntimeError):
 
 
 class Batches(Protocol):
-    """Anything that turns an index into a batch: `data.stream.Stream`, `Chunks`."""
+    """Anything that turns an index into a batch: `data.stream.Stream`, `SequentialBatches`."""
 
     def __getitem__(self, index: int) -> HandBatch: ...
 
@@ -53,7 +53,7 @@ class Samples(Protocol):
     def load(self, indices: list[int], device: str = "cpu") -> HandBatch: ...
 
 
-class Chunks:
+class SequentialBatches:
     """A data set cut into batches of consecutive samples."""
 
     def __init__(self, dataset: Samples, batch_size: int, samples: int = 0) -> None:
@@ -72,7 +72,7 @@ class Chunks:
         return min(self.batch_size, self.samples - index * self.batch_size)
 
 
-class OneAtATime:
+class LockedSource:
     """A source that several threads may ask: what it keeps from one batch to the next is changed by one of them."""
 
     def __init__(self, source: Batches) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..contracts import HandBatch, HandInputs, HandPrediction
-from ..data.loader import Chunks, Samples, load
+from ..data.loader import Samples, SequentialBatches, load
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 
@@ -52,7 +52,7 @@ def evaluate(
     networks = [p for p in predictors.values() if isinstance(p, nn.Module)]
     training = [network.training for network in networks]
     accumulators = {name: Accumulator() for name in predictors}
-    chunks = Chunks(dataset, batch_size, samples)
+    chunks = SequentialBatches(dataset, batch_size, samples)
     mine = list(range(share[0], len(chunks), share[1]))
     spare = [0] * (-(-len(chunks) // share[1]) - len(mine))  # sharded networks run in all processes or in none
     total = sum(chunks.size(i) for i in mine)

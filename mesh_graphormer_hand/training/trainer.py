@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import files
 from ..config import ConfigError, Experiment, to_mapping
 from ..contracts import HandBatch, HandPrediction
-from ..data.loader import Batches, OneAtATime, Samples, load, worker_count
+from ..data.loader import Batches, LockedSource, Samples, load, worker_count
 from ..evaluation.evaluate import Predictor, as_float, evaluate
 from ..evaluation.pictures import picture_sheet
 from ..losses import check_terms, supervised_losses
@@ -105,7 +105,7 @@ class Trainer:
         self.experiment, self.config, self.folder = experiment, experiment.train, folder
         self.accelerator = accelerator
         self.workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
-        self.stream = stream if self.workers else OneAtATime(stream)  # a loader's thread asks, and `_save_bad_step`
+        self.stream = stream if self.workers else LockedSource(stream)  # a loader's thread asks, and `_save_bad_step`
         self.tests: dict[str, Samples] = {}
         self.references: dict[str, Predictor] = {}
         self.template: HandTemplate | None = None

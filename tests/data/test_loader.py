@@ -89,7 +89,7 @@ def test_one_thread_at_a_time_asks_a_source():
             busy.pop()
             return HandBatch(HandInputs(), HandTargets(), [str(index)])
 
-    source = loader.OneAtATime(Slow())
+    source = loader.LockedSource(Slow())
     asking = [threading.Thread(target=source.__getitem__, args=(i,)) for i in range(8)]
     for thread in asking:
         thread.start()
@@ -124,7 +124,7 @@ def broken(inputs):
 
 if __name__ == "__main__":
     if "open" in sys.argv:  # the iterator is left to the traceback
-        for batch in loader.load(loader.Chunks(Samples(), 1), range(64), 2, torch.device("cpu")):
+        for batch in loader.load(loader.SequentialBatches(Samples(), 1), range(64), 2, torch.device("cpu")):
             broken(batch)
     evaluate.evaluate({"one": broken} if "main" in sys.argv else {}, Samples(), batch_size=1, workers=2)
 """
