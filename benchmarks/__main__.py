@@ -63,11 +63,12 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from mesh_graphormer_hand.training import timing
+    from mesh_graphormer_hand.training import log
 
     from . import cases as cases
     from . import goals as goals
     from . import growth as benchmark_growth
+    from . import timing
     from . import train as benchmark_train
     from . import video as benchmark_video
 
@@ -85,7 +86,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
         compile=arguments.compile,
         mediapipe=arguments.mediapipe,
     )
-    machine = {**timing.machine(arguments.device), "clock": arguments.clock}
+    machine = {**log.machine(arguments.device), "clock": arguments.clock}
     lines = [f"{key}: {value}" for key, value in machine.items()]
     print(", ".join(lines) + "\n", flush=True)
     report: dict[str, Any] = {"machine": machine, "rounds": arguments.rounds, "parts": {}}

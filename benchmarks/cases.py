@@ -19,12 +19,12 @@ import torch
 from mesh_graphormer_hand import assembly, paths
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.training import timing
-from mesh_graphormer_hand.training.timing import Case, Timing
 from mesh_graphormer_hand.virtual.generator import BLOCK, faces_for
 
+from . import timing
 from .media_pipe import MediaPipe
 from .scenes import load_hand, photo
+from .timing import Case, Timing
 
 if TYPE_CHECKING:
     from mesh_graphormer_hand.mano.hand import Hand

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mesh_graphormer_hand.training.timing import Timing
+from .timing import Timing
 
 
 @dataclass(frozen=True)

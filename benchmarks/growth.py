@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs
-from mesh_graphormer_hand.training.timing import Case, Timing
 
 from .cases import Options, Table, compare, photos, predict_only
+from .timing import Case, Timing
 
 if TYPE_CHECKING:
     from mesh_graphormer_hand.inference.predictor import HandPredictor

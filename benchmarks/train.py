@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from accelerate.state import AcceleratorState
 
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandBatch
 from mesh_graphormer_hand.data.loader import PREFETCH, load, worker_count
-from mesh_graphormer_hand.evaluation.evaluate import as_float
-from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import Hand
-from mesh_graphormer_hand.training import timing
+from mesh_graphormer_hand.training.batch_norms import train_mode
 from mesh_graphormer_hand.training.dry_run import forward_flops
-from mesh_graphormer_hand.training.optim import build_optimizer
+from mesh_graphormer_hand.training.launch import make_accelerator
 from mesh_graphormer_hand.training.precision import choose
-from mesh_graphormer_hand.training.timing import Case, Timing
+from mesh_graphormer_hand.training.trainer import Trainer
 
+from . import timing
 from .cases import Options, Table, compare
 from .scenes import load_hand
+from .timing import Case, Timing
 
 TRAINED_ON = {"graphormer": 4}  # images a step on a CPU; the rest take MANY
 MANY, ON_GPU = 16, 64
@@ -33,28 +38,23 @@ PASSES = 3  # of a forward pass's work in a step: the backward pass takes two
 
 
 class Step:
-    """A network in training; a call is one optimiser step on a batch."""
+    """A network in training; a call is one step of a run (`Trainer.training_step`) on a batch."""
 
-    def __init__(
-        self, experiment: Experiment, hand: Hand, device: str, precision: torch.dtype, compiled: bool = False
-    ) -> None:
-        torch.manual_seed(0)
-        self.precision, self.weights = precision, experiment.train.losses
-        self.model = assembly.build_model(experiment, hand).to(device, memory_format=torch.channels_last).train()
-        self.template = self.model.template(hand).to(device)
-        self.optimizer = build_optimizer(self.model, experiment.train.optimizer)
-        if compiled:
-            self.model.compile(dynamic=False)
+    def __init__(self, experiment: Experiment, device: str, precision: str, compiled: bool = False) -> None:
+        os.environ["ACCELERATE_USE_CPU"] = str(torch.device(device).type == "cpu").lower()
+        AcceleratorState._reset_state(True)  # it holds one precision a process; prepared networks keep their own
+        experiment = copy.deepcopy(experiment)
+        settings = {"precision": precision, "compile": compiled, "accumulate": 1, "threads": torch.get_num_threads()}
+        experiment.train = replace(experiment.train, **settings)
+        experiment.data.test = {}
+        with TemporaryDirectory() as folder:
+            run = assembly.build_run(experiment, Path(folder) / "none", shown=False)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.trainer = Trainer(run, make_accelerator(experiment))
+        train_mode(self.trainer.module, experiment.train.freeze_norms)
 
     def __call__(self, batch: HandBatch) -> None:
-        half = self.precision is torch.bfloat16
-        with torch.autocast(batch.inputs.image.device.type, torch.bfloat16, enabled=half):
-            prediction = as_float(self.model(batch.inputs))
-        codec = getattr(self.model, "codec", None)
-        terms = supervised_losses(prediction, batch.targets, self.weights, self.template, codec)
-        sum(self.weights[name] * value.float().mean() for name, value in terms.items()).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.trainer.training_step(iter([batch]))
 
 
 def train(options: Options) -> Iterator[Table]:
@@ -65,7 +65,7 @@ def train(options: Options) -> Iterator[Table]:
         experiment.train.batch_size = _batch_size(name, options.device)
         # every image new: where a config shows them again, its first hundred steps render more than all that follow
         experiment.data.train = {"virtual": {}}
-        steps = _steps(options, experiment, hand)
+        steps = _steps(options, experiment)
         title = f"training step, {name}, batch {experiment.train.batch_size}"
         way, step = list(steps.items())[-1]
         fed = _fed(options, experiment, hand, step, f"{way}, fed by new virtual hands")
@@ -76,13 +76,13 @@ def _batch_size(name: str, device: str) -> int:
     return TRAINED_ON.get(name, MANY) if torch.device(device).type == "cpu" else ON_GPU
 
 
-def _steps(options: Options, experiment: Experiment, hand: Hand) -> dict[str, Step]:
-    make = partial(Step, experiment, hand, options.device)
-    auto = choose(options.device).dtype
-    steps = {"float32": make(torch.float32), "bfloat16": make(torch.bfloat16)}
-    steps["auto"] = next(step for step in steps.values() if step.precision is auto)
+def _steps(options: Options, experiment: Experiment) -> dict[str, Step]:
+    make = partial(Step, experiment, options.device)
+    auto = choose(options.device)
+    steps = {"float32": make("fp32"), "bfloat16": make("bf16")}
+    steps["auto"] = next(step for step in steps.values() if step.dtype is auto.dtype)
     if options.compile:
-        steps["auto, compiled"] = make(auto, compiled=True)
+        steps["auto, compiled"] = make(auto.precision, compiled=True)
     return steps
 
 
@@ -97,7 +97,7 @@ def _ready(options: Options, experiment: Experiment, hand: Hand, steps: dict[str
     rows = {row.name: row for row in compare(options, title, {**cases, **products}, "float32")}
     told = []
     for way, step in steps.items():
-        limit = rows[str(step.precision if step.precision in native else torch.float32)].rate
+        limit = rows[str(step.dtype if step.dtype in native else torch.float32)].rate
         peak = rows[way].rate * work / limit
         told.append(replace(rows[way], peak=peak, note=f"{peak:.0%} of {limit / 1e12:.3g} TFLOP/s"))
         if way == "auto":

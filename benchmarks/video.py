@@ -16,10 +16,10 @@ import torch
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import demo, demo_video
 from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS
-from mesh_graphormer_hand.training.timing import Case
 
 from .cases import Options, Table, compare, export
 from .scenes import sequence
+from .timing import Case
 
 FRAMES, SIZE = 60, 320  # of the clip, px
 

@@ -15,6 +15,8 @@ import importlib
 import json
 import logging
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,15 +27,33 @@ from .config import ConfigError, Experiment
 from .files import sha256
 
 if TYPE_CHECKING:
+    import torch
+
+    from .contracts import HandBatch
     from .data.base import HandDataset
+    from .data.loader import Batches, Samples
     from .data.stream import Stream
     from .mano.hand import Hand
+    from .mano.template import HandTemplate
     from .models.base import HandModel
 
 logger = logging.getLogger(__name__)
 
 ROOT = __package__
 GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets", "protocols": f"{ROOT}.metrics.protocols"}
+
+
+@dataclass
+class Run:
+    """All that one training run is made of."""
+
+    experiment: Experiment
+    folder: Path  # of checkpoints, logs and the trained model
+    model: HandModel
+    stream: Batches  # stream[step * n + i] is micro-batch i of a step's n: processes times train.accumulate
+    template: HandTemplate | None = None  # of the model's hand; the losses on meshes need it
+    tests: Mapping[str, Samples] = field(default_factory=dict)  # data sets to evaluate on
+    shown: HandBatch | None = None  # fixed samples whose predictions TensorBoard and the report show
 
 
 def available(group: str) -> dict[str, str]:
@@ -57,6 +77,57 @@ def plugin(group: str, name: str, where: str = "") -> ModuleType:
         hint = configs.nearest(str(name), list(known))
         raise ConfigError(f"{key}no {group[:-1]} named {name!r}{hint} (there are: {', '.join(known)})")
     return importlib.import_module(known[name])
+
+
+def build_run(
+    experiment: Experiment, folder: Path, micro_batches: int = 1, device: str | torch.device = "cpu", shown: bool = True
+) -> Run:
+    """Everything that `experiment` names, ready for `training.trainer.fit`.
+
+    Args:
+        experiment: see `check` for what can be known to be wrong before.
+        folder: of the run.
+        micro_batches: of a step, over all processes.
+        device: that renders virtual samples.
+        shown: make the samples whose predictions the run shows, too.
+
+    Raises:
+        ConfigError: an unknown name or option, or a model to start from that does not fit.
+    """
+    import torch
+
+    hand = load_hand(experiment)
+    stream = build_stream(experiment, hand, micro_batches, device)
+    tests = build_tests(experiment, hand)
+    torch.manual_seed(experiment.train.seed)
+    model = build_model(experiment, hand)
+    for source in configs.sources(experiment.train.init):
+        taken = warm_start(model, source, experiment.train.init_parts)
+        logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
+        warn_of_seen_samples(experiment, source)
+    samples = shown_samples(experiment, hand) if shown else None
+    return Run(experiment, folder, model, stream, model.template(hand), tests, samples)
+
+
+def warn_of_seen_samples(experiment: Experiment, source: str) -> None:
+    """Warn where this run would show the virtual hands that the model it starts from was trained on, in the same
+    order."""
+    if "virtual" not in experiment.data.train:
+        return
+    seed, seen = (experiment.data.train["virtual"] or {}).get("seed", 0), virtual_seeds(source)
+    if seed in seen:
+        advice = f"data.train.virtual.seed={max(seen) + 1} draws others"
+        logger.warning("%s has seen the virtual hands of seed %d already: %s", source, seed, advice)
+
+
+def shown_samples(experiment: Experiment, hand: Hand) -> HandBatch | None:
+    """The fixed virtual samples whose predictions a run shows: the first ones of the frozen test split; None where the
+    experiment has no virtual hands."""
+    count = experiment.train.pictures
+    if count < 1 or "virtual" not in {**experiment.data.train, **experiment.data.test}:
+        return None
+    size = experiment.data.image_size
+    return build_dataset("virtual", {}, "test", hand, size).load(list(range(count)))
 
 
 def load_hand(experiment: Experiment) -> Hand:
@@ -146,8 +217,8 @@ def warm_start(model: HandModel, source: str | Path, parts: list[str]) -> int:
 
 
 def virtual_seeds(source: str | Path) -> set[int]:
-    """Seeds of the virtual hands that the saved model `source` learned from, as far as the files beside it tell: of
-    shipped weights training.json has the pieces of training, of a run config.yaml the settings."""
+    """Seeds of the virtual hands that the saved model `source` was trained on, as far as they are known: shipped
+    weights have a training.json, runs a config.yaml."""
     folder = find_model(source)
     pieces, settings = folder / "training.json", folder.parent / "config.yaml"
     try:
@@ -158,7 +229,7 @@ def virtual_seeds(source: str | Path) -> set[int]:
         train = [experiment["data"]["train"] for experiment in made]
         return {(sets["virtual"] or {}).get("seed", 0) for sets in train if "virtual" in sets}
     except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("%s: what it learned from cannot be read (%s)", folder, error)
+        logger.warning("%s: its training data cannot be read (%s)", folder, error)
         return set()
 
 
@@ -182,12 +253,15 @@ def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
     """Every data set of the section `data.test`, by name."""
     size = experiment.data.image_size
     tests = experiment.data.test.items()
-    return {name: comparable(said_of(build_dataset(name, raw, "test", hand, size), hand), hand) for name, raw in tests}
+    return {
+        name: mask_foreign_3d(map_labels_to_hand(build_dataset(name, raw, "test", hand, size), hand), hand)
+        for name, raw in tests
+    }
 
 
-def comparable(dataset: HandDataset, hand: Hand) -> HandDataset:
-    """The data set; where its labels are of another hand all the same, without their 3D, which is told: an evaluation
-    during training should neither compare it nor stop there."""
+def mask_foreign_3d(dataset: HandDataset, hand: Hand) -> HandDataset:
+    """The data set, without its 3D labels where they are of another hand than `hand`: an evaluation during training
+    should neither compare them nor stop there. A warning names the remedy."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
     from .data.hand_mapping import OnlyImage
@@ -198,8 +272,8 @@ def comparable(dataset: HandDataset, hand: Hand) -> HandDataset:
     return OnlyImage(dataset, hand.fingerprint)
 
 
-def said_of(dataset: HandDataset, hand: Hand) -> HandDataset:
-    """The data set; where its labels are of another hand and the two are registered, with labels said of `hand`."""
+def map_labels_to_hand(dataset: HandDataset, hand: Hand) -> HandDataset:
+    """The data set, its labels mapped to `hand` where they are of another hand and the two are registered."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
     from .data.hand_mapping import Registered
@@ -228,7 +302,7 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
         raw, weight = _split_weight(name, raw)
         if weight > 0:
             weights.append(weight)
-            datasets.append(said_of(build_dataset(name, raw, "train", hand, data.image_size), hand))
+            datasets.append(map_labels_to_hand(build_dataset(name, raw, "train", hand, data.image_size), hand))
     if not datasets:
         raise ConfigError("data.train names no data set with a weight above 0, such as data.train.virtual.weight=1")
     augmentation = configs.parse(Augmentation, data.augment, where="data.augment")
@@ -263,7 +337,7 @@ def find_model(path: str | Path) -> Path:
     own = [folder for base in (Path(path), Path("runs") / path) for folder in (base / "model", base)]
     found = next((folder for folder in own if is_model(folder)), None)
     if found is not None and path == name and name in shipped:  # a Path, "./name" and "name/" are no bare names
-        logger.warning("%s means the shipped weights; for the others say %s", name, _said_as_path(found))
+        logger.warning("%s means the shipped weights; for the others say %s", name, _as_path(found))
         found = None
     if found is None and name not in shipped:
         hint = configs.nearest(name, shipped)
@@ -272,7 +346,7 @@ def find_model(path: str | Path) -> Path:
     return found or paths.WEIGHTS / name
 
 
-def _said_as_path(folder: Path) -> str:
+def _as_path(folder: Path) -> str:
     run = folder.parent if folder.name == "model" else folder
     return str(run) if len(run.parts) > 1 else f"./{run}"
 
@@ -296,7 +370,7 @@ def about_weights(folder: Path, file: str = "model.safetensors") -> str:
 
 
 def check(experiment: Experiment) -> None:
-    """Parse every plug-in's section without building anything, so that a mistake is told in a moment.
+    """Parse every plug-in's section without building anything, so that mistakes are found at once.
 
     Raises:
         ConfigError: an unknown plug-in or option, a value of the wrong type.

@@ -51,7 +51,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     schedule: str = "step"  # step (x0.1 at half, as published) | cosine | constant
-    rest: float = 0.1  # muon: AdamW's learning rate, as a share of lr
+    adamw_lr_scale: float = 0.1  # muon: AdamW's learning rate, as a share of lr
     warmup: int = 0  # steps
     clip_grad: float = 0.0  # largest gradient norm, 0: no clipping
     LIMITS = {"betas": SHARE}
@@ -83,7 +83,7 @@ class TrainConfig:
     pictures: int = 8  # predictions on so many fixed virtual samples, for TensorBoard and the report; 0: none
     bad_steps: int = 10  # in a row whose loss or gradients are not finite, before the run is stopped
     threads: int = 0  # of the training process on the CPU, 0: the cores that data.workers leave over
-    LIMITS = {"checkpoint_every": (1, math.inf), "ema": SHARE, "seed": ANY, "accumulate": ANY}  # engine.parts checks it
+    LIMITS = {"checkpoint_every": (1, math.inf), "ema": SHARE, "seed": ANY, "accumulate": ANY}  # launch checks it
 
 
 @dataclass
@@ -131,7 +131,7 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
 def read(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """The plain mapping in a YAML file after overrides, unparsed. A name that is no file is looked for in configs/.
 
-    `base: FILE` (beside this one) at its top gives all that the file does not say itself.
+    `base: FILE` (in the same folder) at its top gives every key that the file itself leaves out.
     """
     path = find(path)
     overrides_to_mapping(overrides)  # checks them
@@ -157,7 +157,7 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> DictConfig:
         return raw
     file = (path.parent / str(base)).resolve()
     if not file.is_file() or file in above or file == path.resolve():
-        raise ConfigError(f"{path}: base: {base} is " + ("its own base" if file.is_file() else "no file beside it"))
+        raise ConfigError(f"{path}: base: {base} is " + ("its own base" if file.is_file() else "no file in its folder"))
     return OmegaConf.merge(_with_bases(file, (*above, path.resolve())), raw)
 
 

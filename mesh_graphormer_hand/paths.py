@@ -9,7 +9,7 @@ CHECKOUT = PACKAGE.parent
 
 
 def shipped(name: str) -> Path:
-    """The folder `name` ("configs", "mano_assets") inside the wheel, or beside the package in a checkout."""
+    """The folder `name` ("configs", "mano_assets") inside the wheel, or next to the package in a checkout."""
     inside = PACKAGE / name
     return inside if inside.is_dir() else CHECKOUT / name
 

@@ -12,7 +12,7 @@ import torch
 from helpers import forked, survival
 from helpers.places import TOY_TRAIN
 from mesh_graphormer_hand.training import checkpoint
-from mesh_graphormer_hand.training.lock import LockedError, RunLock
+from mesh_graphormer_hand.training.launch import LockedError, RunLock
 
 CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 PLAIN = ["model.norm=false", "model.dropout=0"]
@@ -55,7 +55,7 @@ def test_newest_file_cut_in_half_costs_steps_and_is_named(tmp_path):
     assert survival.finish(survival.start(tmp_path, "cut")) == 0
     said = (tmp_path / "cut.txt").read_text()
     assert "broken checkpoint left aside" in said and "step_000012/model.safetensors" in said
-    assert "going on from" in said and "step_000010" in said
+    assert "continuing from" in said and "step_000010" in said
     survival.compare(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -80,7 +80,7 @@ def test_disk_with_room_for_one_and_a_half_checkpoints(tmp_path, small_disk, mon
     """A clear line and exit code 2; the checkpoint that was there loads."""
     if small_disk is None:
         pytest.skip("no right to mount a small file system")
-    monkeypatch.setattr(checkpoint, "SPARE", 0)  # to meet the full disk itself, not our look ahead
+    monkeypatch.setattr(checkpoint, "SPARE_BYTES", 0)  # to meet the full disk itself, not our look ahead
     survival.prepare(tmp_path, 5, output=str(small_disk))
     assert survival.finish(survival.start(tmp_path, "run")) == 0, (tmp_path / "run.txt").read_text()
     size = sum(f.stat().st_size for f in (small_disk / "run" / "step_000005").iterdir())
@@ -125,7 +125,7 @@ def test_sharded_run_saves_what_one_process_loads(tmp_path):
             torch.testing.assert_close(sharded.tensors[group][name], value, rtol=1e-4, atol=1e-6)
     assert json.loads((tmp_path / "sharded" / "metrics.json").read_text())["test"]["toy"]["model"]["mpjpe"] > 0
     said = launch(tmp_path, "sharded", 1, "train.steps=12")
-    assert "going on from" in said and "step_000008" in said
+    assert "continuing from" in said and "step_000008" in said
     said = launch(tmp_path, "one", 2, "train.steps=12", "train.shard=true")
     assert "step_000008" in said and checkpoint.latest(tmp_path / "one").step == 12
 

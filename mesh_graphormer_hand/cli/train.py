@@ -16,9 +16,10 @@ from .. import config as configs
 from . import console
 
 if TYPE_CHECKING:
-    from ..contracts import HandBatch
+    from accelerate import Accelerator
+
+    from ..assembly import Run
     from ..data.stream import Stream
-    from ..mano.hand import Hand
     from ..training.dry_run import Estimate
 
 ENDLESS = 2**40  # data.base.ENDLESS, without its import of torch
@@ -48,18 +49,12 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
 def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> bool:
     """Train one run, or with `dry` only measure it. Returns False where SIGINT or SIGTERM stopped it before its end."""
     experiment = configs.load(config, overrides)
-    name = experiment.train.name or configs.find(config).stem
-    folder = Path(experiment.train.output) / name
+    folder = Path(experiment.train.output) / (experiment.train.name or configs.find(config).stem)
     console.log_to_terminal()
 
-    import torch  # after the config, so that its mistakes are told at once
-
-    from .. import assembly
-    from ..evaluation import evaluate
-    from ..training import dry_run as dryrun
-    from ..training import launch
-    from ..training import micro_batches as parts
-    from ..training import trainer as train
+    from .. import assembly  # after the config, so that its mistakes are told at once
+    from ..training import dry_run as dry_runs
+    from ..training import launch, trainer
     from ..training.precision import choose
 
     assembly.check(experiment)
@@ -70,68 +65,24 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     elif not dry:
         prepare_folder(folder, fresh)
     accelerator.wait_for_everyone()
-    hand = assembly.load_hand(experiment)
-    count = accelerator.num_processes * parts.first_parts(experiment.train)
+    micro_batches = accelerator.num_processes * launch.first_micro_batches(experiment.train)
     device = accelerator.device if experiment.data.on_device else "cpu"
-    stream = assembly.build_stream(experiment, hand, count, device)
-    tests = assembly.build_tests(experiment, hand)
-    torch.manual_seed(experiment.train.seed)
-    model = assembly.build_model(experiment, hand)
-    for source in configs.sources(experiment.train.init):
-        taken = assembly.warm_start(model, source, experiment.train.init_parts)
-        logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
-        warn_of_seen(experiment, source)
-    template = model.template(hand)
-    if dry:
-        figures = dryrun.estimate(model, stream, experiment, template, accelerator)
+    run = assembly.build_run(experiment, folder, micro_batches, device, shown=not dry)
+    if not dry:
+        finished = trainer.fit(run, accelerator)
         if accelerator.is_main_process:
-            why = choose(accelerator.device).why if asked == launch.AUTO else "as it was asked for"
-            print(describe(name, experiment, figures, str(accelerator.device), accelerator.num_processes, stream, why))
-        return True
-    finished = train.fit(
-        model,
-        stream,
-        experiment,
-        folder,
-        template=template,
-        accelerator=accelerator,
-        tests=tests,
-        references={"mean_pose": evaluate.MeanPose(template)},
-        shown=shown_samples(experiment, hand),
-    )
+            print(folder)
+        return finished
+    figures = dry_runs.estimate(run, accelerator)
     if accelerator.is_main_process:
-        print(folder)
-    return finished
+        why = choose(accelerator.device).why if asked == launch.AUTO else "as it was asked for"
+        print(describe(run, figures, accelerator, why))
+    return True
 
 
-def warn_of_seen(experiment: configs.Experiment, source: str) -> None:
-    """Says so where this run would show the virtual hands that its start was trained on, in the same order."""
-    from .. import assembly
-
-    if "virtual" not in experiment.data.train:
-        return
-    seed, seen = (experiment.data.train["virtual"] or {}).get("seed", 0), assembly.virtual_seeds(source)
-    if seed in seen:
-        advice = f"data.train.virtual.seed={max(seen) + 1} draws others"
-        logger.warning("%s has seen the virtual hands of seed %d already: %s", source, seed, advice)
-
-
-def shown_samples(experiment: configs.Experiment, hand: Hand) -> HandBatch | None:
-    """The fixed virtual samples whose predictions a run shows: the first ones of the frozen test split; None where the
-    model is tested on other things only."""
-    from .. import assembly
-
-    count = experiment.train.pictures
-    if count < 1 or "virtual" not in {**experiment.data.train, **experiment.data.test}:
-        return None
-    size = experiment.data.image_size
-    return assembly.build_dataset("virtual", {}, "test", hand, size).load(list(range(count)))
-
-
-def describe(
-    name: str, experiment: configs.Experiment, e: Estimate, device: str, processes: int, stream: Stream, why: str
-) -> str:
+def describe(run: Run, e: Estimate, accelerator: Accelerator, why: str) -> str:
     """A dry run's figures as lines of text; `why` the precision is what it is."""
+    experiment, stream, processes = run.experiment, run.stream, accelerator.num_processes
     train, size = experiment.train, experiment.data.image_size
     total = sum(e.parameters.values())
     largest = sorted(e.parameters.items(), key=lambda item: -item[1])[:5]
@@ -146,7 +97,7 @@ def describe(
     )
     images = train.steps * train.batch_size
     lines = {
-        "run": f"{name} on {device}, {processes} process{'es' * (processes > 1)}",
+        "run": f"{run.folder.name} on {accelerator.device}, {processes} process{'es' * (processes > 1)}",
         "precision": f"{train.precision}: {why}",
         "data": data,
         "sizes": f"images of {size} x {size}, a batch of {train.batch_size}{parts}, {train.steps:,} steps",
@@ -188,7 +139,7 @@ def _duration(seconds: float) -> str:
 
 def prepare_folder(folder: Path, fresh: bool) -> None:
     """Make the run's folder; `fresh` renames one that is there, unless somebody trains in it."""
-    from ..training.lock import RunLock
+    from ..training.launch import RunLock
 
     if fresh and folder.exists():
         with RunLock(folder):

@@ -1,1 +1,1 @@
-"""Training and evaluation. Knows contracts, losses and metrics, never a concrete model or data set."""
+"""Training. Knows contracts, losses and metrics, never a concrete model or data set."""

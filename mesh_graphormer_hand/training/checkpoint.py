@@ -32,8 +32,8 @@ from .. import files
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-GROUPS = ("model", "ema", "optimizer")
-SPARE = 16 * 2**20  # bytes that must stay free on the disk
+TENSOR_GROUPS = ("model", "ema", "optimizer")
+SPARE_BYTES = 16 * 2**20  # bytes that must stay free on the disk
 STEP = re.compile(r"step_(\d{6,})")
 WRITING, REPLACED = ".writing_", ".replaced_"
 
@@ -94,7 +94,7 @@ def load(path: Path) -> Checkpoint:
     """
     verify(path)
     state = _read_json(path / "state.json")
-    names = [group for group in GROUPS if (path / f"{group}.safetensors").is_file()]
+    names = [group for group in TENSOR_GROUPS if (path / f"{group}.safetensors").is_file()]
     try:
         tensors = {group: load_file(path / f"{group}.safetensors") for group in names}
     except (OSError, SafetensorError) as error:
@@ -148,7 +148,7 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
     manifest = _read_json(path / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {manifest.get('format')!r}; this program reads format {FORMAT}")
-    listed, known = manifest.get("files"), {"state.json", *(f"{group}.safetensors" for group in GROUPS)}
+    listed, known = manifest.get("files"), {"state.json", *(f"{group}.safetensors" for group in TENSOR_GROUPS)}
     if not isinstance(listed, dict) or not set(listed) <= known:
         raise CheckpointError(f"{path / 'manifest.json'} lists files that no checkpoint has")
     return listed
@@ -180,7 +180,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _need_space(root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
-    if free < size + SPARE:
+    if free < size + SPARE_BYTES:
         raise OSError(f"the disk is full: it takes {size / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free")
 
 

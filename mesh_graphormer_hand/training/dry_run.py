@@ -1,4 +1,4 @@
-"""What a run would take, before anyone waits for it: sizes, work, memory, and the time of real steps on this machine.
+"""What a run would take: sizes, operations, memory, and the time of real steps on this machine.
 
 Nothing is written. Steps are those of a run (its loader, losses, optimiser), on throw-away weights; where a batch would
 not fit into memory, fewer samples are timed and the rest is arithmetic.
@@ -18,21 +18,19 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..assembly import Run
 from ..config import Experiment
 from ..contracts import HandBatch, HandInputs
-from ..data.loader import Batches
-from ..mano.template import HandTemplate
-from ..models.base import HandModel
-from . import micro_batches as parts
-from .distributed import train_mode
+from . import micro_batches
+from .batch_norms import train_mode
 from .memory import total_bytes
 from .trainer import Trainer
 
-STEPS = 8  # that are timed, at most
-SECONDS = 40.0  # for all of them: no further step is begun after that
-LEAST = 3  # batches that it takes: one to look into, one to warm up, one to time; a shorter run's data goes on
-STEP = 10.0  # s that a timed step may take, about
-ROOM = 0.6  # share of the memory that a timed step may take
+TIMED_STEPS = 8  # at most
+TIMED_SECONDS = 40.0  # of all of them: no further step is begun after that
+MIN_STEPS = 3  # one to inspect, one to warm up, one to time, even where the run is shorter
+STEP_SECONDS = 10.0  # that a timed step may take, about
+TIMED_MEMORY_SHARE = 0.6  # that a timed step may take
 
 
 @dataclass(frozen=True)
@@ -58,31 +56,27 @@ class Estimate:
         return self.static_bytes + self.sample_bytes * self.part_samples
 
 
-def estimate(
-    model: HandModel, stream: Batches, experiment: Experiment, template: HandTemplate | None, accelerator: Accelerator
-) -> Estimate:
-    """Measure `model` on real batches; its weights are changed, and `auto` becomes what it stands for."""
+def estimate(run: Run, accelerator: Accelerator) -> Estimate:
+    """Measure a run's model on real batches; its weights are changed, and `train.accumulate=auto` becomes a number."""
+    model, train = run.model, run.experiment.train
     parameters = count_parameters(model)
-    asked = experiment.train
-    experiment = replace(experiment, train=replace(asked, steps=max(asked.steps, LEAST)))
+    experiment = replace(run.experiment, train=replace(train, steps=max(train.steps, MIN_STEPS)))
     with TemporaryDirectory() as folder:
-        trainer = Trainer(model, stream, experiment, Path(folder) / "none", accelerator)
-    trainer.template = template.to(accelerator.device) if template is not None else None
-    parts.settle(trainer, {})
-    asked.accumulate, asked.gradient_checkpointing = trainer.config.accumulate, trainer.config.gradient_checkpointing
-    batches = trainer._batches()
+        trainer = Trainer(replace(run, experiment=experiment, folder=Path(folder) / "none"), accelerator)
+    train.accumulate, train.gradient_checkpointing = trainer.config.accumulate, trainer.config.gradient_checkpointing
+    batches = trainer.batches()
     batch = next(batches)
     flops = forward_flops(model, batch[:1].inputs)
     train_mode(model, experiment.train.freeze_norms)
     few = min(2, len(batch))  # not one: some batch norms need more
     began = time.perf_counter()
-    kept, once = parts.kept_bytes(trainer, batch[: 2 * few])
+    kept, once = micro_batches.kept_bytes(trainer, batch[: 2 * few])
     forward = (time.perf_counter() - began) / (few + len(batch[: 2 * few]))
     static, checkpoint = _static_bytes(model, experiment)
     static += once  # for all samples: weights in half precision
     memory = total_bytes(accelerator.device)
-    room = int((ROOM * memory - static) // max(kept, 1)), int(STEP / (3 * forward))
-    samples = max(few, min(len(batch), *room))
+    limits = int((TIMED_MEMORY_SHARE * memory - static) // max(kept, 1)), int(STEP_SECONDS / (3 * forward))
+    samples = max(few, min(len(batch), *limits))
     steps, seconds, waited = _time_steps(trainer, batch, batches, samples)
     batches.close()
     return Estimate(
@@ -133,16 +127,12 @@ def _time_steps(
     config = trainer.config
     work = update = waited = 0.0
     began, steps = time.perf_counter(), -1  # the first one warms up
-    while steps < min(STEPS, config.steps * config.accumulate - 2):
+    while steps < min(TIMED_STEPS, config.steps * config.accumulate - 2):
         start = time.perf_counter()
-        trainer._pass(batch[:samples] if samples < len(batch) else batch)
+        terms = trainer.forward_backward(batch[:samples] if samples < len(batch) else batch)
         _finish(trainer)
         passed = time.perf_counter()
-        trainer.accelerator.clip_grad_norm_(trainer.module.parameters(), config.optimizer.clip_grad or float("inf"))
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-        if trainer.ema:
-            trainer.ema.update(trainer.module, max(steps, 0))
+        trainer.update({name: value.detach() for name, value in terms.items()})
         _finish(trainer)
         updated = time.perf_counter()
         batch = next(batches)
@@ -151,7 +141,7 @@ def _time_steps(
             update += updated - passed
             waited += time.perf_counter() - updated
         steps += 1
-        if steps > 0 and time.perf_counter() - began > SECONDS:
+        if steps > 0 and time.perf_counter() - began > TIMED_SECONDS:
             break
     count = max(steps, 1)
     whole = config.accumulate * len(batch) / samples

@@ -1,26 +1,33 @@
-"""How a run starts and stops: devices, processes and precision, the random numbers of a step, Ctrl-C."""
+"""How a run starts and stops: devices, processes and precision, its folder's lock, Ctrl-C, the seed of a step."""
 
 from __future__ import annotations
 
 import logging
 import os
+import platform
 import random
 import signal
-from typing import Any
+from pathlib import Path
+from typing import Any, Self, TextIO
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, gather_object
 
-from ..config import ConfigError, Experiment, nearest
+from .. import files
+from ..config import ConfigError, Experiment, TrainConfig, nearest
 from ..data.freed_memory import keep_freed_memory
 from ..data.loader import spare_threads, worker_count
+from ..losses import check_terms
+from ..models.base import HandModel
+from .optim import learning_rate
 from .precision import choose
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+LOCK = ".lock"
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", "MULTI_HPU", "MULTI_NEURON")
 
@@ -28,7 +35,7 @@ PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", 
 def make_accelerator(experiment: Experiment) -> Accelerator:
     """Accelerate as the launcher, `train.precision` and `train.shard` ask for it; `auto` becomes what it stands for.
 
-    `accelerate launch --use_fsdp` is the same as train.shard=true: the sharding is ours (`parallel.shard`), so that it
+    `accelerate launch --use_fsdp` is the same as train.shard=true: the sharding is ours (`distributed`), so that it
     runs on any device and its checkpoints are those of a single process.
 
     Raises:
@@ -73,6 +80,76 @@ def _choose_precision() -> str:
         return "fp32"
     logger.info("train.precision: %s (%s)", choice.precision, choice.why)
     return choice.precision
+
+
+def check_config(experiment: Experiment, model: HandModel) -> None:
+    """Everything that can be known to be wrong before the first batch.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    config = experiment.train
+    learning_rate(config.optimizer, config.steps, config.steps)
+    first_micro_batches(config)
+    for name in ("steps", "batch_size", "log_every", "keep", "bad_steps"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"train.{name}: {getattr(config, name)} should be 1 or more")
+    if not 0 <= config.ema < 1:
+        raise ConfigError(f"train.ema: {config.ema} should be at least 0 and below 1")
+    if not config.losses:
+        raise ConfigError("train.losses is empty: nothing to learn")
+    try:
+        check_terms(config.losses, model.produces, getattr(model, "private_terms", ()))
+    except ConfigError as error:
+        raise ConfigError(f"train.losses: {error}") from None
+
+
+def first_micro_batches(config: TrainConfig) -> int:
+    """`train.accumulate` where it is a number; 1 where it still has to be settled.
+
+    Raises:
+        ConfigError: it is neither 1 or more nor auto.
+    """
+    if config.accumulate == AUTO:
+        return 1
+    if not isinstance(config.accumulate, int) or config.accumulate < 1:
+        raise ConfigError(f"train.accumulate: {config.accumulate} should be auto, or 1 or more")
+    return config.accumulate
+
+
+class LockedError(RuntimeError):
+    """Another process trains in this folder; the message names it."""
+
+
+class RunLock:
+    """Inside the `with`, no other process on a machine that sees this folder trains in it.
+
+    The system drops the lock when the process ends, however it ends: a run that was killed can go on at once.
+
+    Raises:
+        LockedError: somebody holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+        self.file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = files.lock(self.path)
+        if self.file is None:
+            holder = self.path.read_text(encoding="utf-8").strip() or "another process"
+            raise LockedError(
+                f"{self.path.parent} is being trained in by {holder}. Wait for it, end it, or give this run a folder "
+                f"of its own with train.name=..."
+            )
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {platform.node() or 'this machine'}\n")
+        self.file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()  # and with it the lock; the file stays, since to remove it would race with the next holder
 
 
 class Interrupt:

@@ -1,10 +1,12 @@
-"""What a run says about itself: progress on the terminal, log.jsonl, TensorBoard, provenance for checkpoints."""
+"""The log of a run: progress on the terminal, log.jsonl, TensorBoard, provenance for checkpoints."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import logging
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,17 +23,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import files, paths
-from .timing import machine
+from ..data.loader import cores
 
 logger = logging.getLogger(__name__)
 
-REFRESH = {True: 1.0, False: 10.0}  # s between two updates, on a terminal and in a file
-HISTORY = "log.jsonl"
-MACHINE = ("processor", "cores", "threads", "gpu", "python")  # of `timing.machine`, what a checkpoint says
+REFRESH_SECONDS = {True: 1.0, False: 10.0}  # s between two updates, on a terminal and in a file
+LOG_FILE = "log.jsonl"
+MACHINE_FACTS = ("processor", "cores", "threads", "gpu", "python")  # of `machine`, what a checkpoint says
 PACKAGES = ("mesh_graphormer_hand", "torch", "transformers", "accelerate", "torch_geometric", "numpy")
 
 
-class Window:
+class RunningMeans:
     """Means since the last entry of the log: losses (summed on the device, so that nothing waits for them) over the
     steps that had them; and the speed since then in this process, without what was no training."""
 
@@ -42,7 +44,7 @@ class Window:
         self.clear()
 
     def clear(self) -> None:
-        """Start a new window now."""
+        """Forget all and measure the speed from now on."""
         self.table: Tensor | None = None  # sum and count of each name
         self.start()
 
@@ -83,29 +85,29 @@ class Window:
         return {**means, "images_per_second": self.images / seconds, "waiting": self.waited / seconds}
 
     def state(self, everywhere: bool = True) -> dict[str, list[float]]:
-        """Sum and count of each name as plain numbers, so that a log goes on where it was; see `report`."""
+        """Sum and count of each name as plain numbers, so that a log can be continued exactly; see `report`."""
         if self.table is None:
             return {}
         table = self.reduce(self.table) if everywhere else self.table
         return dict(zip(self.names, table.tolist(), strict=True))  # the only place where a GPU is waited for
 
     def load(self, state: Mapping[str, Sequence[float]], device: torch.device, share: int = 1) -> None:
-        """Go on from `state`, of which this is one of `share` processes."""
+        """Continue from `state`, of which this is one of `share` processes."""
         self.clear()
         if state:
             rows = [list(state.get(name, (0.0, 0.0))) for name in self.names]
             self.table = torch.tensor(rows, device=device) / share
 
 
-class History:
+class JsonlLog:
     """`log.jsonl` in the run's folder: one line for each entry of the log, what report.html draws its curves from.
 
-    Lines of steps after the checkpoint that a run goes on from are dropped: they will be written again.
+    Lines of steps after the checkpoint that a run continues from are dropped: they will be written again.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
-        self.path = folder / HISTORY
-        kept = [entry for entry in read_history(folder) if entry["step"] <= start]
+        self.path = folder / LOG_FILE
+        kept = [entry for entry in read_log(folder) if entry["step"] <= start]
         self.known = {(entry["step"], entry.get("of")) for entry in kept}
         files.write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
@@ -119,10 +121,10 @@ class History:
             file.write(line)
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: Path) -> list[dict[str, Any]]:
     """The entries of a run's log.jsonl; a line torn by a kill ends it."""
     entries: list[dict[str, Any]] = []
-    path = folder / HISTORY
+    path = folder / LOG_FILE
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
@@ -149,7 +151,7 @@ class Progress:
     @property
     def due(self) -> bool:
         """Whether enough time has gone by for `update` to be worth the reading of losses."""
-        return self.show and time.perf_counter() - self.shown >= REFRESH[self.terminal]
+        return self.show and time.perf_counter() - self.shown >= REFRESH_SECONDS[self.terminal]
 
     def advance(self, step: int) -> None:
         """Say that `step` steps are done."""
@@ -158,7 +160,7 @@ class Progress:
         self.step = step
 
     def update(self, report: Mapping[str, float], part: int = 0, parts: int = 1) -> None:
-        """Show a `Window.report`, after `part` of the `parts` of the next step."""
+        """Show a `RunningMeans.report`, after `part` of the `parts` of the next step."""
         self.shown = time.perf_counter()
         losses = {k.removeprefix("loss/"): v for k, v in report.items() if k.startswith("loss")}
         text = f"{report['images_per_second']:.1f} images/s, waiting {report['waiting']:.0%}"
@@ -178,7 +180,7 @@ class Progress:
             self.bar.close()
 
 
-class Board:
+class TensorBoardLog:
     """TensorBoard scalars and pictures in the run's folder; silent on all but the main process."""
 
     def __init__(self, folder: Path, start: int, active: bool = True) -> None:
@@ -205,9 +207,24 @@ class Board:
             self.writer.close()
 
 
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What a figure depends on: processor, threads, versions."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    facts = {"processor": model, "cores": cores(), "threads": torch.get_num_threads(), "load": load}
+    facts |= {"python": platform.python_version(), "torch": torch.__version__, "device": device}
+    if device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
 def provenance(device: str = "cpu") -> dict[str, str]:
     """Versions, git commit and the machine whose `device` trains, as plain text for a checkpoint's state."""
-    found = {"git": git_commit()} | {k: str(v) for k, v in machine(device).items() if k in MACHINE}
+    found = {"git": git_commit()} | {k: str(v) for k, v in machine(device).items() if k in MACHINE_FACTS}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

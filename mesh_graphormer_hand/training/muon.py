@@ -21,11 +21,11 @@ from ..config import ConfigError
 from ..models.base import HandModel
 from .precision import choose
 
-LEAST_SIDE = 8  # of a matrix that is worth an orthogonal step
+MIN_SIDE = 8  # of a matrix that is worth an orthogonal step
 ADAM_RMS = 0.2  # of AdamW's steps, in learning rates (Liu et al.)
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: drives singular values to about 1 in few iterations
 ITERATIONS = 5
-TINY = 1e-7
+EPSILON = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
@@ -42,8 +42,8 @@ class Muon(torch.optim.Optimizer):
         if any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
             raise ConfigError("train.optimizer.name=muon needs whole matrices: train.shard=false, or adamw")
         self.momentum = momentum
-        rest = self._rest()
-        self.adamw = torch.optim.AdamW(rest, lr=lr, betas=betas, fused=fused) if rest else None
+        others = self._adamw_groups()
+        self.adamw = torch.optim.AdamW(others, lr=lr, betas=betas, fused=fused) if others else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -53,11 +53,11 @@ class Muon(torch.optim.Optimizer):
                 self._step_hidden(group)
         if self.adamw is not None:
             self.adamw.state = self.state  # one state, whoever loads it
-            for own, group in zip(self.adamw.param_groups, self._rest(), strict=True):
+            for own, group in zip(self.adamw.param_groups, self._adamw_groups(), strict=True):
                 own["lr"] = group["lr"]
             self.adamw.step()
 
-    def _rest(self) -> list[dict[str, Any]]:
+    def _adamw_groups(self) -> list[dict[str, Any]]:
         return [group for group in self.param_groups if not group["hidden"]]
 
     def _step_hidden(self, group: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def orthogonal(x: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
     """About U V^T of each matrix U S V^T by Newton-Schulz iterations: singular values end near 1 (0.7 to 1.2), but for
     those under a thousandth of the largest. In bfloat16, which is enough, or float32 where that would be emulated."""
     dtype = x.dtype
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + TINY)).to(choose(x.device).dtype)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)).to(choose(x.device).dtype)
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
         gram = x @ x.mT
@@ -121,7 +121,7 @@ def hidden(model: nn.Module) -> list[nn.Parameter]:
         for name, p in model.named_parameters()
         if p.requires_grad
         and p.ndim > 1
-        and min(p.shape[0], p.shape[1:].numel()) >= LEAST_SIDE
+        and min(p.shape[0], p.shape[1:].numel()) >= MIN_SIDE
         and id(p) not in tables
         and not name.startswith(tuple(outputs))
     ]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ConfigError, OptimizerConfig, nearest
-from .distributed import like, local
+from .distributed import local_shard, shard_like
 from .muon import Muon, hidden
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
-FINAL = 0.01  # of the cosine schedule, as a share of the peak
+FINAL_RATE = 0.01  # of the cosine schedule, as a share of the peak
 SLOTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # Adam's state of one parameter, Muon's
 
 
@@ -37,7 +37,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.name == "muon":
-        groups = [group | {"share": config.rest} for group in groups]
+        groups = [group | {"lr_scale": config.adamw_lr_scale} for group in groups]
         hidden_group = {"params": [p for p in trainable if id(p) in taken], "hidden": True}
         groups.append(hidden_group | {"weight_decay": config.weight_decay})
     fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
@@ -61,16 +61,16 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
         return config.lr * (0.1 if step >= steps / 2 else 1.0)
     if config.schedule == "cosine":
         done = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
-        return config.lr * (FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * done)))
+        return config.lr * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
     known = ["step", "cosine", "constant"]
     hint = nearest(config.schedule, known)
     raise ConfigError(f"train.optimizer.schedule: no schedule {config.schedule!r}{hint} ({', '.join(known)})")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group its share of the learning rate, by default all of it."""
+    """Give every parameter group the learning rate, times its `lr_scale` where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("share", 1.0)
+        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         else:
             if value.shape != parameter.shape:
                 raise ValueError(f"optimiser state {key!r}: {tuple(value.shape)} instead of {tuple(parameter.shape)}")
-            moved = like(value, parameter.detach())
+            moved = shard_like(value, parameter.detach())
         optimizer.state[parameter][slot] = moved.detach()
 
 
@@ -117,8 +117,8 @@ class Ema:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model after optimiser step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = {name: local(value) for name, value in model.state_dict().items()}
-        average = {name: local(value) for name, value in self.average.items()}
+        current = {name: local_shard(value) for name, value in model.state_dict().items()}
+        average = {name: local_shard(value) for name, value in self.average.items()}
         floats = [name for name, value in average.items() if value.is_floating_point()]
         torch._foreach_lerp_([average[n] for n in floats], [current[n] for n in floats], 1 - decay)
         for name in average.keys() - set(floats):
@@ -128,12 +128,12 @@ class Ema:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the average by saved tensors."""
         for name, value in self.average.items():
-            local(value).copy_(local(like(tensors[name], value)))
+            local_shard(value).copy_(local_shard(shard_like(tensors[name], value)))
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
         """The model with the averaged weights inside the `with`, and with its own again after it, bit for bit."""
-        own = {name: local(value).detach().clone() for name, value in model.state_dict().items()}
+        own = {name: local_shard(value).detach().clone() for name, value in model.state_dict().items()}
         try:
             self._copy(model, self.average)
             yield
@@ -144,4 +144,4 @@ class Ema:
     @torch.no_grad()
     def _copy(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         for name, value in model.state_dict().items():
-            local(value).copy_(local(values[name]))
+            local_shard(value).copy_(local_shard(values[name]))

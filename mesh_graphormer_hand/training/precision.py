@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GAIN = 1.2  # times faster than float32 that bfloat16 should be: it costs digits
+MIN_GAIN = 1.2  # times faster than float32 that bfloat16 should be: it costs digits
 ROUNDS = 5  # of which the fastest counts
 
 
@@ -48,8 +48,8 @@ def _choose(kind: str) -> Choice:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Choice("fp32", "this processor has no bfloat16 units")
     gain = measured_gain()
-    said = f"bfloat16 is {gain:.2g} times as fast as float32 here, by a product and a convolution"
-    return Choice("bf16" if gain >= GAIN else "fp32", said)
+    why = f"bfloat16 is {gain:.2g} times as fast as float32 here, by a product and a convolution"
+    return Choice("bf16" if gain >= MIN_GAIN else "fp32", why)
 
 
 @torch.no_grad()

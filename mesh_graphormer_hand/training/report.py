@@ -24,7 +24,7 @@ from ..evaluation.pictures import AnyImage, draw, jpeg
 from ..mano.template import HandTemplate
 from ..metrics import HIGHER_IS_BETTER, RANKING, Accumulator
 from . import checkpoint
-from .log import provenance, read_history
+from .log import provenance, read_log
 
 EXTREMES = 4  # best and worst samples that are shown
 
@@ -100,7 +100,7 @@ def write(folder: Path, step: int) -> Path:
         report_html.paragraph(", ".join(f"{key} {value}" for key, value in facts.items())),
         *_metrics(_json(folder / "metrics.json") or {}),
         *_pictures(folder),
-        *_curves(read_history(folder)),
+        *_curves(read_log(folder)),
         report_html.heading("Data"),
         report_html.preformatted(_data_section(settings)),
         report_html.heading("Settings"),

@@ -1,4 +1,4 @@
-"""What a run is made of, on the disk and back: weights, averages, optimiser, sums of the log, settings, provenance."""
+"""The state of a run, saved and restored: weights, averages, optimiser, sums of the log, settings, provenance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from transformers.utils import logging as hf_logging
 from ..config import ConfigError, Experiment, to_mapping
 from ..models.base import HandModel
 from . import checkpoint
-from .distributed import full
-from .log import Window, provenance
+from .distributed import full_tensor
+from .log import RunningMeans, provenance
 from .optim import Ema, load_optimizer_tensors, optimizer_tensors
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ MAY_CHANGE = ("train.name", "train.output", "train.steps", "train.log_every", "t
 MAY_CHANGE += ("train.evaluate_every", "train.evaluate_samples", "train.threads", "data.workers", "data.test")
 MAY_CHANGE += ("train.pictures", "train.bad_steps", "train.gradient_checkpointing", "train.compile", "train.shard")
 MAY_CHANGE += ("data.on_device",)
-TOLD = ("train.precision", "train.accumulate")  # may change, too, but the run is no longer quite what it was
+WARNED = ("train.precision", "train.accumulate")  # may change, with a warning: the run is no longer quite the same
 
 
 def collect(
@@ -43,7 +43,7 @@ def collect(
     for group, named in groups.items():
         kept[group] = {}
         for name, value in named.items():
-            whole = full(value)
+            whole = full_tensor(value)
             if main:
                 kept[group][name] = whole.detach().cpu()
     return kept
@@ -58,7 +58,7 @@ def write(
     accelerator: Accelerator,
     log: Mapping[str, Any],
 ) -> None:
-    """Write the checkpoint of `step` and the model beside it.
+    """Write the checkpoint of `step`, and the model in `save_pretrained` format.
 
     Raises:
         CheckpointError: the disk is full or refuses.
@@ -77,7 +77,7 @@ def write(
 
 
 def find(folder: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
-    """The checkpoint to go on from, if there is one.
+    """The checkpoint to continue from, if there is one.
 
     Raises:
         ConfigError: it was made under other settings.
@@ -90,8 +90,8 @@ def find(folder: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
 
 
 def check_same_step(folder: Path, steps: Sequence[int]) -> None:
-    """Refuse to train where processes go on from different steps: those of a machine without the checkpoints would
-    show other samples, at another learning rate.
+    """Refuse to train where processes continue from different steps: those of a machine without the checkpoints would
+    see other samples, at another learning rate.
 
     Args:
         folder: of the run.
@@ -124,7 +124,7 @@ def load_rest(
     ema: Ema | None,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
-    window: Window,
+    means: RunningMeans,
 ) -> None:
     """Put back everything but the weights.
 
@@ -137,7 +137,7 @@ def load_rest(
             ema.load(found.tensors["ema"])
     if accelerator.scaler is not None and found.state.get("scaler"):
         accelerator.scaler.load_state_dict(found.state["scaler"])
-    window.load(found.state.get("log") or {}, accelerator.device, accelerator.num_processes)
+    means.load(found.state.get("log") or {}, accelerator.device, accelerator.num_processes)
 
 
 @contextmanager
@@ -157,12 +157,12 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -
     """
     before, now = flatten(old), flatten(new)
     differ = [key for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]
-    for key in (key for key in differ if key in TOLD and now[key] != "auto"):
-        logger.warning("%s: the run began with %s=%s and goes on with %s", path.parent, key, before[key], now[key])
+    for key in (key for key in differ if key in WARNED and now[key] != "auto"):
+        logger.warning("%s: the run began with %s=%s and continues with %s", path.parent, key, before[key], now[key])
     changed = [
         f"{key}: {before[key]!r} -> {now[key]!r}"
         for key in differ
-        if not any(key == k or key.startswith(k + ".") for k in (*MAY_CHANGE, *TOLD))
+        if not any(key == k or key.startswith(k + ".") for k in (*MAY_CHANGE, *WARNED))
     ]
     if changed:
         raise ConfigError(

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,52 +22,32 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from .. import files
-from ..config import ConfigError, Experiment, to_mapping
+from ..assembly import Run
+from ..config import ConfigError, to_mapping
 from ..contracts import HandBatch, HandPrediction
-from ..data.loader import Batches, LockedSource, Samples, load, worker_count
-from ..evaluation.evaluate import Predictor, as_float, evaluate
+from ..data.loader import LockedSource, Samples, load, worker_count
+from ..evaluation.evaluate import MeanPose, Predictor, as_float, evaluate
 from ..evaluation.pictures import picture_sheet
-from ..losses import check_terms, supervised_losses
-from ..mano.template import HandTemplate
+from ..losses import supervised_losses
 from ..metrics import Accumulator
 from ..models.base import HandModel
-from . import micro_batches as parts
-from . import nonfinite as guard
-from . import report
-from . import run_state as state
-from .distributed import Sharded, full, recompute, train_mode
-from .launch import Interrupt, make_accelerator, seed_all
-from .lock import RunLock
-from .log import Board, History, Progress, Window
-from .nonfinite import Guard, Incidents, TrainingError
+from . import memory, micro_batches, report, run_state
+from .activation_checkpointing import checkpoint_activations
+from .batch_norms import train_mode
+from .distributed import Sharded, full_tensor
+from .launch import Interrupt, RunLock, check_config, make_accelerator, seed_all
+from .log import JsonlLog, Progress, RunningMeans, TensorBoardLog
+from .nonfinite import BadStepDump, NonFiniteGuard, TrainingError
 from .optim import Ema, build_optimizer, learning_rate, set_learning_rate
 
 logger = logging.getLogger(__name__)
 
 
-def fit(
-    model: HandModel,
-    stream: Batches,
-    experiment: Experiment,
-    folder: Path,
-    *,
-    template: HandTemplate | None = None,
-    accelerator: Accelerator | None = None,
-    tests: Mapping[str, Samples] | None = None,
-    references: Mapping[str, Predictor] | None = None,
-    shown: HandBatch | None = None,
-) -> bool:
-    """Train `model` for `experiment.train.steps` steps in `folder`, going on from its last checkpoint if it has one.
+def fit(run: Run, accelerator: Accelerator | None = None) -> bool:
+    """Train `run.model` for `train.steps` steps in `run.folder`, from its last checkpoint if it has one.
 
-    Args:
-        stream: `stream[step * parts + part]` is one part of a step's batch; parts are processes times micro-batches.
-            Where train.accumulate is auto, it is cut anew (`data.stream.Stream.cut`).
-        folder: of the run; gets config.yaml, step_*/ (checkpoints), model/ (for `from_pretrained`, averaged weights
-            where there are any), metrics.json, log.jsonl, report.html, TensorBoard files.
-        template: of the model's hand; the losses on meshes need it.
-        tests: data sets to evaluate on.
-        references: other predictors to score beside the model, such as the mean pose.
-        shown: fixed samples whose predictions TensorBoard shows.
+    The folder gets config.yaml, step_*/ (checkpoints), model/ (for `from_pretrained`, averaged weights where there are
+    any), metrics.json, log.jsonl, report.html and TensorBoard files.
 
     Returns:
         True when the run is finished, False when SIGINT or SIGTERM stopped it (after a checkpoint).
@@ -77,80 +56,81 @@ def fit(
         ConfigError: settings that cannot work, or that differ from those that the folder's run was started with.
         TrainingError: losses that stay not finite, or too little memory.
         CheckpointError: no checkpoint can be read or written, or the processes do not see the same one.
-        LockedError: another process trains in `folder`.
+        LockedError: another process trains in the folder.
     """
-    accelerator = accelerator or make_accelerator(experiment)
-    with RunLock(folder) if accelerator.is_main_process else nullcontext():
+    accelerator = accelerator or make_accelerator(run.experiment)
+    with RunLock(run.folder) if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()
-        trainer = Trainer(model, stream, experiment, folder, accelerator)
-        trainer.tests, trainer.references, trainer.shown = dict(tests or {}), dict(references or {}), shown
-        trainer.template = template.to(accelerator.device) if template is not None else None
-        parts.settle(trainer, trainer.before)
+        trainer = Trainer(run, accelerator)
         if accelerator.is_main_process:
-            files.write_text(folder / "config.yaml", OmegaConf.to_yaml(to_mapping(experiment)))
-        return trainer.run()
+            files.write_text(run.folder / "config.yaml", OmegaConf.to_yaml(to_mapping(run.experiment)))
+        return trainer.train()
 
 
 class Trainer:
-    """The state of a run and what happens at each step."""
+    """A run on this machine's devices: its state, and what happens at each step.
 
-    def __init__(
-        self,
-        model: HandModel,
-        stream: Batches,
-        experiment: Experiment,
-        folder: Path,
-        accelerator: Accelerator,
-    ) -> None:
-        self.experiment, self.config, self.folder = experiment, experiment.train, folder
-        self.accelerator = accelerator
+    The newest checkpoint in the run's folder is loaded, and `train.accumulate=auto` becomes a number.
+    """
+
+    def __init__(self, run: Run, accelerator: Accelerator) -> None:
+        """See `fit` for what is raised."""
+        experiment = run.experiment
+        self.experiment, self.config, self.folder = experiment, experiment.train, run.folder
+        self.accelerator, self.tests = accelerator, run.tests
+        self.template = run.template.to(accelerator.device) if run.template is not None else None
+        self.references = {"mean_pose": MeanPose(run.template)} if run.template is not None else {}
+        self.shown = run.shown
         self.workers = 0 if experiment.data.on_device else worker_count(experiment.data.workers)
-        self.stream = stream if self.workers else LockedSource(stream)  # a loader's thread asks, and `_save_bad_step`
-        self.tests: dict[str, Samples] = {}
-        self.references: dict[str, Predictor] = {}
-        self.template: HandTemplate | None = None
-        self.shown: HandBatch | None = None
-        self.step = 0
+        self.stream = run.stream if self.workers else LockedSource(run.stream)  # a loader's thread reads it, and `dump`
         self.interrupt = Interrupt()
-        self.progress = Progress(0, experiment.train.steps, show=False)
-        self.before: Mapping[str, Any] = {}  # section `train` of the checkpoint that the run goes on from
-        self.window = Window(self._names(), self._sum)
-        check_config(experiment, model)
+        self.progress = Progress(0, self.config.steps, show=False)
+        self.means = RunningMeans(self._names(), self._sum)
+        check_config(experiment, run.model)
         layout = torch.contiguous_format if self.config.shard else torch.channels_last  # shards are cut from rows
-        self.module = model.to(accelerator.device, memory_format=layout)
-        found = state.find(folder, experiment)
-        state.check_same_step(folder, gather_object([found.step if found else 0]))
+        self.module = run.model.to(accelerator.device, memory_format=layout)
+        begun = self._load_checkpoint()
+        dump = BadStepDump(self.folder / "bad_steps", experiment, self.module, self.stream, accelerator)
+        self.guard = NonFiniteGuard(self.module, accelerator, dump, self.config.bad_steps)
+        micro_batches.settle(self, begun)
+
+    def _load_checkpoint(self) -> Mapping[str, Any]:
+        """Build network, averages and optimiser, as the newest checkpoint has them where there is one; returns the
+        section `train` that the run began with."""
+        model, accelerator = self.module, self.accelerator
+        found = run_state.find(self.folder, self.experiment)
+        run_state.check_same_step(self.folder, gather_object([found.step if found else 0]))
         if found is not None:
-            state.load_weights(model, found)
+            run_state.load_weights(model, found)
         self.model = self._prepare(model)
         optimizer = build_optimizer(model, self.config.optimizer)
         self.ema = Ema(model, self.config.ema) if self.config.ema else None
         self.optimizer = accelerator.prepare_optimizer(optimizer)
-        if found is not None:
-            state.load_rest(found, model, self.ema, optimizer, accelerator, self.window)
-            self.step, self.before = found.step, found.state.get("experiment", {}).get("train", {})
-            logger.info("going on from %s", found.path)
-        self.guard = Guard(model, accelerator, folder / "bad_steps", self.config.bad_steps)
-        self.guard.save = self._save_bad_step
+        self.step = found.step if found else 0
+        if found is None:
+            return {}
+        run_state.load_rest(found, model, self.ema, optimizer, accelerator, self.means)
+        logger.info("continuing from %s", found.path)
+        return found.state.get("experiment", {}).get("train", {})
 
     def _prepare(self, model: HandModel) -> Any:
         """The network as training calls it: recomputed, compiled, sharded or replicated."""
         if self.config.gradient_checkpointing:
-            logger.info("activations of %d layers are computed twice", recompute(model))
+            logger.info("activations of %d layers are computed twice", checkpoint_activations(model))
         if self.config.compile:
             model.compile(dynamic=False)
         return Sharded(model, self.accelerator) if self.config.shard else self.accelerator.prepare_model(model)
 
-    def run(self) -> bool:
+    def train(self) -> bool:
         """Train from the present step to the last one; see `fit`."""
         main, steps = self.accelerator.is_main_process, self.config.steps
         if self.step > steps or (self.step == steps and self._evaluated()):
-            logger.info("%s: finished at step %d; train.steps=N with a larger N goes on", self.folder, self.step)
+            logger.info("%s: finished at step %d; train.steps=N with a larger N continues it", self.folder, self.step)
             return True
         self.progress = Progress(self.step, steps, show=main)
-        board = Board(self.folder, self.step, active=main)
-        self.history = History(self.folder, self.step) if main else None
-        batches = self._batches()
+        board = TensorBoardLog(self.folder, self.step, active=main)
+        self.history = JsonlLog(self.folder, self.step) if main else None
+        batches = self.batches()
         train_mode(self.module, self.config.freeze_norms)
         try:
             with self.interrupt:
@@ -167,13 +147,13 @@ class Trainer:
             self.progress.close()
             board.close()
         if self.step < steps:
-            logger.info("stopped at step %d of %d; the same command goes on from there", self.step, steps)
+            logger.info("stopped at step %d of %d; the same command continues from there", self.step, steps)
         return self.step == steps
 
-    def _loop(self, batches: Iterator[HandBatch], board: Board) -> None:
-        self.window.start()
+    def _loop(self, batches: Iterator[HandBatch], board: TensorBoardLog) -> None:
+        self.means.start()
         while self.step < self.config.steps:
-            if self._train_step(batches):
+            if not self.training_step(batches):
                 self._checkpoint()
                 return
             self.progress.advance(self.step)
@@ -186,33 +166,46 @@ class Trainer:
             if self.step < self.config.steps and self._every(self.config.evaluate_every):
                 self._evaluate(board)
 
-    def _batches(self) -> Iterator[HandBatch]:
-        """This process's parts of the remaining batches, in order."""
+    def batches(self) -> Iterator[HandBatch]:
+        """This process's micro-batches of the remaining steps, in order. Close the iterator to stop them early."""
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
-        all_parts = self.config.accumulate * count
-        mine = range(self.step * all_parts + rank, self.config.steps * all_parts, count)
+        per_step = self.config.accumulate * count
+        mine = range(self.step * per_step + rank, self.config.steps * per_step, count)
         return load(self.stream, mine, self.workers, self.accelerator.device)
 
-    def _train_step(self, batches: Iterator[HandBatch]) -> bool:
-        """One step; True, and nothing is changed, where a signal came before its last part."""
-        config, accelerator = self.config, self.accelerator
+    def training_step(self, batches: Iterator[HandBatch]) -> bool:
+        """One optimiser step on the next `train.accumulate` micro-batches; False where a signal came before the last of
+        them: nothing is changed then."""
+        config = self.config
         scalars: dict[str, Tensor] = {}
         self.guard.before()
         for part in range(config.accumulate):
             if part and not self._goes_on(part):
-                return True
+                return False
             started = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - started
             # after the data: a loader that starts, and data sets in this process, draw numbers too
-            seed_all(config.seed, self.step * config.accumulate + part, accelerator.process_index)
+            seed_all(config.seed, self.step * config.accumulate + part, self.accelerator.process_index)
             with self._without_sync(part + 1 < config.accumulate):
-                terms = self._pass(batch)
+                terms = self.forward_backward(batch)
             for name, value in terms.items():
                 scalars[name] = scalars.get(name, 0) + value.detach() / config.accumulate
-            self.window.count(config.batch_size // config.accumulate, waited)
-        norm = full(accelerator.clip_grad_norm_(self.module.parameters(), config.optimizer.clip_grad or math.inf))
-        scalars["grad_norm"] = norm
+            self.means.count(config.batch_size // config.accumulate, waited)
+        self.update(scalars)
+        if self.guard.due:
+            self.guard.check()
+        return True
+
+    def update(self, scalars: dict[str, Tensor]) -> None:
+        """Move the weights along the gradients, unless they or the loss are not finite; counts the step.
+
+        Args:
+            scalars: the step's losses by name, the weighted sum as "loss".
+        """
+        config, accelerator = self.config, self.accelerator
+        norm = accelerator.clip_grad_norm_(self.module.parameters(), config.optimizer.clip_grad or math.inf)
+        scalars["grad_norm"] = norm = full_tensor(norm)
         set_learning_rate(self.optimizer.optimizer, learning_rate(config.optimizer, self.step, config.steps))
         bad = self.guard.judge(self.step, scalars["loss"], norm, self.optimizer.optimizer)
         if self.guard.allows(bad, self.optimizer.optimizer):
@@ -220,14 +213,11 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.module, self.step)
-        self.window.add(scalars, bad)
+        self.means.add(scalars, bad)
         self.step += 1
-        if self.guard.due:
-            self.guard.check()
-        return False
 
     def _goes_on(self, part: int) -> bool:
-        """Between two parts of a step: show how fast it goes, and heed Ctrl-C, upon which the step is forgotten (of
+        """Between two micro-batches of a step: show the speed; False after Ctrl-C, upon which the step is forgotten (of
         several processes: only after the step, when they agree)."""
         if self.interrupt.requested and self.accelerator.num_processes == 1:
             self.optimizer.zero_grad()
@@ -235,17 +225,17 @@ class Trainer:
             logger.info("step %d begins anew: %d of its %d parts", self.step, part, self.config.accumulate)
             return False
         if self.progress.due:
-            self.progress.update(self.window.report(), part, self.config.accumulate)
+            self.progress.update(self.means.report(), part, self.config.accumulate)
         return True
 
-    def _pass(self, batch: HandBatch) -> dict[str, Tensor]:
-        """Forth and back: the losses, with the gradients left in the parameters.
+    def forward_backward(self, batch: HandBatch) -> dict[str, Tensor]:
+        """The losses of one micro-batch; its gradients are added to those of the parameters.
 
         Raises:
             TrainingError: out of memory, or torch.compile cannot do it.
         """
         try:
-            terms = self._losses(batch)
+            terms = self.losses(batch)
             self.accelerator.backward(terms["loss"] / self.config.accumulate)
             return terms
         except (RuntimeError, MemoryError) as error:
@@ -253,10 +243,10 @@ class Trainer:
                 raise TrainingError(
                     f"train.compile=true: {str(error).splitlines()[0]} Try train.compile=false"
                 ) from error
-            if not guard.is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
         terms = None  # here, the error is gone too, and with both the activations that they held
-        raise TrainingError(self._memory_advice(batch))
+        raise TrainingError(f"step {self.step}: {micro_batches.memory_advice(self, batch)}")
 
     def _without_sync(self, on: bool) -> Any:
         """Micro-batches before the last one leave the adding up over processes to it."""
@@ -265,7 +255,7 @@ class Trainer:
             return nullcontext()
         return self.accelerator.no_sync(self.model) if on else nullcontext()
 
-    def _losses(self, batch: HandBatch, predict: Predictor | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: HandBatch, predict: Predictor | None = None) -> dict[str, Tensor]:
         """Every loss term's mean over the batch ("loss/<name>") and their weighted sum ("loss")."""
         prediction = as_float((predict or self.model)(batch.inputs))
         private = self.module.private_losses(prediction, batch)
@@ -283,64 +273,24 @@ class Trainer:
             total = total + _touch(prediction)
         return {"loss": total, **{f"loss/{name}": value for name, value in means.items()}}
 
-    def _memory_advice(self, batch: HandBatch) -> str:
-        """What to do about too little memory: measured where that needs no other process."""
-        config, processes = self.config, self.accelerator.num_processes
-        self.optimizer.zero_grad()
-        spare: list[Tensor] = []
-        if not self.optimizer.state:  # the first step: the optimiser still has to take its two numbers a parameter
-            spare = [torch.empty_like(p) for p in self.module.parameters() for _ in range(2)]
-
-        def attempt(size: int) -> None:
-            try:
-                self.accelerator.backward(self._losses(batch[:size], self.module)["loss"])
-            finally:
-                self.module.zero_grad()
-
-        fits = 0 if processes > 1 else guard.fitting_part(len(batch), attempt)
-        spare.clear()
-        fits = max(1, len(batch) // 2) if processes > 1 else fits
-        return f"step {self.step}: {guard.memory_advice(config.batch_size, processes, config.accumulate, fits)}"
-
-    def _save_bad_step(self, step: int, here: bool) -> None:
-        """Keep a bad step's batches and the present weights, which the step has not touched."""
-        accelerator, config = self.accelerator, self.config
-        incidents = Incidents(self.folder / "bad_steps")
-        if not (here or accelerator.is_main_process) or not incidents.room():
-            return
-        all_parts = config.accumulate * accelerator.num_processes
-        mine = range(step * all_parts + accelerator.process_index, (step + 1) * all_parts, accelerator.num_processes)
-        batches = [self.stream[index] for index in mine]
-        whole = self.module.state_dict() if not config.shard else {}  # sharded ones would need all processes
-        weights = {n: v.detach().cpu().contiguous() for n, v in whole.items()}
-        facts = {
-            "step": step,
-            "seen_at_step": self.step,
-            "process": accelerator.process_index,
-            "learning_rate": learning_rate(config.optimizer, step, config.steps),
-            "keys": [key for batch in batches for key in batch.keys],
-            "experiment": to_mapping(self.experiment),
-        }
-        incidents.add(f"step_{step:06d}_process_{accelerator.process_index}", batches, weights, facts)
-
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
 
-    def _report(self, board: Board) -> None:
+    def _report(self, board: TensorBoardLog) -> None:
         logs = self._every(self.config.log_every) or self.step == self.config.steps
         due = self.progress.due
         if logs:
             self.guard.check()
-            values = self.window.report(everywhere=True)
+            values = self.means.report(everywhere=True)
             rate = learning_rate(self.config.optimizer, self.step - 1, self.config.steps)
             self._log(board, {**values, "lr": rate}, "train")
-            self.window.clear()
+            self.means.clear()
         elif due:
-            values = self.window.report()
+            values = self.means.report()
         if due or (logs and self.step == self.config.steps):
             self.progress.update(values)
 
-    def _log(self, board: Board, values: Mapping[str, float], of: str) -> None:
+    def _log(self, board: TensorBoardLog, values: Mapping[str, float], of: str) -> None:
         board.add(self.step, values, f"{of}/")
         if self.history is not None:
             self.history.add(self.step, values, of)
@@ -360,9 +310,9 @@ class Trainer:
         flag = torch.tensor([float(self.interrupt.requested)], device=self.accelerator.device)
         return bool(self._sum(flag).item())
 
-    def _evaluate(self, board: Board) -> None:
+    def _evaluate(self, board: TensorBoardLog) -> None:
         """Score the model (with averaged weights where there are any) on every test set."""
-        with self.window.paused(), self.ema.applied_to(self.module) if self.ema else nullcontext():
+        with self.means.paused(), self.ema.applied_to(self.module) if self.ema else nullcontext():
             self._share_statistics()
             self.module.eval()
             results, samples = {}, {}
@@ -429,14 +379,14 @@ class Trainer:
                 torch.distributed.broadcast(buffer, 0)
 
     def _checkpoint(self) -> None:
-        with self.window.paused():
+        with self.means.paused():
             self.guard.check()
             self._share_statistics()
             main = self.accelerator.is_main_process
-            log = self.window.state()
-            tensors = state.collect(self.module, self.ema, self.optimizer.optimizer, main)
+            log = self.means.state()
+            tensors = run_state.collect(self.module, self.ema, self.optimizer.optimizer, main)
             if main:
-                state.write(self.folder, self.step, tensors, self.experiment, self.module, self.accelerator, log)
+                run_state.write(self.folder, self.step, tensors, self.experiment, self.module, self.accelerator, log)
             self.accelerator.wait_for_everyone()
 
 
@@ -445,25 +395,3 @@ def _touch(prediction: HandPrediction) -> Tensor:
     parts: list[Tensor] = []
     prediction.map(lambda t: parts.append(t) or t)
     return sum(0 * t.sum() for t in parts if t.requires_grad)
-
-
-def check_config(experiment: Experiment, model: HandModel) -> None:
-    """Everything that can be known to be wrong before the first batch.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    config = experiment.train
-    learning_rate(config.optimizer, config.steps, config.steps)
-    parts.first_parts(config)
-    for name in ("steps", "batch_size", "log_every", "keep", "bad_steps"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"train.{name}: {getattr(config, name)} should be 1 or more")
-    if not 0 <= config.ema < 1:
-        raise ConfigError(f"train.ema: {config.ema} should be at least 0 and below 1")
-    if not config.losses:
-        raise ConfigError("train.losses is empty: nothing to learn")
-    try:
-        check_terms(config.losses, model.produces, getattr(model, "private_terms", ()))
-    except ConfigError as error:
-        raise ConfigError(f"train.losses: {error}") from None

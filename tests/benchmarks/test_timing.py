@@ -14,15 +14,16 @@ import torch
 import yaml
 
 from benchmarks import __main__ as benchmark
+from benchmarks import timing
 from benchmarks.reference import PlainAttention, SparseGraphConv, published
+from benchmarks.timing import Case
 from helpers import tiny
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.inference.fused import optimise
-from mesh_graphormer_hand.training import timing
+from mesh_graphormer_hand.training import memory
 from mesh_graphormer_hand.training.dry_run import forward_flops
 from mesh_graphormer_hand.training.precision import choose
-from mesh_graphormer_hand.training.timing import Case
 
 
 def test_ratios_are_per_item_against_the_baseline(monkeypatch):
@@ -73,7 +74,7 @@ def test_work_counts_two_operations_a_product_with_its_sum():
 
 
 def test_memory_is_the_peak_of_the_call():
-    held = timing.peak_memory(lambda: time.sleep(0.01))
+    held = memory.peak_memory(lambda: time.sleep(0.01))
     if held is None:
         pytest.skip("this system does not tell")
 
@@ -82,7 +83,7 @@ def test_memory_is_the_peak_of_the_call():
             block.write(b"1" * len(block))
             time.sleep(0.05)
 
-    assert held < 16 and 48 < timing.peak_memory(touch) < 160
+    assert held < 16 and 48 < memory.peak_memory(touch) < 160
 
 
 @pytest.mark.parametrize(("rounds", "warmup", "baseline"), [(0, 1, None), (1, 0, None), (1, 1, "other")])

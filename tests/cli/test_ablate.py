@@ -65,19 +65,20 @@ def test_rows_are_trained_scored_and_kept(command, capsys, monkeypatch):
 def test_an_interrupted_row_is_no_row(command, monkeypatch, capsys):
     """Ctrl-C in the first row: it is neither scored nor called trained, no other row begins, and it is gone on with."""
     assert ablate.main([*command, "--out", "whole"]) == 0
-    step = Trainer._train_step
+    step = Trainer.training_step
 
     def interrupted(trainer, batches):
-        step(trainer, batches)
+        done = step(trainer, batches)
         os.kill(os.getpid(), signal.SIGINT)
+        return done
 
-    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    monkeypatch.setattr(Trainer, "training_step", interrupted)
     AcceleratorState._reset_state(True)
     assert ablate.main(command) == console.INTERRUPTED
     (run,) = (path.parent for path in Path("out").glob("*/step_*"))
     assert run.name.startswith("as_it_is")
     assert not Path("out/table.json").exists() and not Path("out/table.md").exists()
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(Trainer, "training_step", step)
     AcceleratorState._reset_state(True)
     assert ablate.main(command) == 0
     assert Path("out/table.json").read_text() == Path("whole/table.json").read_text()

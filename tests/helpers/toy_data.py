@@ -1,4 +1,4 @@
-"""A data set plug-in for engine tests: a noisy 16 x 16 image whose colour says where the 21 joints are."""
+"""A data set plug-in for tests of training: a noisy 16 x 16 image whose colour says where the 21 joints are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model plug-in for engine tests, with what makes resuming hard: dropout, batch norm and a convolution."""
+"""A model plug-in for tests of training, with what makes resuming hard: dropout, batch norm and a convolution."""
 
 from __future__ import annotations
 

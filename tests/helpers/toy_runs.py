@@ -11,10 +11,9 @@ from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import Experiment, parse
 from mesh_graphormer_hand.mano.template import hand_template
-from mesh_graphormer_hand.training import checkpoint
-from mesh_graphormer_hand.training import micro_batches as parts
+from mesh_graphormer_hand.training import checkpoint, launch
 from mesh_graphormer_hand.training import trainer as train
-from mesh_graphormer_hand.training.distributed import train_mode
+from mesh_graphormer_hand.training.batch_norms import train_mode
 
 GROUPS = ("model", "ema", "optimizer")
 
@@ -38,15 +37,19 @@ def experiment(**changes) -> Experiment:
     return parse(Experiment, raw)
 
 
+def toy_run(folder: Path, **changes) -> assembly.Run:
+    """A run of the toy in `folder`, ready to be trained; see `experiment`."""
+    made = experiment(**changes)
+    return assembly.build_run(made, folder, launch.first_micro_batches(made.train))
+
+
 def fit(folder: Path, wrap=lambda stream: stream, evaluation: bool = False, **changes) -> bool:
     """Train the toy in `folder`."""
-    exp = experiment(**changes)
-    hand = assembly.load_hand(exp)
-    stream = wrap(assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train)))
-    torch.manual_seed(exp.train.seed)
-    model = assembly.build_model(exp, hand)
-    tests = assembly.build_tests(exp, hand) if evaluation else {}
-    return train.fit(model, stream, exp, folder, tests=tests)
+    run = toy_run(folder, **changes)
+    run.stream = wrap(run.stream)
+    if not evaluation:
+        run.tests = {}
+    return train.fit(run)
 
 
 def assert_equal_runs(a: Path, b: Path) -> None:
@@ -66,13 +69,12 @@ def template():
 
 def make_trainer(folder: Path, scaler=None, **changes) -> train.Trainer:
     """A trainer of the toy that has not run."""
-    exp = experiment(**changes)
-    hand = assembly.load_hand(exp)
-    stream = assembly.build_stream(exp, hand, parts=parts.first_parts(exp.train))
-    accelerator = train.make_accelerator(exp)
+    run = toy_run(folder, **changes)
+    run.tests = {}
+    accelerator = launch.make_accelerator(run.experiment)
     accelerator.scaler = scaler
-    trainer = train.Trainer(assembly.build_model(exp, hand), stream, exp, folder, accelerator)
-    train_mode(trainer.module, exp.train.freeze_norms)
+    trainer = train.Trainer(run, accelerator)
+    train_mode(trainer.module, run.experiment.train.freeze_norms)
     return trainer
 
 

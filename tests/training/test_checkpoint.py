@@ -1,4 +1,4 @@
-"""engine.checkpoint: what is written is read back equal; what is torn is named and the one before it used."""
+"""training.checkpoint: what is written is read back equal; what is torn is named and the one before it used."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""engine.parts and engine.memory: a batch is cut as the memory needs it, and the run stays what it is."""
+"""training.micro_batches and training.memory: a batch is cut as the memory needs it, and the run stays what it is."""
 
 import logging
 import os
@@ -12,9 +12,8 @@ from torch import nn
 from helpers.toy_runs import Hooked, assert_equal_runs, fit, make_trainer, toys  # noqa: F401 (a fixture)
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
-from mesh_graphormer_hand.training import checkpoint, memory
-from mesh_graphormer_hand.training import distributed as parallel
-from mesh_graphormer_hand.training import micro_batches as parts
+from mesh_graphormer_hand.training import checkpoint, memory, micro_batches
+from mesh_graphormer_hand.training.activation_checkpointing import checkpointed_layers
 from mesh_graphormer_hand.training.nonfinite import TrainingError
 
 MIB = 2**20
@@ -40,23 +39,26 @@ class Deep(nn.Module):
 
 def deep_trainer(folder, room: int, monkeypatch):
     """A trainer of a deep network that may take `room` bytes more, before its batch is cut."""
-    trainer = make_trainer(folder, train__batch_size=32, train__accumulate="auto")
+    trainer = make_trainer(folder, train__batch_size=32)
+    trainer.config.accumulate = "auto"
     trainer.module = trainer.model = Deep()
     parameters = list(trainer.module.parameters())
     trainer.optimizer = trainer.accelerator.prepare_optimizer(torch.optim.AdamW(parameters))
     trainer.guard.statistics.groups = []
-    monkeypatch.setattr(parts, "held_bytes", lambda device: 0)  # whatever the tests before have left
-    monkeypatch.setattr(parts, "available_bytes", lambda device: int(room / parts.SHARE))
+    monkeypatch.setattr(micro_batches, "held_bytes", lambda device: 0)  # whatever the tests before have left
+    monkeypatch.setattr(micro_batches, "available_bytes", lambda device: int(room / micro_batches.MEMORY_SHARE))
     return trainer
 
 
 def test_an_estimate_counts_what_is_kept_without_keeping_it(tmp_path, monkeypatch):
     trainer = deep_trainer(tmp_path, 2**30, monkeypatch)
-    batch = parts._few_samples(trainer)
+    batch = micro_batches._few_samples(trainer)
     assert len(batch) == 4
-    sample, once = parts.kept_bytes(trainer, batch)
+    sample, once = micro_batches.kept_bytes(trainer, batch)
     assert 24 * MIB < sample < 28 * MIB and once < MIB
-    assert parts.timing.peak_memory(lambda: parts._saved_bytes(trainer, batch)) < 60, "it would be 100 if it kept them"
+    assert memory.peak_memory(lambda: micro_batches._saved_bytes(trainer, batch)) < 60, (
+        "it would be 100 if it kept them"
+    )
 
 
 @pytest.mark.parametrize(("room", "count"), [(2**40, 1), (600 * MIB, 2), (300 * MIB, 4), (180 * MIB, 8)])
@@ -64,7 +66,7 @@ def test_a_batch_is_cut_as_the_memory_needs_it(tmp_path, monkeypatch, caplog, ro
     caplog.set_level(logging.INFO)
     trainer = deep_trainer(tmp_path, room, monkeypatch)
     before = {name: value.clone() for name, value in trainer.module.state_dict().items()}
-    parts.settle(trainer, {})
+    micro_batches.settle(trainer, {})
     config = trainer.config
     assert config.accumulate in (count, 2 * count) and not config.gradient_checkpointing
     assert len(trainer.stream[0]) == 32 // config.accumulate
@@ -76,9 +78,9 @@ def test_a_batch_is_cut_as_the_memory_needs_it(tmp_path, monkeypatch, caplog, ro
 def test_activations_are_computed_twice_where_a_few_samples_do_not_fit(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     trainer = deep_trainer(tmp_path, 60 * MIB, monkeypatch)
-    monkeypatch.setattr(parts.timing, "peak_memory", lambda call, device: None)
-    parts.settle(trainer, {})
-    assert trainer.config.gradient_checkpointing and len(parallel.recomputed(trainer.module)) == 8
+    monkeypatch.setattr(memory, "peak_memory", lambda call, device: None)
+    micro_batches.settle(trainer, {})
+    assert trainer.config.gradient_checkpointing and len(checkpointed_layers(trainer.module)) == 8
     assert "activations of 8 layers are computed twice" in caplog.text
 
 
@@ -86,17 +88,17 @@ def test_too_little_memory_is_told_before_it_is_taken(tmp_path, monkeypatch):
     trainer = deep_trainer(tmp_path, 10 * MIB, monkeypatch)
     monkeypatch.setattr(trainer.accelerator, "backward", lambda loss: pytest.fail("this would be the end"))
     with pytest.raises(TrainingError, match=r"2 samples at once take \d+ MiB, and 10 MiB is theirs to take"):
-        parts.settle(trainer, {})
+        micro_batches.settle(trainer, {})
 
 
 def test_parts_are_kept_by_a_run_that_goes_on(tmp_path, monkeypatch):
     """Also where there would be room for fewer by then: batch norms see a part."""
     options = {"train__batch_size": 8, "train__accumulate": "auto", "train__steps": 6, "train__checkpoint_every": 1}
-    monkeypatch.setattr(parts, "_needed_parts", lambda trainer, batch: 2)
+    monkeypatch.setattr(micro_batches, "_needed_count", lambda trainer, batch: 2)
     assert fit(tmp_path / "whole", **options)
     stop = lambda stream: Hooked(stream, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))  # noqa: E731
     assert not fit(tmp_path / "cut", stop, **options)
-    monkeypatch.setattr(parts, "_needed_parts", lambda trainer, batch: pytest.fail("settled already"))
+    monkeypatch.setattr(micro_batches, "_needed_count", lambda trainer, batch: pytest.fail("settled already"))
     assert fit(tmp_path / "cut", **options)
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
     assert checkpoint.latest(tmp_path / "cut").state["experiment"]["train"]["accumulate"] == 2
@@ -104,7 +106,7 @@ def test_parts_are_kept_by_a_run_that_goes_on(tmp_path, monkeypatch):
 
 def test_parts_that_no_longer_fit_are_told(tmp_path, monkeypatch, caplog):
     trainer = deep_trainer(tmp_path, 200 * MIB, monkeypatch)
-    parts.settle(trainer, {"accumulate": 1})
+    micro_batches.settle(trainer, {"accumulate": 1})
     assert trainer.config.accumulate > 1 and "32 samples at once, as the run began, take" in caplog.text
 
 
@@ -130,7 +132,7 @@ def test_a_signal_within_a_step_is_heeded_after_its_part(tmp_path, caplog, at):
 
 def test_progress_is_shown_within_a_step(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("mesh_graphormer_hand.training.log.REFRESH", {True: 0.0, False: 0.0})
+    monkeypatch.setattr("mesh_graphormer_hand.training.log.REFRESH_SECONDS", {True: 0.0, False: 0.0})
     assert fit(tmp_path, train__batch_size=8, train__accumulate=4, train__steps=1)
     assert "step 0/1, part 3/4 of the next, " in caplog.text and "images/s" in caplog.text
 
@@ -139,8 +141,8 @@ def test_another_precision_or_cut_is_told_not_refused(tmp_path, caplog):
     assert fit(tmp_path, train__batch_size=8, train__steps=2)
     AcceleratorState._reset_state(True)
     assert fit(tmp_path, train__batch_size=8, train__steps=3, train__accumulate=2, train__precision="bf16")
-    assert "the run began with train.precision=fp32 and goes on with bf16" in caplog.text
-    assert "the run began with train.accumulate=1 and goes on with 2" in caplog.text
+    assert "the run began with train.precision=fp32 and continues with bf16" in caplog.text
+    assert "the run began with train.accumulate=1 and continues with 2" in caplog.text
 
 
 def test_control_groups_limit_what_is_there(tmp_path):
@@ -157,8 +159,8 @@ def test_control_groups_limit_what_is_there(tmp_path):
         limit, most, use, now, stat = texts
         for name, text in ((limit, most), (use, now), ("memory.stat", stat)):
             (root / folder / name).write_text(f"{text}\n")
-    assert memory.groups(mine, root) == [(900, 400), (2**63 - 4096, 700), (800, 250)]
-    assert memory.groups(tmp_path / "none", root) == []
+    assert memory.control_groups(mine, root) == [(900, 400), (2**63 - 4096, 700), (800, 250)]
+    assert memory.control_groups(tmp_path / "none", root) == []
 
 
 def test_available_memory_is_less_than_all_and_more_than_none():

@@ -54,7 +54,7 @@ def test_takes_hidden_layers_only():
             self.out = nn.Linear(16, 3)
 
     network = Network()
-    config = OptimizerConfig(name="muon", lr=0.1, rest=0.2)
+    config = OptimizerConfig(name="muon", lr=0.1, adamw_lr_scale=0.2)
     optimizer = optim.build_optimizer(network, config)
     taken = {id(p) for group in optimizer.param_groups if group["hidden"] for p in group["params"]}
     assert taken == {id(network.first.weight), id(network.hidden.weight)}

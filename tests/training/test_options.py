@@ -1,4 +1,4 @@
-"""engine: what saves memory or time must not change what is learned; what goes wrong is told with its remedy."""
+"""training: what saves memory or time must not change what is learned; what goes wrong is told with its remedy."""
 
 import json
 from dataclasses import replace
@@ -10,15 +10,16 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.toy_runs import experiment, fit, make_trainer, template, toys  # noqa: F401 (a fixture)
+from helpers.toy_runs import experiment, fit, make_trainer, template, toy_run, toys  # noqa: F401 (a fixture)
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandPrediction
 from mesh_graphormer_hand.evaluation import pictures, report_html
-from mesh_graphormer_hand.training import checkpoint, launch, log, report
-from mesh_graphormer_hand.training import distributed as parallel
-from mesh_graphormer_hand.training import dry_run as dryrun
-from mesh_graphormer_hand.training import nonfinite as guard
+from mesh_graphormer_hand.training import checkpoint, distributed, launch, log, memory, report
+from mesh_graphormer_hand.training import dry_run as dry_runs
+from mesh_graphormer_hand.training.activation_checkpointing import checkpoint_activations, checkpointed_layers
+from mesh_graphormer_hand.training.batch_norms import batch_norms
+from mesh_graphormer_hand.training.nonfinite import NonFiniteGuard
 from mesh_graphormer_hand.training.trainer import TrainingError
 
 
@@ -38,7 +39,7 @@ def test_computing_twice_changes_neither_gradients_nor_statistics():
     model = nn.ModuleDict({"trunk": nn.Sequential(*(Block() for _ in range(3))), "head": nn.Linear(6, 2)})
     copy = nn.ModuleDict({"trunk": nn.Sequential(*(Block() for _ in range(3))), "head": nn.Linear(6, 2)})
     copy.load_state_dict(model.state_dict())
-    assert parallel.recompute(copy) == 3 and parallel.recomputed(copy) == list(copy["trunk"])
+    assert checkpoint_activations(copy) == 3 and checkpointed_layers(copy) == list(copy["trunk"])
     x = torch.randn(8, 6)
     results = []
     for net in (model, copy):
@@ -67,8 +68,8 @@ def test_frozen_norms_keep_their_statistics(tmp_path):
 def test_blocks_are_disjoint_and_have_children():
     wide = nn.Sequential(nn.Linear(40, 40), nn.ReLU())
     model = nn.ModuleDict({"list": nn.ModuleList([wide, nn.Linear(40, 40)]), "small": nn.Linear(2, 2)})
-    assert parallel.blocks(model, small=1000) == [wide]
-    assert parallel.blocks(model, small=10_000) == []
+    assert distributed.blocks(model, small=1000) == [wide]
+    assert distributed.blocks(model, small=10_000) == []
 
 
 def test_sharding_takes_several_processes_and_no_fp16(tmp_path, monkeypatch):
@@ -91,9 +92,9 @@ def test_a_loss_scale_adapts_is_saved_and_loaded(tmp_path):
     good = trainer.stream[0]
     before = trainer.module.head.weight.clone()
     bad = replace(good, inputs=replace(good.inputs, image=good.inputs.image * torch.nan))
-    trainer._train_step(iter([bad]))
+    trainer.training_step(iter([bad]))
     assert trainer.accelerator.scaler.get_scale() == 512.0 and torch.equal(trainer.module.head.weight, before)
-    trainer._train_step(iter([good]))
+    trainer.training_step(iter([good]))
     assert not torch.equal(trainer.module.head.weight, before)
     trainer._checkpoint()
     again = make_trainer(tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=2.0))
@@ -111,7 +112,7 @@ def test_out_of_memory_says_what_would_fit(tmp_path):
 
     trainer.module.forward = limited
     with pytest.raises(TrainingError, match=r"16 samples at once are too many.* 4 would fit: train\.accumulate=4 .*"):
-        trainer._train_step(iter([trainer.stream[0]]))
+        trainer.training_step(iter([trainer.stream[0]]))
 
 
 class Waits(TorchDispatchMode):
@@ -129,12 +130,12 @@ class Waits(TorchDispatchMode):
 
 def test_a_step_reads_nothing_from_the_device(tmp_path, monkeypatch):
     """Only the log does: a GPU is never waited for in between."""
-    monkeypatch.setattr(guard.Guard, "due", property(lambda self: False))  # as on a GPU
+    monkeypatch.setattr(NonFiniteGuard, "due", property(lambda self: False))  # as on a GPU
     trainer = make_trainer(tmp_path, train__optimizer={"name": "adamw", "clip_grad": 1.0})
     batch = trainer.stream[0]
-    trainer._train_step(iter([batch]))
+    trainer.training_step(iter([batch]))
     with Waits() as waits:
-        trainer._train_step(iter([batch]))
+        trainer.training_step(iter([batch]))
     assert waits.seen == []
     with Waits() as waits:
         float(trainer.module.head.bias.sum())
@@ -150,12 +151,12 @@ def test_a_step_reads_nothing_from_the_device(tmp_path, monkeypatch):
     ],
 )
 def test_memory_advice_splits_evenly(arguments, said):
-    assert said in guard.memory_advice(*arguments)
+    assert said in memory.advice(*arguments)
 
 
 def test_other_errors_are_not_taken_for_memory():
-    assert guard.is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
-    assert not guard.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert memory.is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_compile_is_passed_on_and_its_failure_told(tmp_path, monkeypatch):
@@ -170,13 +171,13 @@ def test_compile_is_passed_on_and_its_failure_told(tmp_path, monkeypatch):
 
     trainer.module.forward = fail
     with pytest.raises(TrainingError, match="train.compile=true: no working C.. compiler Try train.compile=false"):
-        trainer._train_step(iter([trainer.stream[0]]))
+        trainer.training_step(iter([trainer.stream[0]]))
 
 
 def test_dry_run_measures_and_leaves_nothing(tmp_path):
-    trainer = make_trainer(tmp_path / "none")
-    figures = dryrun.estimate(trainer.module, trainer.stream, trainer.experiment, None, trainer.accelerator)
-    weights = sum(p.numel() for p in trainer.module.parameters())
+    run = toy_run(tmp_path / "none")
+    figures = dry_runs.estimate(run, launch.make_accelerator(run.experiment))
+    weights = sum(p.numel() for p in run.model.parameters())
     assert sum(figures.parameters.values()) == weights
     # 16 x 16 pixels: 4 channels of 3 x 3 x 3, then 1024 x 63
     assert figures.flops == 2 * (256 * 4 * 27 + 1024 * 63)
@@ -190,33 +191,33 @@ def test_dry_run_measures_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize("steps", [1, 2])
 def test_dry_run_of_a_run_too_short_to_time(tmp_path, steps):
     """It is timed all the same, on what its data would go on with, and frozen norms stay frozen."""
-    trainer = make_trainer(tmp_path / "none", train__steps=steps, train__freeze_norms=True)
-    figures = dryrun.estimate(trainer.module, trainer.stream, trainer.experiment, None, trainer.accelerator)
+    run = toy_run(tmp_path / "none", train__steps=steps, train__freeze_norms=True)
+    figures = dry_runs.estimate(run, launch.make_accelerator(run.experiment))
     assert figures.timed_steps == 1 and figures.images_per_second > 0
-    assert trainer.experiment.train.steps == steps
-    assert all(norm.num_batches_tracked == 0 for norm in parallel.batch_norms(trainer.module))
+    assert run.experiment.train.steps == steps
+    assert all(norm.num_batches_tracked == 0 for norm in batch_norms(run.model))
 
 
 def test_the_log_goes_on_where_it_was(tmp_path):
     """A torn line and what comes after the checkpoint are dropped."""
-    history = log.History(tmp_path, 0)
+    history = log.JsonlLog(tmp_path, 0)
     for step in (10, 20, 30):
         history.add(step, {"loss": 1 / step})
     with history.path.open("a") as file:
         file.write('{"step": 40, "lo')
-    assert [e["step"] for e in log.read_history(tmp_path)] == [10, 20, 30]
-    log.History(tmp_path, 20)
-    assert [e["step"] for e in log.read_history(tmp_path)] == [10, 20]
+    assert [e["step"] for e in log.read_log(tmp_path)] == [10, 20, 30]
+    log.JsonlLog(tmp_path, 20)
+    assert [e["step"] for e in log.read_log(tmp_path)] == [10, 20]
 
 
 def test_a_window_leaves_bad_steps_out_and_goes_on_exactly():
     names = ["loss", "loss/a", "grad_norm"]
-    window, bad = log.Window(names), torch.tensor(1.0)
+    window, bad = log.RunningMeans(names), torch.tensor(1.0)
     steps = [{"loss": torch.rand(()), "grad_norm": torch.rand(())} for _ in range(6)]
     window.add(steps[0])
     window.add({"loss": torch.tensor(torch.nan), "grad_norm": torch.tensor(1.0)}, bad)
     window.add(steps[1])
-    other = log.Window(names)
+    other = log.RunningMeans(names)
     other.load(json.loads(json.dumps(window.state())), torch.device("cpu"))
     for step in steps[2:]:
         window.add(step)
@@ -241,7 +242,7 @@ def test_pictures_and_report_hold_everything(tmp_path, monkeypatch):
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda inputs: places(forward(inputs).joints))
     (tmp_path / "config.yaml").write_text("model:\n  name: toy\ndata:\n  train:\n    toy: {}\ntrain:\n  steps: 2\n")
-    assert trainer.run()
+    assert trainer.train()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Tags()["images"] == ["predictions"]
     page = (tmp_path / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""engine.precision: bfloat16 where the device computes in it, float32 where that would be emulated; Muon follows."""
+"""training.precision: bfloat16 where the device computes in it, float32 where that would be emulated; Muon follows."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""engine: training is a function of the seed, however often it stops; evaluation of the samples, however batched."""
+"""training: training is a function of the seed, however often it stops; evaluation of the samples, however batched."""
 
 import copy
 import json
@@ -67,7 +67,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, caplog, optimizer):
     stop = lambda stream: Hooked(stream, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))  # noqa: E731
     assert not fit(tmp_path / "cut", stop, **changes)
     assert checkpoint.latest(tmp_path / "cut").step == 8
-    assert "stopped at step 8 of 12; the same command goes on" in caplog.text
+    assert "stopped at step 8 of 12; the same command continues" in caplog.text
     assert fit(tmp_path / "cut", **changes)
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
     assert not fit(tmp_path / "other", stop, **changes, train__seed=1)
@@ -133,7 +133,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         code = survival.finish(survival.start(tmp_path, name, f"data.workers={workers}"))
         text = (tmp_path / f"{name}.txt").read_text()
         assert code == 0 and text.splitlines()[-1] == str(tmp_path / name), text
-        assert ("going on from" in text) == (name == "cut")
+        assert ("continuing from" in text) == (name == "cut")
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -147,7 +147,7 @@ def test_a_signal_to_the_whole_group_stops_cleanly(tmp_path, number):
     os.killpg(process, number)
     code, text = survival.finish(process), (tmp_path / "cut.txt").read_text()
     assert code == 0, text
-    assert "Traceback" not in text and "the same command goes on from there" in text
+    assert "Traceback" not in text and "the same command continues from there" in text
     step = int(text.partition("stopped at step ")[2].split()[0])
     assert checkpoint.latest(tmp_path / "cut").step == step
 
@@ -200,14 +200,14 @@ def test_a_bad_step_is_as_if_it_had_not_been(tmp_path, optimizer):
     trainer = make_trainer(tmp_path, train__optimizer__name=optimizer)
     good = trainer.stream[0]
     bad = replace(good, inputs=replace(good.inputs, image=good.inputs.image * torch.nan))
-    trainer._train_step(iter([good]))
+    trainer.training_step(iter([good]))
     before = copy.deepcopy(trainer.module.state_dict())
     moments = copy.deepcopy(optim.optimizer_tensors(trainer.optimizer.optimizer, trainer.module))
-    trainer._train_step(iter([bad]))
+    trainer.training_step(iter([bad]))
     assert all(torch.equal(v, before[k]) for k, v in trainer.module.state_dict().items())
     after = optim.optimizer_tensors(trainer.optimizer.optimizer, trainer.module)
     assert all(torch.equal(v, moments[k]) for k, v in after.items())
-    trainer._train_step(iter([good]))
+    trainer.training_step(iter([good]))
     assert not torch.equal(trainer.module.state_dict()["head.weight"], before["head.weight"])
 
 
@@ -247,7 +247,7 @@ def test_mistakes_are_told_before_the_first_step(tmp_path, changes, message):
 
 def poison_gradients(monkeypatch, steps: set[int]) -> None:
     """A loss as good as ever whose slope is no number, at the given steps."""
-    losses = train.Trainer._losses
+    losses = train.Trainer.losses
 
     def poisoned(trainer, batch):
         terms = losses(trainer, batch)
@@ -256,7 +256,7 @@ def poison_gradients(monkeypatch, steps: set[int]) -> None:
             terms["loss"] = terms["loss"] + zero.sqrt()
         return terms
 
-    monkeypatch.setattr(train.Trainer, "_losses", poisoned)
+    monkeypatch.setattr(train.Trainer, "losses", poisoned)
 
 
 def test_gradients_that_are_no_numbers_cost_a_step_not_the_weights(tmp_path, monkeypatch, caplog):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import ConfigError
-from ..data.loader import cores
-from .memory import held_bytes
+from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.training.memory import peak_memory
 
-MIB = 2**20
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: all threads' time, whatever else the machine does
 
 
@@ -128,54 +122,6 @@ def stopwatch(call: Callable[[], object], device: str = "cpu", clock: str = "wal
     call()
     wait(device)
     return now() - start
-
-
-def peak_memory(call: Callable[[], object], device: str = "cpu") -> float | None:
-    """MiB that a call needs at its peak above what is held before it; None where the system does not tell.
-
-    On a GPU torch counts; on a CPU Linux does, looked at every few milliseconds.
-    """
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        wait(device)
-        return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    here = torch.device("cpu")
-    if not held_bytes(here):
-        call()
-        return None
-    most, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.002):
-            most = max(most, held_bytes(here))
-
-    before = held_bytes(here)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        call()
-    finally:
-        done.set()
-        watcher.join()
-    return max(most, held_bytes(here), before) / MIB - before / MIB
-
-
-def machine(device: str = "cpu") -> dict[str, Any]:
-    """What a figure depends on: processor, threads, versions."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    told = {"processor": model, "cores": cores(), "threads": torch.get_num_threads(), "load": load}
-    told |= {"python": platform.python_version(), "torch": torch.__version__, "device": device}
-    if device.startswith("cuda"):
-        told["gpu"] = torch.cuda.get_device_name(device)
-    return told
 
 
 def table(title: str, timings: Sequence[Timing], unit: str = "image") -> str:
