@@ -24,6 +24,11 @@ T = TypeVar("T")
 # A schema may have LIMITS: field -> least and largest value of its numbers; those of fields not named there: 0 or more
 SHARE = 0.0, 1.0
 ANY = -math.inf, math.inf
+# Keys that have another name now: the end of the old key's path -> its new last part. An old key is refused with the
+# new one in the message; CHANGELOG.md, "Changed names", lists them all.
+RENAMED = {
+    "optimizer.rest": "adamw_lr_scale",
+}
 
 
 class ConfigError(ValueError):
@@ -260,4 +265,7 @@ def _unknown_key(schema: type, full_key: str, where: str) -> str:
             break
     known = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
     key = ".".join(filter(None, (where, full_key)))
+    for old, new in RENAMED.items():
+        if new in known and f".{key}".endswith(f".{old}"):
+            return f"unknown key {key!r}: it is called {key.removesuffix(leaf) + new!r} now"
     return f"unknown key {key!r}{nearest(leaf, known)} (known here: {', '.join(known)})"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from helpers.places import ROOT
 from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.config import ConfigError, Experiment
 from mesh_graphormer_hand.losses import check_terms
@@ -62,6 +63,21 @@ def test_a_misspelt_key_is_an_error_that_suggests_the_right_one(path, keys):
     with pytest.raises(ConfigError) as caught:
         check(raw)
     assert wrong in str(caught.value) and f"did you mean '{keys[-1]}'" in str(caught.value)
+
+
+def test_an_old_key_is_refused_with_its_new_name():
+    with pytest.raises(
+        ConfigError, match=r"'train\.optimizer\.rest': it is called 'train\.optimizer\.adamw_lr_scale' now"
+    ):
+        config.load("graphormer_lite", ["train.optimizer.rest=0.2"])
+
+
+@pytest.mark.parametrize(("old", "new"), config.RENAMED.items())
+def test_changed_names_are_in_the_changelog(old, new):
+    rows = [line.split("|") for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("| `")]
+    pairs = [(row[1].strip(" `"), row[2].strip(" `")) for row in rows]
+    found = [after for before, after in pairs if f".{before}".endswith(f".{old}")]
+    assert [name.rpartition(".")[2] for name in found] == [new], f"CHANGELOG.md, Changed names: a row for {old}"
 
 
 @pytest.mark.parametrize("schema", [config.DataConfig, config.TrainConfig, config.OptimizerConfig, Experiment])
