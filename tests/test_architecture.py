@@ -4,7 +4,9 @@ Read from the syntax tree, so that imports inside functions count too.
 """
 
 import ast
+import functools
 import importlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,20 @@ LAYERS = [  # bottom first; names on one line may not import each other
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 LEANS = {("config", "paths")}  # within a layer: a config lies at a path
+MAX_PARAMETERS = 8  # of a function
+MAX_FILES = 16  # of a folder, without __init__.py; folders of plug-ins may have more
+# What still breaks a rule. Lists may only shrink: a row that is not needed any more fails, too.
+CIRCLES: set[tuple[str, str]] = set()  # pairs of modules that import each other, directly or not
+FOREIGN_PRIVATE_NAMES: dict[str, set[str]] = {}  # file -> underscore names of other packages
+FULL_FOLDERS = {f"{NAME}/data": 17, f"{NAME}/inference": 17}  # folder -> files
+MANY_PARAMETERS = {  # file:function -> parameters
+    f"{NAME}/evaluation/evaluate.py:evaluate": 9,
+    f"{NAME}/render/effects.py:soft_shadow": 9,
+    f"{NAME}/render/rasterizer/raster.py:_surface": 10,
+    f"{NAME}/render/shading.py:render": 9,
+    f"{NAME}/render/shading.py:_render_chunk": 9,
+    f"{NAME}/virtual/imaging/shading.py:draw_hands": 10,
+}
 PLUGINS = ("models/baselines", "data/datasets")
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]
@@ -51,8 +67,14 @@ def imports(tree: ast.AST, path: Path) -> set[str]:
     return found
 
 
-def own_imports(path: Path) -> set[str]:
-    return {name for name in imports(ast.parse(path.read_text()), path) if name.startswith(f"{NAME}.")}
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def own_imports(path: Path) -> frozenset[str]:
+    return frozenset(name for name in imports(parsed(path), path) if name.startswith(f"{NAME}."))
 
 
 def may_import(own: str, other: str) -> bool:
@@ -98,7 +120,7 @@ def test_models_are_known_by_name_only():
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_nothing_imports_tools_or_tests(path):
-    roots = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), path)}
+    roots = {name.split(".")[0] for name in imports(parsed(path), path)}
     assert not roots & {"tools", "tests"}
 
 
@@ -115,8 +137,7 @@ def test_init_files_have_no_side_effect(path):
 @pytest.mark.parametrize("path", FILES + TOOLS, ids=relative)
 def test_house_rules(path):
     """Short files and functions, a docstring each, logging instead of prints, any device, no swallowed error."""
-    text = path.read_text()
-    tree = ast.parse(text)
+    text, tree = path.read_text(), parsed(path)
     talks = "cli" in path.relative_to(ROOT).parts or path in TOOLS
     assert text.count("\n") <= 500, "split the file"
     assert ast.get_docstring(tree), "say in one line what this file owns"
@@ -135,3 +156,89 @@ def test_every_module_imports_alone(path):
     """With the shape checks of the tests switched on, too."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_at_load(path: Path) -> set[str]:
+    """Modules of the package that are imported when `path` is: not those inside functions or for type checks only."""
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = []
+    known = {module_name(p) for p in FILES}
+    found = set()
+    for name in imports(tree, path):
+        found |= {name} & known or {name.rpartition(".")[0]} & known
+    return found - {NAME}
+
+
+def test_no_circles_inside_a_package():
+    """Also none that Python happens to get through."""
+    graph = {module_name(path): imports_at_load(path) for path in FILES}
+    graph = {
+        name: {t for t in targets if t.split(".")[1] == name.split(".")[1]}
+        for name, targets in graph.items()
+        if name != NAME
+    }
+
+    def reachable(start: str) -> set[str]:
+        seen, todo = set(), list(graph[start])
+        while todo:
+            if (name := todo.pop()) not in seen:
+                seen.add(name)
+                todo += graph[name]
+        return seen
+
+    reach = {name: reachable(name) for name in graph}
+    circles = {(a, b) for a in graph for b in reach[a] if a <= b and a in reach[b]}
+    assert circles == CIRCLES
+
+
+def test_underscore_names_stay_in_their_package():
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in own_imports(path):
+            _, other, *rest = name.split(".")
+            if other != own and any(part.startswith("_") and not part.startswith("__") for part in rest):
+                found.setdefault(relative(path), set()).add(name)
+    assert found == FOREIGN_PRIVATE_NAMES
+
+
+def test_folders_are_seen_at_a_glance():
+    plugins = {f"{NAME}/{group}" for group in (*PLUGINS, "metrics/protocols")}
+    files = Counter(relative(path.parent) for path in FILES if path.name != "__init__.py")
+    full = {folder: n for folder, n in files.items() if n > MAX_FILES and folder not in plugins}
+    assert_shrinks(full, FULL_FOLDERS, MAX_FILES)
+
+
+def test_functions_take_few_parameters():
+    found = {}
+    for path in FILES + TOOLS:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                taken = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in taken if name not in ("self", "cls")])
+                if count > MAX_PARAMETERS:
+                    found[f"{relative(path)}:{node.name}"] = count
+    assert_shrinks(found, MANY_PARAMETERS, MAX_PARAMETERS)
+
+
+def assert_shrinks(found: dict[str, int], listed: dict[str, int], limit: int) -> None:
+    """Nothing breaks a rule but what is listed, by no more than is listed, and all that is listed still does."""
+    more = {name: n for name, n in found.items() if n > listed.get(name, limit)}
+    assert not more, f"above {limit}"
+    less = {name: found.get(name, 0) for name, n in listed.items() if found.get(name, 0) < n}
+    assert not less, "change the list at the top of this file"
+
+
+def test_lists_of_exceptions_only_shrink():
+    assert_shrinks({"a": 9}, {"a": 9}, 8)
+    for found in ({"a": 10}, {"a": 9, "b": 9}, {}):
+        with pytest.raises(AssertionError):
+            assert_shrinks(found, {"a": 9}, 8)
