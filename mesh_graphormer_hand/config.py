@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
@@ -112,7 +113,7 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
     """
     _check_sections(schema, raw or {}, where)
     try:
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw or {}))
+        made = OmegaConf.to_object(OmegaConf.merge(_structured(schema), raw or {}))
     except ConfigKeyError as error:
         raise ConfigError(_unknown_key(schema, error.full_key or str(error.key), where)) from None
     except OmegaConfBaseException as error:
@@ -122,6 +123,12 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
     _check_numbers(made, where)
     return made
+
+
+@functools.cache
+def _structured(schema: type) -> DictConfig:
+    """The schema with its defaults, for OmegaConf to merge into a copy of."""
+    return OmegaConf.structured(schema)
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:

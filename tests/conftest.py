@@ -1,5 +1,6 @@
 """What every test shares: a fixed seed, one torch thread a process (the suite runs one process a core), no network."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch, which read it once, when they load
@@ -10,6 +11,12 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """What has been imported stays: no test's garbage collection looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

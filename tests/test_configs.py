@@ -65,6 +65,13 @@ def test_a_misspelt_key_is_an_error_that_suggests_the_right_one(path, keys):
     assert wrong in str(caught.value) and f"did you mean '{keys[-1]}'" in str(caught.value)
 
 
+def test_a_parsed_config_shares_nothing_with_the_next():
+    first, second = (config.parse(Experiment, {}) for _ in range(2))
+    first.train.optimizer.betas.append(0.5)
+    first.data.train["toy"] = {}
+    assert second == config.parse(Experiment, {}) == Experiment()
+
+
 def test_an_old_key_is_refused_with_its_new_name():
     with pytest.raises(
         ConfigError, match=r"'train\.optimizer\.rest': it is called 'train\.optimizer\.adamw_lr_scale' now"

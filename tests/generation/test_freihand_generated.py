@@ -76,6 +76,7 @@ def test_commands_from_files_to_a_trained_and_scored_network(written, tmp_path, 
     root = str(written[0])
     settings = ["train.steps=2", "train.batch_size=4", "train.precision=fp32", f"train.output={tmp_path}"]
     settings += ["data.image_size=64", "data.workers=0", "data.test.virtual.count=2", "train.losses.normal=0"]
+    settings += ["train.accumulate=1", "train.pictures=0"]  # neither measured nor drawn
     assert train.main(["graphormer_lite", f"data.train.freihand.root={root}", *settings]) == 0
     run = str(tmp_path / "graphormer_lite")
     assert evaluate.main([run, "--data", "freihand", "--root", root, "--workers", "0"]) == 0
