@@ -1,6 +1,7 @@
 """What a stranger installs: the wheel's contents, and that the four places that name a dependency agree."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -48,15 +49,22 @@ def requirements(*extras: str) -> dict[str, Requirement]:
 EVERYTHING = requirements(*PROJECT["optional-dependencies"])
 
 
-def imported_packages(*folders: str) -> set[str]:
-    """Third-party packages imported anywhere below `folders`, by the name under which they are installed."""
+@functools.cache
+def imported_names(folder: str) -> frozenset[str]:
+    """The first parts of all that is imported anywhere below `folder` by an absolute name."""
     found = set()
-    for path in (p for folder in folders for p in (ROOT / folder).rglob("*.py")):
+    for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(node.module.split(".")[0])
+    return frozenset(found)
+
+
+def imported_packages(*folders: str) -> set[str]:
+    """Third-party packages imported anywhere below `folders`, by the name under which they are installed."""
+    found = set().union(*(imported_names(folder) for folder in folders))
     ours = {"mesh_graphormer_hand", "benchmarks", "helpers", "tools", "tests"} | {
         p.stem for p in (ROOT / "tests").glob("*.py")
     }

@@ -99,6 +99,7 @@ def test_one_thread_at_a_time_asks_a_source():
 
 
 PROGRAM = """
+import multiprocessing
 import sys
 
 import torch
@@ -123,6 +124,8 @@ def broken(inputs):
 
 
 if __name__ == "__main__":
+    if "open" not in sys.argv:  # a fork server would import torch once more
+        multiprocessing.get_context = lambda method=None, get=multiprocessing.get_context: get("fork")
     if "open" in sys.argv:  # the iterator is left to the traceback
         for batch in loader.load(loader.SequentialBatches(Samples(), 1), range(64), 2, torch.device("cpu")):
             broken(batch)
