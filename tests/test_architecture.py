@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import import_graph
 from helpers.places import ROOT
 
 PACKAGE = ROOT / "mesh_graphormer_hand"
@@ -242,3 +243,8 @@ def test_lists_of_exceptions_only_shrink():
     for found in ({"a": 10}, {"a": 9, "b": 9}, {}):
         with pytest.raises(AssertionError):
             assert_shrinks(found, {"a": 9}, 8)
+
+
+def test_the_drawing_is_of_today():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert import_graph.drawing() in page, "python tests/helpers/import_graph.py draws it anew"

@@ -26,6 +26,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..backbones.neck import PREFIXES as NECK
 from ..config import ConfigError, nearest
 from ..contracts import HandBatch, HandInputs, HandPrediction
+from ..geometry.heatmaps import HeatmapCodec
 from ..layers.graph_conv import adjacency_edges
 from ..layers.transformer import Graph
 from ..mano import hand as hands
@@ -78,6 +79,7 @@ class HandModel(PreTrainedModel):
     config_class = HandModelConfig
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
+    codec: HeatmapCodec | None = None  # of its joint heat maps, for models that have some
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
     output_layers: tuple[
         str, ...

@@ -67,7 +67,6 @@ class HandDetector(HandModel):
         options = parse(Config, config.options, where="model")
         if len(options.channels) != 5 or len(options.blocks) != 5:
             raise ConfigError("model: `channels` and `blocks` need a number for each of the strides 2, 4, 8, 16, 32")
-        self.codec = None  # of joint heat maps; this model has none
         self.box_codec = BoxCodec(stride=8)
         self.slope, self.shift = options.slope, options.shift
         stages, before = [], 3
