@@ -29,6 +29,10 @@ ANY = -math.inf, math.inf
 # new one in the message; CHANGELOG.md, "Changed names", lists them all.
 RENAMED = {
     "optimizer.rest": "adamw_lr_scale",
+    "model.start": "init",
+    "model.masked": "mask_ratio",
+    "model.camera.backend": "projection",
+    "model.depth": "backbone",
 }
 
 
