@@ -68,13 +68,14 @@ def test_published_network(form, model, settings, tmp_path, capsys):
 
 
 def test_trunk(model, settings, tmp_path, capsys):
-    trunk = {**model.backbone.state_dict(), "classifier.weight": torch.zeros(3, 3)}
+    trunk = {**model.backbone.state_dict(), **model.neck.state_dict(), "classifier.weight": torch.zeros(3, 3)}
     torch.save(trunk, tmp_path / "hrnet.pth")
     assert main([str(tmp_path / "hrnet.pth"), str(tmp_path / "out"), *settings]) == 0
     assert "warning" not in capsys.readouterr().err
     converted = assembly.load_model(tmp_path / "out")
-    for name, value in model.backbone.state_dict().items():
-        assert torch.equal(converted.backbone.state_dict()[name], value), name
+    for part in ("backbone", "neck"):
+        for name, value in getattr(model, part).state_dict().items():
+            assert torch.equal(getattr(converted, part).state_dict()[name], value), name
     start = assembly.build_model(config.load(settings[1]), load("open"))  # what train.init does with it
     assert assembly.warm_start(start, tmp_path / "out", ["backbone"]) == len(model.backbone.state_dict())
 
