@@ -25,7 +25,7 @@ def train_mode(model: nn.Module, frozen_norms: bool) -> None:
 @contextmanager
 def uncounted(module: nn.Module) -> Iterator[None]:
     """Batch norms inside `module` leave their running statistics as they are: a moving average with momentum 0.
-    (Without statistics they would save other tensors for the backward pass than the first time.)"""
+    (Without statistics they would save other tensors for the backward pass than in the first pass.)"""
     norms = [(m, m.momentum, m.num_batches_tracked) for m in batch_norms(module) if m.track_running_stats]
     counts = [count.clone() for _, _, count in norms]
     for norm, _, _ in norms:
@@ -39,7 +39,7 @@ def uncounted(module: nn.Module) -> Iterator[None]:
 
 
 class BatchNormSnapshot:
-    """The running statistics of all batch norms, kept and put back without asking the device anything."""
+    """The running statistics of all batch norms, kept and restored without reading anything from the device."""
 
     def __init__(self, model: nn.Module) -> None:
         found = [b for norm in batch_norms(model) for b in norm.buffers(recurse=False)]

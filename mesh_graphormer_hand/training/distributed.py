@@ -24,7 +24,7 @@ CONTAINERS = (nn.ModuleList, nn.ModuleDict)  # never called themselves
 
 
 class Network(nn.Module):
-    """A hand model whose outputs are a dict: what torch's wrappers look through for tensors to hook."""
+    """A hand model whose output is a dict: torch's wrappers look in it for tensors to hook."""
 
     def __init__(self, model: nn.Module, autocast: Callable[[], AbstractContextManager]) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def blocks(model: nn.Module, small: int = MIN_PARAMETERS) -> list[nn.Module]:
 
 
 def local_shard(value: Tensor) -> Tensor:
-    """This process's part of a sharded tensor (sharing its memory); a plain tensor as it is."""
+    """This process's shard of a sharded tensor (sharing its memory); a plain tensor as it is."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 

@@ -33,7 +33,7 @@ PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", 
 
 
 def make_accelerator(experiment: Experiment) -> Accelerator:
-    """Accelerate as the launcher, `train.precision` and `train.shard` ask for it; `auto` becomes what it stands for.
+    """Accelerate, as the launcher, `train.precision` and `train.shard` say; `train.precision=auto` becomes a precision.
 
     `accelerate launch --use_fsdp` is the same as train.shard=true: the sharding is ours (`distributed`), so that it
     runs on any device and its checkpoints are those of a single process.
@@ -71,7 +71,7 @@ def make_accelerator(experiment: Experiment) -> Accelerator:
 
 
 def _choose_precision() -> str:
-    """bf16 where every process's device computes in it."""
+    """bf16 where the devices of all processes compute in it."""
     state = PartialState()
     choice = choose(state.device)
     everywhere = gather_object([choice.precision]) if state.num_processes > 1 else [choice.precision]
@@ -83,7 +83,7 @@ def _choose_precision() -> str:
 
 
 def check_config(experiment: Experiment, model: HandModel) -> None:
-    """Everything that can be known to be wrong before the first batch.
+    """Refuse settings that cannot work, before the first batch.
 
     Raises:
         ConfigError: naming the key.
@@ -105,7 +105,7 @@ def check_config(experiment: Experiment, model: HandModel) -> None:
 
 
 def first_micro_batches(config: TrainConfig) -> int:
-    """`train.accumulate` where it is a number; 1 where it still has to be settled.
+    """`train.accumulate` where it is a number; 1 where it is still auto.
 
     Raises:
         ConfigError: it is neither 1 or more nor auto.

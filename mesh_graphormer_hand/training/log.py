@@ -35,7 +35,7 @@ PACKAGES = ("mesh_graphormer_hand", "torch", "transformers", "accelerate", "torc
 
 class RunningMeans:
     """Means since the last entry of the log: losses (summed on the device, so that nothing waits for them) over the
-    steps that had them; and the speed since then in this process, without what was no training."""
+    steps that had them; and this process's training speed since then, pauses left out."""
 
     def __init__(self, names: Sequence[str], reduce: Callable[[Tensor], Tensor] = lambda table: table) -> None:
         """`names`: of everything that is summed; `reduce` adds up a tensor over all processes."""
@@ -62,7 +62,7 @@ class RunningMeans:
             self.started += time.perf_counter() - began
 
     def count(self, images: int, waited: float) -> None:
-        """Count a part of a step: its number of images, and the seconds that it waited for them."""
+        """Count a micro-batch: its number of images, and the seconds that were waited for it."""
         self.images, self.waited = self.images + images, self.waited + waited
 
     def add(self, scalars: Mapping[str, Tensor], bad: Tensor | None = None) -> None:
@@ -154,7 +154,7 @@ class Progress:
         return self.show and time.perf_counter() - self.shown >= REFRESH_SECONDS[self.terminal]
 
     def advance(self, step: int) -> None:
-        """Say that `step` steps are done."""
+        """Set the number of finished steps."""
         if self.bar is not None:
             self.bar.update(step - self.step)
         self.step = step

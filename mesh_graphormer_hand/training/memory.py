@@ -111,7 +111,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def fitting_part(size: int, attempt: Callable[[int], None]) -> int:
-    """The largest of size / 2, size / 4, ... samples that `attempt` (a pass forth and back) has memory for, 0: none."""
+    """The largest of size / 2, size / 4, ... samples for which `attempt` (a pass of that many) has memory; 0: none."""
     while size > 1:
         size //= 2
         free_memory()

@@ -86,7 +86,7 @@ def _kept_count(trainer: Trainer, batch: HandBatch, kept: Mapping[str, Any]) -> 
 
 
 def _needed_count(trainer: Trainer, batch: HandBatch) -> int:
-    """As few parts as the memory allows; activations are computed twice where even a few samples do not fit."""
+    """As few micro-batches as the memory allows; activations are computed twice where even a few samples do not fit."""
     config, device = trainer.config, trainer.accelerator.device
     processes, held = trainer.accelerator.num_processes, held_bytes(device)
     room = int(MEMORY_SHARE * (_free_bytes(trainer) + held)) - held - _later_bytes(trainer)
@@ -131,8 +131,8 @@ def _later_bytes(trainer: Trainer) -> int:
 
 
 def _measure(trainer: Trainer, batch: HandBatch, room: int, held: int) -> tuple[int, int]:
-    """Bytes that a pass forth and back takes above `held`, whatever its size, and for each sample: measured with as
-    many samples as an estimate is sure of, the estimate where it is sure of none."""
+    """Bytes that a forward and backward pass takes above `held`, whatever its size, and for each sample: measured with
+    as many samples as surely fit by an estimate; the estimate where none do."""
     few = min(MEASURED_SAMPLES, len(batch))
     sample, fixed = kept_bytes(trainer, batch)
     fixed += sum(p.nbytes for p in trainer.module.parameters() if p.requires_grad)  # gradients
@@ -151,14 +151,14 @@ def _measure(trainer: Trainer, batch: HandBatch, room: int, held: int) -> tuple[
 
 
 def _peak_bytes(trainer: Trainer, batch: HandBatch) -> int | None:
-    """Most that this process holds during a pass forth and back; None where the system does not tell."""
+    """The most bytes that this process holds during a forward and backward pass; None where the system does not say."""
 
     def call() -> None:
         began = time.perf_counter()
         trainer.accelerator.backward(_losses(trainer, batch)["loss"])
         seconds = time.perf_counter() - began
         rate = len(batch) * trainer.accelerator.num_processes / seconds
-        logger.info("%d samples forth and back: %.1f s, about %.2g images/s", len(batch), seconds, rate)
+        logger.info("%d samples, forward and backward: %.1f s, about %.2g images/s", len(batch), seconds, rate)
 
     device = trainer.accelerator.device
     held = held_bytes(device)

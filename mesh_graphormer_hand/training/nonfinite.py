@@ -1,9 +1,9 @@
 """Steps whose loss or gradients are not finite: skipped, and kept to be looked into.
 
-A step whose loss or gradients are not finite must leave no trace. Whether it is one is known on the device only, and
-asking there at each step would make a GPU wait. So it is the device that steps over it: the fused optimisers take a
-flag (`found_inf`, made for loss scaling), batch norms get the statistics back that they had, and the flags are read
-when the log is. The batch is a function of the step: it is made again to be saved.
+Such a step must change nothing. Only the device knows whether a step is bad, and to read that at each step would make a
+GPU wait. So the device itself skips the step: the fused optimisers take a flag (`found_inf`, made for loss scaling),
+batch norms get their earlier statistics back, and the flags are read when the log is written. The batch is a function
+of the step: it is made again to be saved.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ADVICE = "try a lower train.optimizer.lr, train.optimizer.clip_grad=1 or train.p
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says at which step and why."""
+    """Training cannot continue; the message gives the step and the reason."""
 
 
 class NonFiniteGuard:
-    """Watches one run; `in_a_row` bad steps end it."""
+    """Skips the bad steps of a run; `in_a_row` of them end it."""
 
     def __init__(self, model: nn.Module, accelerator: Accelerator, dump: BadStepDump, in_a_row: int) -> None:
         self.accelerator, self.dump = accelerator, dump
@@ -49,16 +49,16 @@ class NonFiniteGuard:
         self.statistics = BatchNormSnapshot(model)
 
     def before(self) -> None:
-        """Remember what a bad step could spoil."""
+        """Keep what a bad step would change."""
         self.statistics.keep()
 
     def forget(self) -> None:
-        """Put back what a step that is given up has changed."""
+        """Undo the changes of a step that is not finished."""
         device = self.accelerator.device
         self.statistics.restore_where(torch.ones((), dtype=torch.bool, device=device))
 
     def judge(self, step: int, loss: Tensor, grad_norm: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Make `optimizer` pass over this step if its loss or gradients are not finite in any process: 1 if so."""
+        """Make `optimizer` skip this step if its loss or gradients are not finite in any process; 1 if so, else 0."""
         here = ~loss.detach().isfinite()
         bad = (here | ~grad_norm.detach().isfinite()).float()
         if self.accelerator.num_processes > 1:
@@ -70,7 +70,7 @@ class NonFiniteGuard:
         return bad
 
     def allows(self, bad: Tensor, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the optimiser may be called: it passes over bad steps itself, if it can."""
+        """Whether the optimiser may be called: a fused one skips bad steps itself."""
         return bool(optimizer.defaults.get("fused")) or self.scaled or not bad.item()
 
     @property
