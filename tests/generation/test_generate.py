@@ -32,12 +32,13 @@ from mesh_graphormer_hand.files import lock as take_lock
 from mesh_graphormer_hand.generation import job
 from mesh_graphormer_hand.generation.kinds import Source
 from mesh_graphormer_hand.generation.layouts import base, webdataset
-from mesh_graphormer_hand.generation.renderer import LAYOUTS
+from mesh_graphormer_hand.generation.renderer import LAYOUTS, Renderer
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
+from mesh_graphormer_hand.virtual import parameters
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.frames import FrameOptions, VirtualFrames
 from mesh_graphormer_hand.virtual.generator import VirtualHands
@@ -86,11 +87,43 @@ def remember_one(render):
 QUICK_SOURCE = remember_one(Source.render)
 
 
+def remember_block():
+    """`Renderer.work` that encodes a block once for all tests, and writes it each time."""
+    known = {}
+
+    def again(self, number, indices):
+        key = repr(self.plan), tuple(indices)
+        if key not in known:
+            known[key] = self.layout.encode(self.render(indices), indices)
+        self.store.write(number, known[key])
+        return number
+
+    return again
+
+
+def remember_hash(split_hash):
+    """`parameters.split_hash`, computed once for all tests."""
+    known = {}
+
+    def again(config, hand):
+        key = repr(config), hand.fingerprint
+        if key not in known:
+            known[key] = split_hash(config, hand)
+        return known[key]
+
+    return again
+
+
+QUICK_WORK, QUICK_HASH = remember_block(), remember_hash(parameters.split_hash)
+
+
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch):
-    """Two blocks a tar, no block rendered twice (but for the fixtures `whole` and `truth`), no launcher."""
+    """Two blocks a tar, no block rendered or encoded twice (but for the fixtures `whole` and `truth`), no launcher."""
     monkeypatch.setattr(VirtualHands, "render", QUICK)
     monkeypatch.setattr(Source, "render", QUICK_SOURCE)
+    monkeypatch.setattr(Renderer, "work", QUICK_WORK)
+    monkeypatch.setattr(parameters, "split_hash", QUICK_HASH)
     monkeypatch.setattr(webdataset, "SPAN", 2)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
