@@ -120,12 +120,12 @@ def forward(options: Options) -> Iterator[Table]:
 
 
 def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs], HandPrediction]]:
-    from mesh_graphormer_hand.inference.fused import optimise
+    from mesh_graphormer_hand.inference.network import for_prediction
 
     from .reference import published
 
-    ways = {BASELINE: published(model), "as it stands": model, "optimised": optimise(model)}
-    ways["optimised, bfloat16"] = optimise(model, torch.bfloat16)
+    folded = for_prediction(model)
+    ways = {BASELINE: published(model), "as it stands": model, "torch": folded, "torch, bfloat16": _autocast(folded)}
     if torch.device(options.device).type == "cpu" and options.onnx:
         from mesh_graphormer_hand.inference.onnx import OnnxModel
 
@@ -135,21 +135,32 @@ def _ways(model: HandModel, options: Options) -> dict[str, Callable[[HandInputs]
     return ways
 
 
+def _autocast(model: HandModel) -> Callable[[HandInputs], HandPrediction]:
+    """The model with convolutions and products in bfloat16, worth it where `training.precision` chooses it."""
+
+    def predict(inputs: HandInputs) -> HandPrediction:
+        with torch.autocast(inputs.image.device.type, torch.bfloat16):
+            return model(inputs)
+
+    return predict
+
+
 def export(model: HandModel, folder: Path) -> bool:
     """Write the network for ONNX Runtime; where that is not installed, say so and return False."""
     import importlib.util
     import warnings
 
-    from mesh_graphormer_hand.inference import onnx as portable
+    from mesh_graphormer_hand.inference import onnx_export as exporter
+    from mesh_graphormer_hand.inference.onnx import needs
 
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
-        left_out("ONNX Runtime", portable.needs())
+        left_out("ONNX Runtime", needs())
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program, names = portable.trace(model)
-        portable.write_config(model, folder)
-        portable.write_onnx(program, names, folder)
+        program, names = exporter.trace(model)
+        exporter.write_config(model, folder)
+        exporter.write_onnx(program, names, folder)
     return True
 
 
@@ -276,15 +287,18 @@ def pipeline(options: Options) -> Iterator[Table]:
     """From a photo in memory to hands in its own frame, with the shipped weights, beside the network alone."""
     from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS, HandPredictor
 
-    fast = HandPredictor.from_pretrained(device=options.device)
-    predictor = HandPredictor(assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)), fast.hand, options.device)
+    default = HandPredictor.from_pretrained(device=options.device)
+    model = assembly.load_model(assembly.find_model(DEFAULT_WEIGHTS)).to(options.device)
+    by_torch = HandPredictor.from_pretrained(device=options.device, backend="torch")
     seen, box = photo(), [[200.0, 100.0, 440.0, 380.0]]
-    inputs = photos(predictor.model, 1, options.device)
+    inputs = photos(model, 1, options.device)
     cases = {
-        "network alone": Case(partial(predict_only, predictor.model, inputs)),
-        "photo and box to hand": Case(partial(predictor.predict, seen, box)),
-        "the same, optimised network": Case(partial(fast.predict, seen, box)),
-        f"photo to hands, detector {fast.detector.name}": Case(partial(fast.predict, seen)),
+        "network alone": Case(partial(predict_only, default.model, inputs)),
+        "network alone, as it stands": Case(partial(predict_only, model, inputs)),
+        "network alone, torch": Case(partial(predict_only, by_torch.model, inputs)),
+        "photo and box to hand": Case(partial(default.predict, seen, box)),
+        "the same, torch": Case(partial(by_torch.predict, seen, box)),
+        f"photo to hands, detector {default.detector.name}": Case(partial(default.predict, seen)),
         **_mediapipe(options),
     }
     yield "pipeline, 640 x 480 px", compare(options, "pipeline", cases, "network alone"), "photo"

@@ -13,7 +13,7 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import ablate, convert, cross_evaluate, evaluate, export, generate, score, train
 
 # transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric
-TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxruntime"}
+TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxscript"}
 PREDICT = """
 import numpy as np
 from mesh_graphormer_hand import HandPredictor

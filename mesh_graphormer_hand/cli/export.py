@@ -1,6 +1,7 @@
 """A model for other programs:  hand-export RUN OUT [--format onnx|torch|hub|all]   (tools/export.py in a checkout)
 
-onnx: OUT/model.onnx, any batch size; `hand-demo --backend onnx --weights OUT` runs it. torch: OUT/model.pt2 for
+onnx: OUT/model.onnx, any batch size; `hand-demo --weights OUT` runs it, and where OUT is RUN's own folder of weights
+the graph is what every prediction with them takes. torch: OUT/model.pt2 for
 torch.export.load. Both are checked against the model itself, on batches of other sizes. hub: OUT/config.json,
 model.safetensors and README.md, a folder for a model hub, which HandPredictor.from_pretrained loads.
 """
@@ -12,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_text
+from ..files import sha256, write_text
 from . import console
 
 if TYPE_CHECKING:
@@ -65,39 +66,46 @@ def export(arguments: argparse.Namespace) -> int:
     folder = assembly.find_model(arguments.run)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"OUT {out} is a file, not a folder")
-    if out.resolve() == folder.resolve():
-        raise FileNotFoundError(f"OUT {out} is the model itself: name another folder")
     console.log_to_terminal()
+    if out.resolve() == folder.resolve():
+        if formats != ("onnx",):
+            raise FileNotFoundError(f"OUT {out} is the model itself: name another folder, or take --format onnx")
+        from ..inference.onnx_export import export_graph
+
+        print(export_graph(folder, out))
+        return 0
     model = assembly.load_model(folder)
     if "hub" in formats:
         write_hub(model, folder, out)
     if set(formats) - {"hub"}:
-        write_traced(model, out, formats)
+        weights = (out if "hub" in formats else folder) / "model.safetensors"
+        write_traced(model, weights, out, formats)
     return 0
 
 
-def write_traced(model: HandModel, out: Path, formats: tuple[str, ...]) -> None:
-    """model.onnx and model.pt2, as `formats` say; prints each and how far it is from the model."""
+def write_traced(model: HandModel, weights: Path, out: Path, formats: tuple[str, ...]) -> None:
+    """Write model.onnx of the file `weights` and model.pt2, as `formats` say; print each and its largest error."""
     import warnings
 
-    from ..inference import onnx as portable
+    from ..inference import onnx_export as exporter
+    from ..inference.onnx import OnnxModel
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter speaks of its own future
-        program, names = portable.trace(model)
-        portable.write_config(model, out)
-        portable.write_hand(model, out)
+        warnings.simplefilter("ignore")  # torch's exporter warns of its own future
+        program, names = exporter.trace(model)
+        exporter.write_config(model, out)
+        exporter.write_hand(model, out)
         if "torch" in formats:
-            path = portable.write_program(program, out)
-            print(f"{path}  off by {portable.check(model, names, portable.load_program(out)):.1e} at most")
+            path = exporter.write_program(program, out)
+            print(f"{path}  off by {exporter.check(model, names, exporter.load_program(out)):.1e} at most")
         if "onnx" in formats:
-            path = portable.write_onnx(program, names, out)
-            print(f"{path}  off by {portable.check(model, names, portable.OnnxModel(out)):.1e} at most")
+            path = exporter.write_onnx(program, names, out, sha256(weights))
+            print(f"{path}  off by {exporter.check(model, names, OnnxModel(out)):.1e} at most")
 
 
 def write_hub(model: HandModel, folder: Path, out: Path) -> None:
     """config.json, model.safetensors and the card."""
-    from ..inference.onnx import write_hand
+    from ..inference.onnx_export import write_hand
     from ..training.run_state import write_model
 
     write_model(model, out)

@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .. import assembly
 from ..geometry.crops import apply_homography
 from ..mano import hand as hands
 from ..mano.hand import Hand
@@ -30,8 +29,8 @@ from .crops import square_around_joints, square_of
 from .detectors import choose
 from .detectors.base import Detection, Detector, WholeImage, fallback_detections
 from .forward import PhotoNetwork
-from .fused import optimise
 from .handedness import SidedPredictions, infer_handedness, own_side
+from .network import load_network
 from .place import place_in_photo
 from .postprocess import as_mano, scale_to_bone_length
 from .result import HandResult, confidence_of, is_believed
@@ -70,22 +69,17 @@ class HandPredictor:
         path: str | Path | None = None,
         device: str | torch.device = "cpu",
         detector: str | Detector | None = DEFAULT_DETECTOR,
-        backend: str = "torch",
+        backend: str = "auto",
         mesh: str = "regressed",
     ) -> HandPredictor:
         """The model in `path`: a run's folder, its name under runs/, what save_pretrained wrote, or the name of shipped
         weights (the default). `detector`: a name of `detectors.choose.NAMES`, a detector, or None for "whole".
-        `backend`: "torch", or "onnx" for a folder that tools/export.py wrote. `mesh`: "regressed" or "mano".
+        `backend`: "auto", "onnx" or "torch", see `load_network`. `mesh`: "regressed" or "mano".
 
         Raises:
             ConfigError: no model there, or its plug-in or hand is not on this machine; a detector that cannot work.
         """
-        if backend == "torch":
-            model = optimise(assembly.load_model(assembly.find_model(path or DEFAULT_WEIGHTS)).to(device))
-        else:
-            from . import onnx as portable  # brings the exporters along
-
-            model = portable.load(path or DEFAULT_WEIGHTS, backend)
+        model = load_network(path or DEFAULT_WEIGHTS, device, backend)
         if isinstance(detector, str):
             detector = choose.choose(detector, device=device)
         predictor = cls(model, device=device, detector=detector, mesh=mesh)

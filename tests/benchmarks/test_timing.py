@@ -20,7 +20,7 @@ from benchmarks.timing import Case
 from helpers import tiny
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.inference.fused import optimise
+from mesh_graphormer_hand.inference.network import for_prediction
 from mesh_graphormer_hand.training import memory
 from mesh_graphormer_hand.training.dry_run import forward_flops
 from mesh_graphormer_hand.training.precision import choose
@@ -93,10 +93,10 @@ def test_impossible_comparisons_are_refused(rounds, warmup, baseline):
 
 
 @pytest.mark.parametrize("keypoints", [0, 16])
-def test_slow_twin_is_the_model_and_the_fast_one_the_twin(keypoints):
+def test_slow_twin_is_the_model_and_the_copy_for_prediction(keypoints):
     """Values of the obvious way, the model's own and the fast way are one; each in its own words."""
     model = tiny.build(tiny.LITE if keypoints else tiny.GRAPHORMER).eval()
-    slow, fast = published(model), optimise(model)
+    slow, fast = published(model), for_prediction(model)
     kinds = {type(module) for module in slow.modules()}
     assert {PlainAttention, SparseGraphConv} <= kinds
     assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
@@ -153,10 +153,10 @@ def test_goals_stand_beside_their_figures():
 
     title = "forward, graphormer, batch 8"
     rows = [
-        timing.Timing("optimised", 0.5, 0.0, 8, 1.6, None, "vertices within 1e-6"),
-        timing.Timing("optimised, bfloat16", 0.5, 0.0, 8, 2.4, None),
+        timing.Timing("ONNX Runtime", 0.5, 0.0, 8, 1.6, None, "vertices within 1e-6"),
+        timing.Timing("torch, bfloat16", 0.5, 0.0, 8, 2.4, None),
         timing.Timing("as it stands", 0.5, 0.0, 8, 1.0, None),
-        timing.Timing("optimised", 0.5, 0.0, 8, None, None),
+        timing.Timing("ONNX Runtime", 0.5, 0.0, 8, None, None),
     ]
     notes = [row.note for row in goals.judge(title, rows)]
     assert notes[0] == "vertices within 1e-6; at least 1.5 times: met"

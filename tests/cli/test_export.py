@@ -20,11 +20,10 @@ from mesh_graphormer_hand.backbones import hrnet
 from mesh_graphormer_hand.cli.export import main
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.inference import onnx as portable
-from mesh_graphormer_hand.inference.fused import Exchange, FusedLayer, optimise
-from mesh_graphormer_hand.inference.onednn_ops import PackedConvolution, can_pack
+from mesh_graphormer_hand.inference import onnx_export as exporter
+from mesh_graphormer_hand.inference.network import for_prediction, load_network
+from mesh_graphormer_hand.inference.onnx import OnnxModel
 from mesh_graphormer_hand.inference.predictor import HandPredictor
-from mesh_graphormer_hand.layers.transformer import EncoderLayer
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.skeleton import JOINT_NAMES
 from mesh_graphormer_hand.training import run_state as state
@@ -55,29 +54,26 @@ def build(setting: str):
     return model.eval()
 
 
-@pytest.mark.parametrize("portable_too", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_fast_copy_is_the_model(setting, portable_too):
-    """Every tensor that the model gives, and the parts that should be gone are."""
+def test_the_copy_for_prediction_is_the_model(setting):
+    """Every tensor that the model gives, without the trunk's batch norms, and no weight is shared."""
     model = build(setting)
-    fast = optimise(model, portable=portable_too)
-    kinds = {type(module) for module in fast.modules()}
-    assert {Exchange, FusedLayer} <= kinds and not {torch.nn.Conv2d, hrnet.Module, EncoderLayer} & kinds
-    assert (PackedConvolution in kinds) is (can_pack(torch.float32) and not portable_too)
-    folded = [m for m in fast.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert not folded, "a batch norm of the trunk was left"
-    assert not any(p.requires_grad for p in fast.parameters()) and any(p.requires_grad for p in model.parameters())
-    names = portable.Tensors(model).names
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    copy = for_prediction(model)
+    norms = [m for m in copy.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not norms, "a batch norm of the trunk was left"
+    assert not any(p.requires_grad for p in copy.parameters()) and any(p.requires_grad for p in model.parameters())
+    names = exporter.Tensors(model).names
     assert {"vertices", "camera", "joints_2d"} <= set(names)
-    wrapped = portable.Tensors(fast)
-    assert portable.largest_error(model, names, wrapped, 3) < 1e-4
+    assert exporter.largest_error(model, names, exporter.Tensors(copy), 3) < 1e-4
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("output", [0, 1, -1])
 def test_an_export_whose_answers_are_no_numbers_is_refused(output):
     """A NaN in any output, not only in the first one."""
     model = build("published")
-    whole = portable.Tensors(model)
+    whole = exporter.Tensors(model)
 
     class Broken(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -85,33 +81,20 @@ def test_an_export_whose_answers_are_no_numbers_is_refused(output):
             values[output] = torch.where(values[output] == values[output].max(), torch.nan, values[output])
             return tuple(values)
 
-    assert portable.check(model, whole.names, whole) == 0
+    assert exporter.check(model, whole.names, whole) == 0
     with pytest.raises(config.ConfigError, match=rf"gives {whole.names[output]} that are not finite"):
-        portable.check(model, whole.names, Broken())
+        exporter.check(model, whole.names, Broken())
 
 
-@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this processor's oneDNN knows no bfloat16")
-def test_fast_copy_in_half_precision_is_the_model_roughly():
-    """Two images of another size than the first one's, too: packed weights serve every size."""
-    model = build("published")
-    half = optimise(model, torch.bfloat16)
-    for size in (64, 96):
-        image = HandInputs(image=torch.rand(2, 3, size, size))
-        with torch.inference_mode():
-            slow, fast = model(image).vertices, half(image).vertices
-        error = float((slow - fast).abs().max() / slow.abs().max())
-        assert 1e-5 < error < 0.1 and fast.dtype == torch.float32
-
-
-def test_fast_copy_of_other_networks():
+def test_the_copy_for_prediction_of_other_networks():
     """Networks without attention or graphs come out equal, too."""
     experiment = config.load("baselines/simple_baseline")
     experiment.data.image_size = 64
     model = assembly.build_model(experiment, load("open")).eval()
     image = HandInputs(image=torch.rand(1, 3, 64, 64))
     with torch.inference_mode():
-        slow, fast = model(image).heatmaps, optimise(model)(image).heatmaps
-    assert float((slow - fast).abs().max()) < 1e-4 * float(slow.abs().max())
+        a, b = model(image).heatmaps, for_prediction(model)(image).heatmaps
+    assert float((a - b).abs().max()) < 1e-4 * float(a.abs().max())
 
 
 # The trunk has one module of two branches: exporting takes seconds for each hundred operators.
@@ -147,14 +130,14 @@ def test_exported_networks_agree(exported):
     """ONNX and the program, on batch sizes that tracing has not seen, all outputs, camera included."""
     folder, out, said = exported
     assert said.count("off by") == 2
-    model, names = assembly.load_model(folder), portable.Tensors(assembly.load_model(folder)).names
-    onnx, program = portable.OnnxModel(out), portable.load_program(out)
+    model, names = assembly.load_model(folder), exporter.Tensors(assembly.load_model(folder)).names
+    onnx, program = OnnxModel(out), exporter.load_program(out)
     assert onnx.names == names
     for batch in (1, 5):
-        assert portable.largest_error(model, names, onnx, batch) < portable.TOLERANCE
-        assert portable.largest_error(model, names, program, batch) < portable.TOLERANCE
+        assert exporter.largest_error(model, names, onnx, batch) < exporter.TOLERANCE
+        assert exporter.largest_error(model, names, program, batch) < exporter.TOLERANCE
     with pytest.raises(config.ConfigError, match="differs"):
-        portable.check(build("lite"), names, onnx)
+        exporter.check(build("lite"), names, onnx)
 
 
 @pytest.mark.slow
@@ -175,7 +158,7 @@ def test_predictor_runs_an_exported_network(exported):
     photo = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
     boxes = [[5, 5, 60, 70], [10, 0, 80, 75]]
     slow = HandPredictor(assembly.load_model(folder)).predict(photo, boxes)
-    fast = HandPredictor(portable.load(out, "onnx")).predict(photo, boxes)
+    fast = HandPredictor(load_network(out)).predict(photo, boxes)
     for a, b in zip(slow, fast, strict=True):
         assert np.abs(a.vertices - b.vertices).max() < 1e-5 and np.abs(a.joints_2d - b.joints_2d).max() < 1e-2
         assert a.hand == b.hand and a.model == b.model
@@ -215,8 +198,8 @@ def test_mistakes_are_told(tmp_path, capsys):
 def test_folders_that_hold_no_onnx(tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(config.ConfigError, match=r"tools/export\.py"):
-        portable.OnnxModel(tmp_path)
+        OnnxModel(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"no network")
-    portable.write_config(build("published"), tmp_path)
+    exporter.write_config(build("published"), tmp_path)
     with pytest.raises(config.ConfigError, match="ONNX Runtime"):
-        portable.OnnxModel(tmp_path)
+        OnnxModel(tmp_path)

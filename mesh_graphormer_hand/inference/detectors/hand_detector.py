@@ -7,7 +7,6 @@ Of two boxes of one hand the surer one stays. Boxes reach from the wrist to the 
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +14,14 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from ... import assembly
 from ...config import ConfigError
 from ...contracts import HandInputs
 from ...data.images import to_tensor
 from ...geometry.boxes import suppress
-from ...models.base import HandModel
+from ..folding import fold_batch_norms
 from .base import Detection, Side
 
 WEIGHTS = "hand_detector"
@@ -54,7 +52,7 @@ class HandDetector:
         Raises:
             ConfigError: no such weights, or weights of another kind of model.
         """
-        model = assembly.load_model(assembly.find_model(weights or WEIGHTS)).eval()
+        model = assembly.load_model(assembly.find_model(weights or WEIGHTS))
         self.model = fold_batch_norms(model).to(device, memory_format=torch.channels_last)
         if "box_maps" not in self.model.produces:
             raise ConfigError(f"{weights}: the model {self.model.config.name} is no hand detector")
@@ -87,15 +85,6 @@ class HandDetector:
         maps = self.model(HandInputs(image=image)).box_maps.float().cpu()
         boxes, heat, left = (v[0] for v in self.model.box_codec.decode(maps))
         return boxes / scale, self.model.likelihood(heat), left
-
-
-def fold_batch_norms(model: HandModel) -> HandModel:
-    """The network with each batch norm folded into the convolution before it; outputs differ by rounding only."""
-    for block in (m for m in model.modules() if isinstance(m, nn.Sequential)):
-        for k, (layer, following) in enumerate(itertools.pairwise(list(block))):
-            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                block[k], block[k + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
-    return model
 
 
 def _side(left: float) -> tuple[Side | None, float | None]:
