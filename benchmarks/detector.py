@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.cli import console
-from mesh_graphormer_hand.cli import detector_args as finding
+from mesh_graphormer_hand.inference.detectors.options import NAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=500, help="virtual frames (default: 500)")
     parser.add_argument("--size", type=int, default=384, help="px, side of the virtual frames")
     parser.add_argument("--photos", type=Path, help="folder of full_*.jpg and keypoints.json")
-    parser.add_argument("--detector", nargs="+", choices=finding.NAMES, default=["ours"])
+    parser.add_argument("--detector", nargs="+", choices=NAMES, default=["ours"])
     parser.add_argument("--model", help="the weights of ours, or mediapipe's model file")
     parser.add_argument("--python", help="of mediapipe")
     parser.add_argument("--threshold", type=float, help="of ours")

@@ -24,6 +24,7 @@ from helpers.two_dots import TwoDots, photo
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError, as_photo, read_image, read_raw
 from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.sources import find_sources
 from mesh_graphormer_hand.inference.video_io import VideoReader, VideoWriter
 
 IMAGE = photo((30.0, 30.0), (60.0, 40.0), 80, 100, 8)
@@ -309,7 +310,7 @@ HEIC = struct.pack(">I4s4sI", 24, b"ftyp", b"heic", 0) + b"mif1heic" + bytes(40)
 def test_heic_is_called_by_its_name(monkeypatch, tmp_path):
     """And read where the package for it is installed, in colours of the right order, without its alpha."""
     (tmp_path / "a.HEIC").write_bytes(HEIC)
-    assert demo.find_sources([str(tmp_path)]) == [tmp_path / "a.HEIC"]
+    assert find_sources([str(tmp_path)]) == [tmp_path / "a.HEIC"]
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DataError, match=r"a.HEIC is a HEIC picture.*pip install pillow-heif"):
         read_image(tmp_path / "a.HEIC")

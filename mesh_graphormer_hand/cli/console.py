@@ -1,4 +1,4 @@
-"""What the console commands share: one clear line for expected errors, logging that does not tear a progress bar."""
+"""What the console commands share: user errors as one line, logging above a progress bar, names for --help."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..config import ConfigError
 
 T = TypeVar("T")
 PACKAGE = __package__.partition(".")[0]
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk: full, over a quota, read-only
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # errors of a disk: full, over a quota, read-only
 FAILED, INTERRUPTED = 2, 130  # exit codes
 
 
 def run(command: Callable[[], int | None]) -> int:
-    """Run a command; errors that the package or the file system raise on purpose become one line on stderr, exit 2."""
+    """Run a command and return its exit code; a user error becomes one line on stderr and exit code 2."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         code = command() or 0
         sys.stdout.flush()
@@ -30,25 +30,25 @@ def run(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # who read our answers has gone, as in `| head -1`
+    except BrokenPipeError:  # the reader of the output has ended, as in `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        if not expected(error):
+        if not is_user_error(error):
             raise
-        print(f"error: {said(error)}", file=sys.stderr)
+        print(f"error: {format_error(error)}", file=sys.stderr)
         return FAILED
 
 
-def expected(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """Whether the error's own message is what a user needs: our own classes, and the file system's."""
     ours = type(error).__module__.partition(".")[0] == PACKAGE
-    files = isinstance(error, OSError) and (error.errno in FULL or error.filename is not None)
+    files = isinstance(error, OSError) and (error.errno in DISK_ERRORS or error.filename is not None)
     return ours or files or isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
-def said(error: BaseException) -> str:
-    """An error's message on one line; what a file's name could do to a terminal is shown, not done."""
+def format_error(error: BaseException) -> str:
+    """An error's message on one line; characters of a file's name that control a terminal are escaped."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
@@ -77,10 +77,9 @@ def plugins(folder: str) -> str:
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that is not there, or that does not compute.
-
+    """
     Raises:
-        ConfigError: with what torch says of it, and which ones can be used.
+        ConfigError: a device that is missing or does not compute; the message lists the ones that do.
     """
     import torch
 
@@ -113,7 +112,7 @@ def log_to_terminal() -> None:
 
 
 def only_warnings() -> None:
-    """Leave progress to another process."""
+    """Hide progress messages: another process shows them."""
     logging.getLogger(PACKAGE).setLevel(logging.WARNING)
 
 

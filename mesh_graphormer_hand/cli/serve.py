@@ -16,8 +16,9 @@ from uuid import uuid4
 
 from .. import paths
 from ..config import ConfigError
-from . import console
-from . import detector_args as finding
+from ..inference.detectors.options import NAMES, alternatives
+from . import console, detector_args
+from .detector_args import BACKEND_HELP, BACKENDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20  # of an upload
 MAX_PIXELS = 40_000_000  # of a photo, by its own header, before anything is decoded
 KEEP_S = 600  # seconds that files of a visit stay
-DETECTORS = tuple(name for name in finding.NAMES if name != "boxes")  # boxes are of one photo, a page sees many
+DETECTORS = tuple(name for name in NAMES if name != "boxes")  # boxes are of one photo, a page sees many
 WAITING = 8  # photos in the queue; more are turned away
 SIDES = ("as seen", "right", "left")
 KINDS = ("json", "obj", "glb", "scene", "picture")
@@ -51,10 +52,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     made.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
     made.add_argument("--weights", metavar="RUN", help="a run, a saved model or shipped weights (default: the lite)")
-    made.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: what tools/export.py wrote")
+    made.add_argument("--backend", choices=BACKENDS, default="auto", help=BACKEND_HELP)
     made.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     made.add_argument("--open", action="store_true", help="open the page in your browser")
-    finding.add_options(made.add_argument_group("finding hands"), DETECTORS)
+    detector_args.add_options(made.add_argument_group("finding hands"), DETECTORS)
     return made
 
 
@@ -62,7 +63,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve as the command line says; see the module's docstring."""
     if not 0 <= arguments.port < 2**16:
         raise ConfigError(f"--port {arguments.port} should lie in 0..65535")
-    finding.check(arguments)
+    detector_args.parse(arguments)
     if arguments.device != "cpu":
         console.check_device(arguments.device)
     with tempfile.TemporaryDirectory(prefix="hand_page_") as folder:
@@ -88,7 +89,7 @@ def load(arguments: argparse.Namespace) -> HandPredictor:
     """
     from ..inference.predictor import DEFAULT_DETECTOR, HandPredictor
 
-    detector = finding.build(arguments)  # first: it is the one that lacks something
+    detector = detector_args.parse(arguments).build(device=arguments.device)  # first: it may lack a file
     return HandPredictor.from_pretrained(
         arguments.weights, arguments.device, detector or DEFAULT_DETECTOR, arguments.backend, mesh="mano"
     )
@@ -101,7 +102,7 @@ class Page:
         """`folder`: where files for the visitor are put."""
         self.predictor, self.folder = predictor, folder
 
-    def look(self, upload: str | Path, side: str = SIDES[0]) -> tuple[np.ndarray, Path | None, list[Path], str]:
+    def predict(self, upload: str | Path, side: str = SIDES[0]) -> tuple[np.ndarray, Path | None, list[Path], str]:
         """A photo's picture, its hands as a GLB file (None: no mesh), all files to download, and a line of text.
 
         Raises:
@@ -149,7 +150,7 @@ def say(hands: list[HandResult], detector: str, weights: str) -> str:
     by = ", ".join(sorted({hand.detector for hand in hands})) or detector
     by = f"Detector: {by}; weights: {weights}."
     if not hands:
-        return f"No hand found. {by} Try a photo with a larger hand, or start the page with {finding.others(detector)}."
+        return f"No hand found. {by} Try a photo with a larger hand, or start the page with {alternatives(detector)}."
     parts = []
     for hand in hands:
         away = [] if hand.translation is None else [f"{hand.translation[2]:.2f} m away, if the camera is as assumed"]
@@ -165,9 +166,9 @@ def build(page: Page) -> Any:
         if not upload:
             return None, None, None, SAYS
         try:
-            picture, scene, files, text = page.look(upload, side)
+            picture, scene, files, text = page.predict(upload, side)
         except Exception as error:
-            if not console.expected(error):
+            if not console.is_user_error(error):
                 raise
             raise gradio.Error(str(error), print_exception=False) from None
         return picture, None if scene is None else str(scene), [str(f) for f in files], text

@@ -22,7 +22,9 @@ from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.inference import predictor
 from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.outputs import write_all
 from mesh_graphormer_hand.inference.predictor import HandPredictor
+from mesh_graphormer_hand.inference.sources import find_sources
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
 from mesh_graphormer_hand.models.base import HandModelConfig
@@ -217,7 +219,7 @@ def test_unknown_weights(image, tmp_path, capsys):
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda *a, **k: (_ for _ in ()).throw(PermissionError("no")))
     with pytest.raises(PermissionError):
-        demo.write_all(tmp_path / "out", "a", {".png": b"1", ".json": b"2"})
+        write_all(tmp_path / "out", "a", {".png": b"1", ".json": b"2"})
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -411,7 +413,7 @@ def test_another_programs_json_is_no_answer(monkeypatch, image, tmp_path):
         shutil.copy(image, tmp_path / name)
     (tmp_path / "my_hand.json").write_text(labels)
     run = [str(tmp_path), "--out", str(tmp_path), "--save", "json"]
-    assert {p.name for p in demo.find_sources(run[:1])} == {"cup.png", "my_hand.png", "my.png"}
+    assert {p.name for p in find_sources(run[:1])} == {"cup.png", "my_hand.png", "my.png"}
     assert demo.main(run) == 0
     assert (tmp_path / "my_hand.json").read_text() == labels
     assert {p.name for p in tmp_path.glob("my*.json")} == {"my_hand.json", "my_hand_hand.json", "my-2_hand.json"}
@@ -423,7 +425,7 @@ def test_every_format_that_is_read_is_found_in_a_folder(image, tmp_path, suffix)
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / f"a{suffix.upper()}").write_bytes(cv2.imencode(kind, cv2.imread(str(image)))[1].tobytes())
-    (found,) = demo.find_sources([str(folder)])
+    (found,) = find_sources([str(folder)])
     assert read_image(found).shape == (240, 400, 3)
 
 

@@ -66,7 +66,7 @@ def photo(tmp_path) -> Path:
 
 def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
     predictor = FlatHands(2)
-    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").look(photo, "left")
+    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").predict(photo, "left")
     assert predictor.sides == ["left"] and picture.ndim == 3 and (picture != 90).any()
     loaded = trimesh.load(scene)
     assert len(loaded.geometry) == 2
@@ -82,7 +82,7 @@ def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
 
 def test_no_hand_is_said(photo, tmp_path):
     predictor = FlatHands(0)
-    _, scene, _, text = serve.Page(predictor, tmp_path / "kept").look(photo)
+    _, scene, _, text = serve.Page(predictor, tmp_path / "kept").predict(photo)
     assert scene is None and "No hand" in text and "--detector mediapipe, boxes or whole" in text
     assert predictor.sides is None
 
@@ -93,7 +93,7 @@ def test_the_lens_that_exif_tells_reaches_the_predictor(tmp_path):
     exif.get_ifd(0x8769)[0xA405] = 77
     Image.fromarray(two_dots.photo((80, 60), (120, 70), 150, 200, 6.0)).save(tmp_path / "tele.jpg", exif=exif)
     predictor = HandPredictor(two_dots.TwoDots())
-    _, _, files, _ = serve.Page(predictor, tmp_path / "kept").look(tmp_path / "tele.jpg")
+    _, _, files, _ = serve.Page(predictor, tmp_path / "kept").predict(tmp_path / "tele.jpg")
     (numbers,) = [f for f in files if f.suffix == ".json"]
     camera = json.loads(numbers.read_text())["hands"][0]["camera"]
     assert camera["K_from"] == "exif"
@@ -112,15 +112,15 @@ def huge_png(path: Path) -> Path:
 def test_uploads_are_bounded_and_checked(tmp_path, monkeypatch):
     page = serve.Page(FlatHands(), tmp_path / "kept")
     with pytest.raises(ConfigError, match="20000 x 20000"):
-        page.look(huge_png(tmp_path / "huge.png"))
+        page.predict(huge_png(tmp_path / "huge.png"))
     (tmp_path / "text.jpg").write_text("no photo")
     with pytest.raises(ConfigError) as error:
-        page.look(tmp_path / "text.jpg")
+        page.predict(tmp_path / "text.jpg")
     assert str(tmp_path) not in str(error.value), "a visitor need not know where files lie"
     monkeypatch.setattr(serve, "MAX_BYTES", 10)
     (tmp_path / "long.jpg").write_bytes(bytes(11))
     with pytest.raises(ConfigError, match="MiB"):
-        page.look(tmp_path / "long.jpg")
+        page.predict(tmp_path / "long.jpg")
     assert not (tmp_path / "kept").exists()
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from helpers import tiny
-from mesh_graphormer_hand.cli import detector_args as finding
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry import boxes as box_maps
@@ -107,7 +106,7 @@ def test_names():
     assert choose("whole").detect(np.zeros((30, 40, 3), np.uint8))[0].box.tolist() == [0, 0, 40, 30]
     given = choose("boxes", boxes=[[1, 2, 3, 4]], sides=["left"]).detect(np.zeros((9, 9, 3), np.uint8))
     assert given[0].box.tolist() == [1, 2, 3, 4] and given[0].side == "left"
-    assert set(NAMES) == set(finding.NAMES) == {"auto", "ours", "mediapipe", "boxes", "whole"}
+    assert set(NAMES) == {"auto", "ours", "mediapipe", "boxes", "whole"}
     with pytest.raises(ConfigError, match="'mediapip', did you mean 'mediapipe'"):
         choose("mediapip")
 

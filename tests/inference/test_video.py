@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from helpers.two_dots import TwoDots, left_mesh, photo
-from mesh_graphormer_hand.cli import demo, demo_video
+from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError
+from mesh_graphormer_hand.inference.annotate_video import draw_hands
 from mesh_graphormer_hand.inference.detectors.base import Detection
 from mesh_graphormer_hand.inference.one_euro import OneEuro
 from mesh_graphormer_hand.inference.predictor import HandPredictor
@@ -283,7 +284,7 @@ def test_a_mask_is_drawn_on_the_frame():
     frame, mask = frames(1)[0], np.zeros(SIZE, bool)
     mask[100:140, 50:90] = True
     hand = HandResult("right", np.float32([0, 0, 9, 9]), np.eye(3, dtype=np.float32), "toy", mask=mask)
-    drawn = demo_video.draw(frame, [hand])
+    drawn = draw_hands(frame, [hand])
     assert ((drawn != frame).any(-1) == mask).mean() > 0.99
 
 

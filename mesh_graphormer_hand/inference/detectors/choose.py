@@ -9,8 +9,7 @@ import torch
 
 from ...config import ConfigError, nearest
 from .base import Detector, FixedBoxes, Side, WholeImage
-
-NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")
+from .options import NAMES
 
 
 def choose(
