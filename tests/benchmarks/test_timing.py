@@ -92,10 +92,10 @@ def test_impossible_comparisons_are_refused(rounds, warmup, baseline):
         timing.compare({"a": Case(lambda: None)}, baseline, rounds, warmup)
 
 
-@pytest.mark.parametrize("keypoints", [0, 16])
-def test_slow_twin_is_the_model_and_the_copy_for_prediction(keypoints):
+@pytest.mark.parametrize("options", [tiny.GRAPHORMER, tiny.LITE], ids=["published", "lite"])
+def test_slow_twin_is_the_model_and_the_copy_for_prediction(options):
     """Values of the obvious way, the model's own and the fast way are one; each in its own words."""
-    model = tiny.build(tiny.LITE if keypoints else tiny.GRAPHORMER).eval()
+    model = tiny.build(options).eval()
     slow, fast = published(model), for_prediction(model)
     kinds = {type(module) for module in slow.modules()}
     assert {PlainAttention, SparseGraphConv} <= kinds
