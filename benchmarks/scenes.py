@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mesh_graphormer_hand.contracts import HandBatch
-from mesh_graphormer_hand.inference.video_io import VideoWriter
+from mesh_graphormer_hand.inference.media.video_io import VideoWriter
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.hand import Hand
 from mesh_graphormer_hand.virtual.config import VirtualConfig

@@ -66,7 +66,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def follow(tracker: HandTracker, video: Path) -> list:
     """The first hand of every frame, None where there is none."""
-    from mesh_graphormer_hand.inference.video_io import VideoReader
+    from mesh_graphormer_hand.inference.media.video_io import VideoReader
 
     with VideoReader(video) as footage:
         found = [tracker(frame, seconds) for frame, seconds in footage]

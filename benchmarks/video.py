@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.inference.annotate_video import annotate_video
+from mesh_graphormer_hand.inference.media.annotate_video import annotate_video
+from mesh_graphormer_hand.inference.media.run import PredictionRun, Settings
 from mesh_graphormer_hand.inference.predictor import DEFAULT_WEIGHTS
-from mesh_graphormer_hand.inference.run import PredictionRun, Settings
 
 from .cases import Options, Table, compare, export
 from .scenes import sequence

@@ -23,9 +23,9 @@ from PIL import Image
 from helpers.two_dots import TwoDots, photo
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError, as_photo, read_image, read_raw
+from mesh_graphormer_hand.inference.media.sources import find_sources
+from mesh_graphormer_hand.inference.media.video_io import VideoReader, VideoWriter
 from mesh_graphormer_hand.inference.predictor import HandPredictor
-from mesh_graphormer_hand.inference.sources import find_sources
-from mesh_graphormer_hand.inference.video_io import VideoReader, VideoWriter
 
 IMAGE = photo((30.0, 30.0), (60.0, 40.0), 80, 100, 8)
 

@@ -186,7 +186,7 @@ print(paths.install_command("page"))
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:3] == [str(unpacked / "mesh_graphormer_hand"), "open mesh_graphormer", "2"]
+    assert done.stdout.split("\n")[:3] == [str(unpacked / "mesh_graphormer_hand"), "open graphormer_lite", "2"]
     assert "did you mean 'steps'" in done.stderr
     assert done.stdout.split("\n")[3] == 'pip install "gradio<7,>=6"', "of an index: this package's name is on none"
     assert not list(tmp_path.iterdir())

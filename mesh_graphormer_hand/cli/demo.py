@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError
-from ..inference import outputs
-from ..inference.run import Answer, PredictionRun, Settings
-from ..inference.sources import find_sources, stems
+from ..inference.media import outputs
+from ..inference.media.run import Answer, PredictionRun, Settings
+from ..inference.media.sources import find_sources, stems
 from . import console, detector_args
 from .detector_args import BACKEND_HELP, BACKENDS
 

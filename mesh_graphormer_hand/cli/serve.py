@@ -108,7 +108,7 @@ class Page:
         Raises:
             ConfigError: an upload that is too large or no photo.
         """
-        from ..inference import outputs
+        from ..inference.media import outputs
 
         photo = read_upload(upload)
         # the file, not its pixels: its EXIF may hold the focal length
@@ -145,7 +145,7 @@ def read_upload(path: str | Path) -> np.ndarray:
 
 def say(hands: list[HandResult], detector: str, weights: str) -> str:
     """One line about what was found, by which detector and weights."""
-    from ..inference import outputs
+    from ..inference.media import outputs
 
     by = ", ".join(sorted({hand.detector for hand in hands})) or detector
     by = f"Detector: {by}; weights: {weights}."

@@ -67,7 +67,7 @@ class OnnxModel(nn.Module):
         path = graph or Path(folder) / ONNX
         self.session = _session(path, threads or torch.get_num_threads())
         self.config = GraphConfig.read(Path(folder))
-        logger.info(assembly.about_weights(Path(folder), ONNX if path.parent == Path(folder) else WEIGHTS))
+        logger.info(assembly.about_weights(Path(folder), WEIGHTS if (Path(folder) / WEIGHTS).is_file() else ONNX))
         self.weights_sha256 = self.session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY, "")
         self.names = [output.name for output in self.session.get_outputs()]
         if foreign := set(self.names) - set(OUTPUTS):

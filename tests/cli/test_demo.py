@@ -22,9 +22,9 @@ from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.inference import predictor
 from mesh_graphormer_hand.inference.detectors.base import Detection
-from mesh_graphormer_hand.inference.outputs import write_all
+from mesh_graphormer_hand.inference.media.outputs import write_all
+from mesh_graphormer_hand.inference.media.sources import find_sources
 from mesh_graphormer_hand.inference.predictor import HandPredictor
-from mesh_graphormer_hand.inference.sources import find_sources
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
 from mesh_graphormer_hand.models.base import HandModelConfig

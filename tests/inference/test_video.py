@@ -11,13 +11,13 @@ import torch
 from helpers.two_dots import TwoDots, left_mesh, photo
 from mesh_graphormer_hand.cli import demo
 from mesh_graphormer_hand.data.images import DataError
-from mesh_graphormer_hand.inference.annotate_video import draw_hands
 from mesh_graphormer_hand.inference.detectors.base import Detection
+from mesh_graphormer_hand.inference.media.annotate_video import draw_hands
+from mesh_graphormer_hand.inference.media.video_io import VideoReader, VideoWriter
 from mesh_graphormer_hand.inference.one_euro import OneEuro
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.inference.result import HandResult
 from mesh_graphormer_hand.inference.tracker import HandTracker
-from mesh_graphormer_hand.inference.video_io import VideoReader, VideoWriter
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.fit import posed_mesh
 
@@ -198,7 +198,7 @@ def test_frames_of_a_file_come_at_their_own_times(monkeypatch, tmp_path, stamps,
 def test_frames_of_a_camera_come_by_the_clock(monkeypatch):
     """Dropped frames are time that has passed, whatever rate the camera claims."""
     clock = iter([100.0, 100.04, 100.29, 100.33])
-    monkeypatch.setattr("mesh_graphormer_hand.inference.video_io.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mesh_graphormer_hand.inference.media.video_io.time.monotonic", lambda: next(clock))
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Capture([0.0] * 4))
     assert [seconds for _, seconds in VideoReader(0)] == pytest.approx([0, 0.04, 0.29, 0.33])
 

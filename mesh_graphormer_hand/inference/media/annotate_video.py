@@ -15,9 +15,9 @@ from .run import Answer
 if TYPE_CHECKING:
     import numpy as np
 
-    from .result import HandResult
+    from ..result import HandResult
+    from ..tracker import HandTracker
     from .run import PredictionRun
-    from .tracker import HandTracker
     from .video_io import VideoReader, VideoWriter
 
 MAX_WAITING_FRAMES = 4  # that are not yet drawn
@@ -54,7 +54,7 @@ def annotate_video(run: PredictionRun, source: Path | int | str, stem: str) -> A
 
 
 def _make_tracker(run: PredictionRun) -> HandTracker:
-    from .tracker import HandTracker
+    from ..tracker import HandTracker
 
     s = run.settings
     return HandTracker(
@@ -108,7 +108,7 @@ def _annotate_frames(
 
 def draw_hands(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
     """The frame with every hand's mesh or, of models without one, its mask and skeleton; and how sure each hand is."""
-    from ..render import maps, overlay
+    from ...render import maps, overlay
 
     meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
     if meshes:
@@ -124,7 +124,7 @@ def draw_hands(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
 
 def _say_tracks(records: list[dict[str, Any]]) -> str:
     """Each track's side and how sure it was on average, the longest first."""
-    from .result import SURE_SIDE
+    from ..result import SURE_SIDE
 
     tracks: dict[int, list[dict[str, Any]]] = {}
     for hand in (hand for record in records for hand in record["hands"]):

@@ -12,17 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import sha256
+from ...files import sha256
+from ..detectors.options import DetectorOptions, alternatives
 from . import answers, outputs
-from .detectors.options import DetectorOptions, alternatives
 from .sources import Source, is_video
 from .video_addresses import shown
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .predictor import HandPredictor
-    from .result import HandResult
+    from ..predictor import HandPredictor
+    from ..result import HandResult
 
 Progress = Callable[[Iterable[Any], int | None, str], Iterator[Any]]  # the items under a progress bar: total, unit
 
@@ -91,7 +91,7 @@ class PredictionRun:
     @cached_property
     def predictor(self) -> HandPredictor:
         """The model and the detector."""
-        from .predictor import DEFAULT_DETECTOR, HandPredictor
+        from ..predictor import DEFAULT_DETECTOR, HandPredictor
 
         s = self.settings
         sides = None if self.sides is None else self.sides * len(s.boxes or [])
@@ -177,8 +177,8 @@ class PredictionRun:
     @cached_property
     def _models(self) -> dict[str, str]:
         """The detector's name and sums of the weights' files: retrained weights are others under the same name."""
-        from .. import assembly
-        from .predictor import DEFAULT_DETECTOR, DEFAULT_WEIGHTS
+        from ... import assembly
+        from ..predictor import DEFAULT_DETECTOR, DEFAULT_WEIGHTS
 
         s = self.settings
         detector = s.detector.chosen(s.boxes) or DEFAULT_DETECTOR
@@ -200,8 +200,8 @@ class PredictionRun:
 
 def _read(path: Path) -> tuple[np.ndarray, float | None]:
     """A photo and its focal length by EXIF, px."""
-    from ..data import headers
-    from ..data.images import decode_image, read_bytes
+    from ...data import headers
+    from ...data.images import decode_image, read_bytes
 
     data = read_bytes(path)
     photo = decode_image(data, path)

@@ -6,7 +6,7 @@ import glob
 import re
 from pathlib import Path
 
-from ..config import ConfigError
+from ...config import ConfigError
 from . import answers
 from .video_addresses import SCHEMES, is_live, is_stream
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..data.images import MAX_PIXELS, DataError
+from ...data.images import MAX_PIXELS, DataError
 from .video_addresses import is_live, is_stream, shown
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")

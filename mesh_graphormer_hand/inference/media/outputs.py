@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import ConfigError, nearest
+from ...config import ConfigError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .result import HandResult
+    from ..result import HandResult
 
 Contents = dict[str, bytes]
 PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
@@ -55,7 +55,7 @@ def encode(kinds: Sequence[str], photo: np.ndarray, hands: Sequence[HandResult],
 
 def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
     """RGB: what was found on the photo, and beside it what the photo does not show."""
-    from ..render import overlay
+    from ...render import overlay
 
     photo, scale = resize(photo)
     size = photo.shape[0]
@@ -108,8 +108,8 @@ def describe(hands: Sequence[HandResult], about: dict[str, Any]) -> str:
 
 def whose(hands: Sequence[HandResult]) -> dict[str, Any] | None:
     """Whose parameters the hands' `mano_pose` and `mano_shape` are, and what they mean; None where there are none."""
-    from ..mano.hand import HandFileError, find
-    from ..skeleton import MODEL_JOINT_NAMES
+    from ...mano.hand import HandFileError, find
+    from ...skeleton import MODEL_JOINT_NAMES
 
     mark = next((hand.hand for hand in hands if hand.pose is not None), None)
     if mark is None:
@@ -133,7 +133,7 @@ def whose(hands: Sequence[HandResult]) -> dict[str, Any] | None:
 
 def parameters(hand: HandResult) -> dict[str, Any]:
     """The hand's MANO parameters by their names in JSON, see `whose`; all None where it has none."""
-    from ..mano.hand import mirrored_pose
+    from ...mano.hand import mirrored_pose
 
     left = hand.side == "left" and hand.pose is not None
     return {
@@ -290,7 +290,7 @@ def _exported(kind: str) -> Callable[[HandResult], bytes]:
 def _maps(photo: np.ndarray, hands: Sequence[HandResult]) -> Any:
     import numpy as np
 
-    from ..render.maps import surface_maps
+    from ...render.maps import surface_maps
 
     meshes = [(h.vertices_cam, h.faces) for h in hands if h.vertices_cam is not None]
     intrinsics = hands[0].intrinsics if hands else np.eye(3)
@@ -298,14 +298,14 @@ def _maps(photo: np.ndarray, hands: Sequence[HandResult]) -> Any:
 
 
 def _depth(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
-    from ..render.maps import depth_image, depth_picture
+    from ...render.maps import depth_image, depth_picture
 
     depth = _maps(photo, hands).depth
     return {"_depth.png": encode_png(depth_image(depth)), "_depth_colour.png": encode_png(depth_picture(depth))}
 
 
 def _normals(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
-    from ..render.maps import normals_picture
+    from ...render.maps import normals_picture
 
     return {"_normals.png": encode_png(normals_picture(_maps(photo, hands).normals))}
 

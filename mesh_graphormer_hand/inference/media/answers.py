@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..files import sha256
+from ...files import sha256
 
 
 def read(path: Path) -> dict[str, Any] | None:
