@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OPTIONS = """{name: mesh_graphormer, backbone: {name: hrnet_w18_small}, head_planes: [8, 16, 32, 64], feature: 256,
 coarse: 98, widths: [128, 64, 32], outputs: [128, 64], layers: 1, dropout: 0.0, init: mesh,
 camera: {rotation: learned}}"""
+OPTIMIZER = "{name: adamw, lr: 1.0e-3, weight_decay: 0.02, schedule: cosine, warmup: 100, clip_grad: 1.0}"
 LOSSES = "{rotation: 5, vertices_local: 100, joints_local_l1: 100, joints_l1: 50, joints_2d_l1: 5}"
 EVERY, JUDGED = 100, 128  # steps; samples
 NAMES = ("rotation, degrees", "scale, %", "shift, mm")
@@ -61,7 +62,8 @@ def train(steps: int, size: int) -> Iterator[tuple[int, tuple[float, float, floa
     from mesh_graphormer_hand.losses import supervised_losses
     from mesh_graphormer_hand.training.optim import build_optimizer, learning_rate, set_learning_rate
 
-    overrides = [f"model={OPTIONS}", f"train.losses={LOSSES}", f"data.image_size={size}", f"train.steps={steps}"]
+    overrides = [f"model={OPTIONS}", f"train.losses={LOSSES}", f"train.optimizer={OPTIMIZER}"]
+    overrides += [f"data.image_size={size}", f"train.steps={steps}"]
     experiment = configs.load("graphormer_lite", overrides)
     hand = assembly.load_hand(experiment)
     torch.manual_seed(0)
@@ -77,6 +79,7 @@ def train(steps: int, size: int) -> Iterator[tuple[int, tuple[float, float, floa
         terms = supervised_losses(model.train()(batch.inputs), batch.targets, losses, template)
         optimizer.zero_grad()
         sum(losses[name] * value.mean() for name, value in terms.items()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), experiment.train.optimizer.clip_grad)
         optimizer.step()
     yield steps, measured(model, judged)
 

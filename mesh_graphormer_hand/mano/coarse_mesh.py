@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fast_simplification
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 
 from . import pickles
 from .hand import HandFileError
@@ -35,7 +35,7 @@ class Resampling:
     upsample: Float[np.ndarray, "v c"]  # rows sum to 1
 
 
-def decimate(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"], coarse: int) -> Resampling:
+def decimate(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], coarse: int) -> Resampling:
     """Collapse a mesh to `coarse` vertices and find the linear maps down and up.
 
     Both maps take barycentric coordinates of the closest point: of each coarse vertex on the fine surface, and of each
@@ -52,7 +52,9 @@ def decimate(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
     )
 
 
-def _collapse(vertices: np.ndarray, faces: np.ndarray, coarse: int) -> tuple[np.ndarray, np.ndarray]:
+def _collapse(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], coarse: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Try face counts from the likeliest outwards: a disc of c vertices and b boundary edges has 2 c - 2 - b faces."""
     if not 4 <= coarse < len(vertices):
         raise CoarseMeshError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import Record
@@ -164,7 +164,12 @@ def _linearise(
 
 
 def _turns(
-    constants: _Constants, rotations: Tensor, world: Tensor, places: Tensor, moved: Tensor, blended: Tensor
+    constants: _Constants,
+    rotations: Float[Tensor, "b 16 3 3"],
+    world: Float[Tensor, "b 16 3 3"],
+    places: Float[Tensor, "b 16 3"],
+    moved: Float[Tensor, "b 16 3 v"],
+    blended: Float[Tensor, "b 3 3 v"],
 ) -> Float[Tensor, "b 48 n"]:
     """Derivative by a turn of each joint about its parent's x, y, z: the skin beyond it swings, correctives change."""
     batch = len(rotations)
@@ -184,7 +189,9 @@ def _shifts(skin: Float[Tensor, "b 3 v"]) -> Float[Tensor, "b 3 n"]:
     return eye[..., None].expand(len(skin), XYZ, XYZ, skin.shape[-1]).flatten(2)
 
 
-def _shapes(constants: _Constants, world: Tensor, blended: Tensor) -> Float[Tensor, "b 10 n"]:
+def _shapes(
+    constants: _Constants, world: Float[Tensor, "b 16 3 3"], blended: Float[Tensor, "b 3 3 v"]
+) -> Float[Tensor, "b 10 n"]:
     """Derivative by each beta: the rest skin and the joints move, and everything is posed as before."""
     mesh = constants.skin
     rest = mesh.directions[:NUM_BETAS].unflatten(1, (XYZ, -1))
@@ -209,7 +216,9 @@ def _rotate(blended: Float[Tensor, "b 3 3 v"], directions: Float[Tensor, "b p 3 
     return torch.stack(rows, 2)
 
 
-def _step(constants: _Constants, state: _State, jacobian: Tensor, gap: Float[Tensor, "b n"], noise: float) -> _State:
+def _step(
+    constants: _Constants, state: _State, jacobian: Float[Tensor, "b p n"], gap: Float[Tensor, "b n"], noise: float
+) -> _State:
     """One damped Gauss-Newton step on the squared gap, with a Gaussian prior on the shape."""
     curvature = jacobian @ jacobian.transpose(-1, -2)
     slope = (jacobian @ gap[..., None])[..., 0]
@@ -225,14 +234,14 @@ def _step(constants: _Constants, state: _State, jacobian: Tensor, gap: Float[Ten
     return _State(turn @ state.rotations, shape, state.translation + change[:, TURNS : TURNS + XYZ])
 
 
-def _choose(mask: Tensor, new: _State, old: _State) -> _State:
-    def pick(a: Tensor, b: Tensor) -> Tensor:
+def _choose(mask: Bool[Tensor, "b"], new: _State, old: _State) -> _State:
+    def pick(a: Float[Tensor, "b *n"], b: Float[Tensor, "b *n"]) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
     return _State(*(pick(getattr(new, n), getattr(old, n)) for n in ("rotations", "shape", "translation")))
 
 
-def _nothing(target: Tensor) -> ManoFit:
+def _nothing(target: Float[Tensor, "0 n"]) -> ManoFit:
     sizes = (0, JOINTS, XYZ), (0, NUM_BETAS), (0, XYZ), (0,)
     return ManoFit(*(target.new_zeros(size) for size in sizes))
 

@@ -48,7 +48,7 @@ def skin_tensors(
     joints = regressor @ hand.v_template
     joint_directions = np.einsum("jv,vck->kjc", regressor, hand.shapedirs)
 
-    def tensor(array: np.ndarray) -> Tensor:
+    def tensor(array: Float[np.ndarray, "*n"]) -> Tensor:
         return torch.from_numpy(np.array(array, order="C")).to(device=device, dtype=dtype)
 
     return SkinTensors(
@@ -98,8 +98,11 @@ def _full_precision(device_type: str) -> AbstractContextManager:
     return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
-def kinematics(rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
-    """World rotations (b, 16, 3, 3) and positions (b, 16, 3): wrist, then the five fingers together, joint by joint."""
+def kinematics(
+    rotations: Float[Tensor, "b 16 3 3"], joints: Float[Tensor, "b 16 3"]
+) -> tuple[Float[Tensor, "b 16 3 3"], Float[Tensor, "b 16 3"]]:
+    """World rotations and positions (m) of the joints, from those relative to their parents and the rest pose: the
+    wrist, then the five fingers together, joint by joint."""
     rotation, position, parent = rotations[:, :1], joints[:, :1], joints[:, :1]
     worlds, positions = [], []
     for level in range(3):

@@ -214,7 +214,9 @@ def _pairs(
     )
 
 
-def _onto_loop(goals: Points, weights: np.ndarray, points: Points, first: Hand, target: Points, second: Hand) -> None:
+def _onto_loop(
+    goals: Points, weights: Float[np.ndarray, "v"], points: Points, first: Hand, target: Points, second: Hand
+) -> None:
     loop = target[second.wrist_loop]
     after = np.roll(loop, -1, 0)
     for vertex in first.wrist_loop:

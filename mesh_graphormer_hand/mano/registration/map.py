@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from ... import files, paths
@@ -98,7 +98,9 @@ class HandMap(Record):
             moved["mano_valid"] = targets.mano_valid & ~mine
         return replace(targets, **moved)
 
-    def _points(self, vertices: Tensor | None, joints: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def _points(
+        self, vertices: Float[Tensor, "*b 778 3"] | None, joints: Float[Tensor, "*b 21 3"] | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         if vertices is None:
             return None, None if joints is None else self.map_joints(joints)
         vertices = self.map_vertices(vertices)
@@ -177,5 +179,5 @@ def remedy(source: int, target: int) -> str:
     )
 
 
-def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _where(mask: Bool[Tensor, "*b"], a: Shaped[Tensor, "*n"], b: Shaped[Tensor, "*n"]) -> Tensor:
     return torch.where(mask.reshape(mask.shape + (1,) * (a.dim() - mask.dim())), a, b)
