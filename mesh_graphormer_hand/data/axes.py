@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..contracts import HandBatch, HandTargets
+from ..contracts import HandBatch
 from ..geometry.crops import homogeneous
-from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..geometry.viewing import camera_from_crop, split_intrinsics, turn_points, viewing_rays
-from . import extra_labels
+from . import labels
 
 
 def look_along_crops(batch: HandBatch) -> HandBatch:
@@ -33,7 +32,7 @@ def look_along_crops(batch: HandBatch) -> HandBatch:
     changed: dict[str, Any] = {"intrinsics": inputs.intrinsics @ old_from_new}
     if inputs.depth is not None:
         changed["depth"] = inputs.depth * _depth_ratio(k, turn, size)[:, None]
-    turned = turn_targets(targets, turn)
+    turned = labels.turn(targets, turn)
     if targets.depth is not None:
         turned["depth"] = targets.depth * _depth_ratio(k, turn, size)
     return replace(batch, inputs=replace(inputs, **changed), targets=replace(targets, **turned))
@@ -60,22 +59,6 @@ def photo_cameras(batch: HandBatch) -> tuple[Float[Tensor, "b 3 3"], Float[Tenso
     mirrored = (torch.linalg.det(camera_from_crop) < 0)[:, None, None]
     axes = torch.where(mirrored, camera_from_crop, mirror.double() @ camera_from_crop)
     return k.float(), axes.float(), known
-
-
-def turn_targets(targets: HandTargets, turn: Float[Tensor, "b 3 3"]) -> dict[str, Any]:
-    """The labels that are vectors, turned: new axes from old ones."""
-    turned: dict[str, Any] = {}
-    for name in ("joints", "vertices"):
-        if (points := getattr(targets, name)) is not None:
-            turned[name] = turn_points(points, turn)
-    if targets.root is not None:
-        turned["root"] = turn_points(targets.root[:, None], turn)[:, 0]
-    if targets.pose is not None:
-        wrist = matrix_to_axis_angle(turn[:, None] @ axis_angle_to_matrix(targets.pose[:, :1]))
-        if targets.mano_valid is not None:
-            wrist = torch.where(targets.mano_valid[:, None, None], wrist, targets.pose[:, :1])
-        turned["pose"] = torch.cat([wrist, targets.pose[:, 1:]], 1)
-    return turned | extra_labels.turned(targets, turn)
 
 
 def _depth_ratio(intrinsics: Float[Tensor, "b 3 3"], turn: Float[Tensor, "b 3 3"], size: int) -> Float[Tensor, "b h w"]:

@@ -15,33 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import HandBatch, HandInputs, HandTargets
+from ..contracts import HandBatch, HandInputs, HandTargets, labels_of, sample_shape
 
 ENDLESS = 2**40  # the length of a data set that never repeats itself
 
-# label -> the mask that says where it is known
-MASKS = {
-    "joints": "joints_valid",
-    "joints_2d": "joints_2d_valid",
-    "vertices": "vertices_valid",
-    "root": "root_valid",
-    "pose": "mano_valid",
-    "shape": "mano_valid",
-    "mask": "mask_valid",
-    "depth": "depth_valid",
-    "parts": "parts_valid",
-    "normals": "normals_valid",
-    "joints_share": "joints_share_valid",
-    "skin_tone": "look_valid",
-    "light_sh": "look_valid",
-    "light_direction": "look_valid",
-    "light_colour": "look_valid",
-    "boxes": "boxes_known",
-    "boxes_left": "boxes_left_valid",
-    "intrinsics": "intrinsics_valid",
-}
-PER_PLACE = ("joints_valid", "joints_2d_valid", "boxes_left_valid")  # masks of a label's second dimension, too
-PLACES = ("boxes", "boxes_valid", "boxes_unsure", "boxes_left", "boxes_left_valid")  # one a hand of a frame
+# fields with an entry for each hand of a frame
+PER_HAND = tuple(n for n in HandTargets.__dataclass_fields__ if sample_shape(HandTargets, n)[:1] == ("n",))
 
 Part = TypeVar("Part", HandInputs, HandTargets)
 
@@ -98,7 +77,7 @@ def _same_places(parts: list[HandTargets]) -> list[HandTargets]:
     most = max((p.boxes.shape[1] for p in parts if p.boxes is not None), default=0)
     grown = []
     for part in parts:
-        names = [n for n in PLACES if getattr(part, n) is not None]
+        names = [n for n in PER_HAND if getattr(part, n) is not None]
         more = {n: most - getattr(part, n).shape[1] for n in names}
         wider = {n: F.pad(getattr(part, n), (0, 0, 0, k) if n == "boxes" else (0, k)) for n, k in more.items() if k}
         grown.append(replace(part, **wider))
@@ -113,10 +92,11 @@ def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:
     filled = []
     for part, size in zip(parts, sizes, strict=True):
         values = {}
-        for label, mask in MASKS.items():
-            if known.get(label) is not None and getattr(part, mask) is None:
-                shape = (size, *known[label].shape[1:2]) if mask in PER_PLACE else (size,)
-                values[mask] = known[label].new_full(shape, getattr(part, label) is not None, dtype=torch.bool)
+        for name, label in labels_of(type(part)).items():
+            if known[name] is not None and label.mask is not None and getattr(part, label.mask) is None:
+                inner = len(sample_shape(type(part), label.mask))  # a mask of joints or of hands
+                shape = (size, *known[name].shape[1 : 1 + inner])
+                values[label.mask] = known[name].new_full(shape, getattr(part, name) is not None, dtype=torch.bool)
         for name, example in known.items():
             if name not in values and isinstance(example, Tensor) and getattr(part, name) is None:
                 values[name] = example.new_zeros((size, *example.shape[1:]))

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from ..contracts import HandBatch
+from ..contracts import HAND_MASKS, HandBatch
 from ..mano.registration.map import HandMap
+from . import labels
 from .base import HandDataset
 
 
@@ -51,7 +52,5 @@ class OnlyImage(HandDataset):
         targets = batch.targets
         if targets.hand is None:
             return batch
-        own = (targets.hand == 0) | (targets.hand == self.hand)
-        masks = {n: getattr(targets, n) for n in ("joints_valid", "vertices_valid", "mano_valid")}
-        seen = {n: m & (own[:, None] if m.dim() > 1 else own) for n, m in masks.items() if m is not None}
-        return replace(batch, targets=replace(targets, **seen))
+        foreign = (targets.hand != 0) & (targets.hand != self.hand)
+        return replace(batch, targets=replace(targets, **labels.hide(targets, HAND_MASKS, foreign)))

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import SHARE
-from ..contracts import PARTS, HandBatch, HandTargets
+from ..contracts import HAND_MASKS, PARTS, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..virtual.config import VirtualConfig
 from ..virtual.scene.background import paint
-from . import extra_labels
-from .axes import look_along_crops, turn_targets
+from . import labels
+from .axes import look_along_crops
 
 BACKGROUND = PARTS.index("background")
 REACH = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
@@ -153,25 +153,14 @@ def move(
 
 
 def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid: Tensor, size: int) -> HandTargets:
-    targets = replace(targets, **turn_targets(targets, turn))
-    moved: dict[str, Any] = {}
-    inside = None
-    if targets.joints_2d is not None:
-        moved["joints_2d"] = points = apply_affine(targets.joints_2d, new_from_old)
-        inside = ((points >= 0) & (points < size)).all(-1)
-        if targets.joints_visible is not None:
-            moved["joints_visible"] = targets.joints_visible & inside
+    moved = labels.turn(targets, turn)
+    moved |= labels.move(replace(targets, **moved), new_from_old, lambda values: _sample_labels(values, grid), size)
     if targets.boxes is not None:
         boxes, left_over = _move_boxes(targets.boxes, new_from_old, size)
         region = torch.zeros_like(targets.boxes_valid) if targets.boxes_unsure is None else targets.boxes_unsure
         moved["boxes"] = boxes
         moved["boxes_valid"] = targets.boxes_valid & ((left_over > LEAST_REST) | region & (left_over > 0))
         moved["boxes_unsure"] = region | (left_over <= LEAST_BOX)
-    if targets.mask is not None:
-        moved["mask"] = _sample_labels(targets.mask[:, None].to(grid.dtype), grid)[:, 0] > 0.5
-    if targets.depth is not None:
-        moved["depth"] = _sample_labels(targets.depth[:, None], grid)[:, 0]
-    moved |= extra_labels.moved(targets, lambda values: _sample_labels(values, grid), inside)
     return replace(targets, **moved)
 
 
@@ -180,39 +169,20 @@ def mirror(batch: HandBatch) -> HandBatch:
 
     Poses mirror as axis-angles do: (x, y, z) -> (x, -y, -z).
     """
-    flip = lambda t: None if t is None else t.flip(-1)  # noqa: E731
-    sign = lambda t, *s: None if t is None else t * t.new_tensor(s)  # noqa: E731
-    inputs, targets = batch.inputs, batch.targets
-    size = inputs.image.shape[-1]
+    inputs, size = batch.inputs, batch.inputs.image.shape[-1]
     swap = mirror_affine(size, inputs.image)
-    intrinsics = inputs.intrinsics
-    if intrinsics is not None:
-        intrinsics = homogeneous(swap) @ intrinsics * intrinsics.new_tensor([-1.0, 1.0, 1.0])
-    points = targets.joints_2d
+    mirrored: dict[str, Any] = {"image": inputs.image.flip(-1)}
+    if inputs.depth is not None:
+        mirrored["depth"] = inputs.depth.flip(-1)
+    if inputs.intrinsics is not None:
+        signs = inputs.intrinsics.new_tensor([-1.0, 1.0, 1.0])
+        mirrored["intrinsics"] = homogeneous(swap) @ inputs.intrinsics * signs
     return replace(
         batch,
-        inputs=replace(inputs, image=flip(inputs.image), depth=flip(inputs.depth), intrinsics=intrinsics),
-        targets=replace(
-            targets,
-            joints=sign(targets.joints, -1.0, 1.0, 1.0),
-            vertices=sign(targets.vertices, -1.0, 1.0, 1.0),
-            root=sign(targets.root, -1.0, 1.0, 1.0),
-            pose=sign(targets.pose, 1.0, -1.0, -1.0),
-            joints_2d=None if points is None else apply_affine(points, swap),
-            mask=flip(targets.mask),
-            depth=flip(targets.depth),
-            boxes=None if targets.boxes is None else _mirror_boxes(targets.boxes, size),
-            boxes_left=None if targets.boxes_left is None else ~targets.boxes_left,
-            is_left=None if targets.is_left is None else ~targets.is_left,
-            **extra_labels.mirrored(targets),
-        ),
+        inputs=replace(inputs, **mirrored),
+        targets=replace(batch.targets, **labels.mirror(batch.targets, size)),
         image_from_crop=None if batch.image_from_crop is None else compose_affine(batch.image_from_crop, swap),
     )
-
-
-def _mirror_boxes(boxes: Float[Tensor, "b n 4"], size: int) -> Float[Tensor, "b n 4"]:
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    return torch.stack([size - x1, y0, size - x0, y1], -1)
 
 
 def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
@@ -234,11 +204,8 @@ def _show_left(batch: HandBatch, chosen: Bool[Tensor, "b"]) -> HandBatch:
     nothing to learn from it."""
     chosen = chosen.to(batch.targets.joints_2d.device)
     batch = _mirror_rows(batch, chosen)
-    targets = replace(batch.targets, shows_left=chosen)
-    for name in ("joints_valid", "vertices_valid", "mano_valid"):
-        if (valid := getattr(targets, name)) is not None:
-            targets = replace(targets, **{name: valid & ~chosen.view(-1, *[1] * (valid.ndim - 1))})
-    return replace(batch, targets=targets)
+    hidden = labels.hide(batch.targets, HAND_MASKS, chosen)
+    return replace(batch, targets=replace(batch.targets, shows_left=chosen, **hidden))
 
 
 def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
@@ -355,18 +322,10 @@ def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
     inputs = replace(batch.inputs, image=torch.where(under[:, None], colour[:, :, None, None], image))
     if inputs.depth is not None:
         inputs = replace(inputs, depth=inputs.depth.masked_fill(under[:, None], 0.0))
-    hidden: dict[str, Any] = {}
     covered = None
-    if targets.joints_2d is not None:
-        covered = ((targets.joints_2d >= low[:, None]) & (targets.joints_2d < high[:, None])).all(-1) & chosen[:, None]
-        if targets.joints_visible is not None:
-            hidden["joints_visible"] = targets.joints_visible & ~covered
-    hidden |= extra_labels.covered(targets, under, covered)
-    if targets.mask is not None:
-        hidden["mask"] = targets.mask & ~under
-    if targets.depth is not None:
-        hidden["depth"] = targets.depth.masked_fill(under, 0.0)
-    return replace(batch, inputs=inputs, targets=replace(targets, **hidden))
+    if (points := targets.joints_2d) is not None:
+        covered = ((points >= low[:, None]) & (points < high[:, None])).all(-1) & chosen[:, None]
+    return replace(batch, inputs=inputs, targets=replace(targets, **labels.cover(targets, under, covered)))
 
 
 def _recolour(image: Tensor, config: Augmentation, draws: Draws) -> Tensor:

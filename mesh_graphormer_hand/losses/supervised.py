@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..config import ConfigError, nearest
-from ..contracts import HandPrediction, HandTargets
+from ..contracts import LABELS, HandPrediction, HandTargets
 from ..geometry.heatmaps import HeatmapCodec
 from ..mano.template import HandTemplate
 from . import dense_correspondence as surface
@@ -54,12 +54,6 @@ class Term:
             return self.function(_wide(prediction, self.prediction), labels, context)
 
 
-_MASK_OF = {
-    "joints": "joints_valid",
-    "joints_2d": "joints_2d_valid",
-    "vertices": "vertices_valid",
-    "pose": "mano_valid",
-}
 _MESH = ("vertices", "vertices_valid")
 _JOINTS = ("joints", "joints_valid")
 _JOINTS_2D = ("joints_2d", "joints_2d_valid", "crop_size")
@@ -151,9 +145,9 @@ def _wide(record: R, names: tuple[str, ...]) -> R:
 def _without_unlabelled(targets: HandTargets, names: tuple[str, ...]) -> HandTargets:
     """`targets` with zeros where the named fields have no label: a NaN there would come back as a NaN gradient, since
     0 x NaN is NaN, however the error is masked afterwards."""
-    values = {name: getattr(targets, name) for name in names if name in _MASK_OF}
-    masks = {name: getattr(targets, _MASK_OF[name]) for name in values}
-    return replace(targets, **{n: v.masked_fill(~_spread(masks[n], v), 0.0) for n, v in values.items()})
+    values = {name: getattr(targets, name) for name in names if name in LABELS and LABELS[name].mask is not None}
+    masks = {name: getattr(targets, LABELS[name].mask) for name in values}
+    return replace(targets, **{n: v.masked_fill(~_spread(masks[n], v), 0) for n, v in values.items()})
 
 
 def _spread(mask: Tensor, like: Tensor) -> Tensor:

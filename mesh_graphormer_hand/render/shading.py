@@ -7,7 +7,7 @@ shapes are those of `triangles`. RGB is differentiable in albedo and lights, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ..contracts import Record
 from .effects import ambient_occlusion, camera_points, depth_darkening, dot, soft_shadow, unit
 from .rasterizer.raster import Raster, Settings, interpolate, nearest, rasterize
 
@@ -24,7 +25,7 @@ ANTIALIAS = {"none": (1, False), "coverage": (2, True), "coverage4": (4, True), 
 
 
 @dataclass(frozen=True)
-class Topology:
+class Topology(Record):
     """Faces with what depends on them only."""
 
     faces: Int64[Tensor, "f 3"]
@@ -40,13 +41,9 @@ class Topology:
         parts = torch.zeros(len(faces), dtype=torch.long, device=faces.device) if parts is None else parts
         return cls(faces, parts, order.div(3, rounding_mode="floor"), counts.cumsum(0) - counts)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The topology on `device`."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
 
 @dataclass(frozen=True)
-class Lights:
+class Lights(Record):
     """One environment and one directional light for each image."""
 
     sh: Float[Tensor, "b 9 3"]  # radiance, real spherical harmonics to order 2: (0,0) (1,-1) (1,0) (1,1) (2,-2) ...
@@ -54,13 +51,6 @@ class Lights:
     colour: Float[Tensor, "b 3"]  # the directional light's irradiance / pi
     specular: Float[Tensor, "b"]  # Blinn-Phong strength
     shininess: Float[Tensor, "b"]  # Blinn-Phong exponent
-
-    def __getitem__(self, part: slice) -> Self:
-        return replace(self, **{f.name: getattr(self, f.name)[part] for f in fields(self)})
-
-    def to(self, device: torch.device | str) -> Self:
-        """The lights on `device`."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Render:
+class Render(Record):
     """Pictures and maps of b images; channels last in memory."""
 
     rgb: Float[Tensor, "b 3 h w"]
@@ -99,9 +89,6 @@ class Render:
     depth: Float[Tensor, "b 1 h w"]  # m along z, 0 where empty
     normal: Float[Tensor, "b 3 h w"]  # unit, 0 where empty
     part: Int64[Tensor, "b h w"]  # -1 where empty
-
-    def __getitem__(self, part: slice) -> Self:
-        return replace(self, **{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
 
 def render(

@@ -25,13 +25,14 @@ from helpers.places import ROOT
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.cli.generate import shard_of, worker_count
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.contracts import IMAGE_LABELS
 from mesh_graphormer_hand.data.axes import look_along_crops
 from mesh_graphormer_hand.data.datasets import coco_wholebody
 from mesh_graphormer_hand.data.datasets import folder as folder_data
 from mesh_graphormer_hand.files import lock as take_lock
 from mesh_graphormer_hand.generation import job
 from mesh_graphormer_hand.generation.kinds import Source
-from mesh_graphormer_hand.generation.layouts import base, webdataset
+from mesh_graphormer_hand.generation.layouts import webdataset
 from mesh_graphormer_hand.generation.renderer import LAYOUTS, Renderer
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
@@ -311,15 +312,15 @@ def test_webdataset_with_the_standard_library(whole, truth):
                 samples.setdefault(key, {})[suffix] = tar.extractfile(m).read()
         seen += list(samples)
         for key, files in samples.items():
-            assert set(files) == {"jpg", *(f"{name}.png" for name in base.PICTURES), "json", "npz"}
+            assert set(files) == {"jpg", *(f"{name}.png" for name in IMAGE_LABELS), "json", "npz"}
             k, t = int(key), truth.targets
             arrays = np.load(io.BytesIO(files["npz"]))
             for name, value in arrays.items():
                 wanted = truth.inputs.intrinsics if name == "intrinsics" else getattr(t, name)
                 np.testing.assert_array_equal(value, wanted[k].numpy(), err_msg=name)
             known = {f for f in t.__dataclass_fields__ if getattr(t, f) is not None}
-            assert set(arrays) == known - set(base.PICTURES) | {"intrinsics"}
-            mask, depth, parts, normals = (decode(files[f"{name}.png"]) for name in base.PICTURES)
+            assert set(arrays) == known - set(IMAGE_LABELS) | {"intrinsics"}
+            mask, depth, parts, normals = (decode(files[f"{name}.png"]) for name in IMAGE_LABELS)
             np.testing.assert_array_equal(parts, t.parts[k].numpy())
             there = t.depth[k].numpy() > 0
             np.testing.assert_allclose(

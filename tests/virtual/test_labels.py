@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mesh_graphormer_hand.contracts import PARTS
-from mesh_graphormer_hand.data.extra_labels import turn_harmonics
+from mesh_graphormer_hand.data.labels import turn_harmonics
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load

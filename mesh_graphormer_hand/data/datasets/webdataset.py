@@ -25,35 +25,16 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ...contracts import DEPTH_UNIT, HandBatch, HandInputs, HandTargets
+from ...contracts import DEPTH_UNIT, IMAGE_LABELS, LABELS, HandBatch, HandInputs, HandTargets, sample_shape
 from ...files import read_arrays
 from ...mano.hand import Hand
-from ...skeleton import NUM_JOINTS, NUM_VERTICES
 from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
 from ..readers import SplitConfig, check_split, in_part
 
 PICTURES = ("jpg", "jpeg", "png")
-IMAGES = ("mask", "depth", "parts", "normals")  # labels that are images
 BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
-SHAPES = {  # of what an npz may hold besides one number for each sample
-    "joints": (NUM_JOINTS, 3),
-    "joints_valid": (NUM_JOINTS,),
-    "joints_2d": (NUM_JOINTS, 2),
-    "joints_2d_valid": (NUM_JOINTS,),
-    "joints_visible": (NUM_JOINTS,),
-    "joints_share": (NUM_JOINTS,),
-    "vertices": (NUM_VERTICES, 3),
-    "root": (3,),
-    "pose": (16, 3),
-    "shape": (10,),
-    "skin_tone": (3,),
-    "light_sh": (9, 3),
-    "light_direction": (3,),
-    "light_colour": (3,),
-    "intrinsics": (3, 3),
-}
 
 
 @dataclass
@@ -202,7 +183,7 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
     image = torch.from_numpy(fit(picture, smooth)).permute(2, 0, 1).float() / 255
-    for name in IMAGES:
+    for name in IMAGE_LABELS:
         if f"{name}.png" in files:
             raw = decode_raw(files[f"{name}.png"], f"{where}.{name}.png")
             if raw.shape[:2] != picture.shape[:2]:
@@ -211,8 +192,8 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
             rows[f"{name}_valid"] = torch.tensor(True)
     intrinsics = rows.pop("intrinsics", None)
     if scale != 1:
-        for name in ("joints_2d", "crop_size"):
-            if name in rows:
+        for name in rows.keys() & LABELS.keys():
+            if LABELS[name].unit == "px":
                 rows[name] = rows[name] * scale
         if intrinsics is not None:
             intrinsics = intrinsics * torch.tensor([[scale], [scale], [1.0]])
@@ -237,7 +218,7 @@ def _label(name: str, raw: np.ndarray, mirrored: bool) -> Tensor:
 
 
 def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
-    names = {f.name for f in fields(HandTargets)} - set(IMAGES) | {"intrinsics"}
+    names = {f.name for f in fields(HandTargets)} - set(IMAGE_LABELS) | {"intrinsics"}
     rows: dict[str, Tensor] = {}
     try:
         for name, array in read_arrays(io.BytesIO(content), names).items():
@@ -245,7 +226,8 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}.npz cannot be read ({error}); make or copy its tar again") from None
     for name, value in rows.items():
-        if value.shape != (wanted := SHAPES.get(name, ())):
+        record = HandInputs if name == "intrinsics" else HandTargets
+        if value.shape != (wanted := sample_shape(record, name)):
             raise DataError(f"{where}.npz: {name} has the shape {tuple(value.shape)}, should have {wanted}")
         if value.is_floating_point():
             rows[name] = value.float()

@@ -17,11 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8, UInt16
 from torch import Tensor
 
-from ...contracts import DEPTH_UNIT, HandBatch
+from ...contracts import DEPTH_UNIT, IMAGE_LABELS, HandBatch
 from ...mano.hand import fingerprint_to_hex
 
 PNG_LEVEL = 2  # of compression: higher ones save a few per cent and take twice the time
-PICTURES = ("mask", "depth", "parts", "normals")  # labels that become images of their own
 DIGITS = {"px": 5, "m": 8, "rad": 8}  # decimals in JSON: float32 knows no more of a crop's pixel or of an arm's length
 
 
@@ -106,7 +105,7 @@ class Samples:
             maps["parts"] = photo(targets.parts.cpu().numpy().copy())
         if targets.normals is not None:
             maps["normals"] = photo(encode_normals(targets.normals.permute(0, 2, 3, 1).cpu().numpy(), left))
-        known = {f.name: getattr(targets, f.name) for f in fields(targets) if f.name not in PICTURES}
+        known = {f.name: getattr(targets, f.name) for f in fields(targets) if f.name not in IMAGE_LABELS}
         labels = {name: value.cpu().numpy() for name, value in known.items() if isinstance(value, Tensor)}
         labels["intrinsics"] = batch.inputs.intrinsics.cpu().numpy()
         mask = photo(targets.mask.cpu().numpy().astype(np.uint8) * 255)
