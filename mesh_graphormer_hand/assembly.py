@@ -260,27 +260,27 @@ def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
 
 
 def mask_foreign_3d(dataset: HandDataset, hand: Hand) -> HandDataset:
-    """The data set, without its 3D labels where they are of another hand than `hand`: an evaluation during training
-    should neither compare them nor stop there. A warning names the remedy."""
+    """The data set, with its 3D labels masked and a warning where they belong to another hand than `hand`: an
+    evaluation during training neither compares them nor stops there."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
-    from .data.hand_mapping import OnlyImage
+    from .data.hand_mapping import Without3D
     from .mano.registration import map as registration
 
-    remedy = registration.remedy(hand.fingerprint, dataset.hand)
-    logger.warning("data.test: 3D labels of another hand are not compared; %s", remedy)
-    return OnlyImage(dataset, hand.fingerprint)
+    hint = registration.registration_hint(hand.fingerprint, dataset.hand)
+    logger.warning("data.test: 3D labels of another hand are not compared; %s", hint)
+    return Without3D(dataset, hand.fingerprint)
 
 
 def map_labels_to_hand(dataset: HandDataset, hand: Hand) -> HandDataset:
-    """The data set, its labels mapped to `hand` where they are of another hand and the two are registered."""
+    """The data set, with its labels mapped to `hand` where they belong to another hand and the two are registered."""
     if dataset.hand in (0, hand.fingerprint):
         return dataset
-    from .data.hand_mapping import Registered
+    from .data.hand_mapping import RemappedDataset
     from .mano.registration import map as registration
 
     to_model = registration.find(dataset.hand, hand.fingerprint)
-    return dataset if to_model is None else Registered(dataset, to_model)
+    return dataset if to_model is None else RemappedDataset(dataset, to_model)
 
 
 def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str = "cpu") -> Stream:
@@ -370,7 +370,7 @@ def about_weights(folder: Path, file: str = "model.safetensors") -> str:
 
 
 def check(experiment: Experiment) -> None:
-    """Parse every plug-in's section without building anything, so that mistakes are found at once.
+    """Parse every plug-in's section without building anything, so that a mistake is found at once.
 
     Raises:
         ConfigError: an unknown plug-in or option, a value of the wrong type.

@@ -173,7 +173,7 @@ def said_of_data(
         ]
     note = "3D is not compared: the labels are of another hand than the model's; "
     return {name: OnlyImage(predict).eval() for name, predict in predictors.items()}, [
-        note + registration.remedy(fingerprint, dataset.hand)
+        note + registration.registration_hint(fingerprint, dataset.hand)
     ]
 
 

@@ -11,7 +11,7 @@ from helpers.remeshed_hand import remeshed
 from mesh_graphormer_hand.cli import register_hand as cli
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.data.hand_mapping import OnlyImage, Registered
+from mesh_graphormer_hand.data.hand_mapping import RemappedDataset, Without3D
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano import io as files
@@ -151,7 +151,7 @@ def test_camera_and_projected_joints_follow_the_wrist(first, second, made):
     assert_close(moved.joints[:, 0], torch.zeros_like(moved.joints[:, 0]))
 
 
-def test_labels_of_a_mixture_are_said_of_the_models_hand(first, second, made):
+def test_labels_of_a_mixture_are_mapped_to_the_models_hand(first, second, made):
     """Samples of the other hand are mapped, those of the model's hand stay; parameters are masked."""
     a, b = posed(first, second, 4)
     mixed = HandTargets.cat([as_targets(second, b[:2]), as_targets(first, a[2:])])
@@ -177,11 +177,11 @@ def test_a_data_set_of_the_other_hand_trains_with_the_models(first, second, made
             return HandBatch(HandInputs(), targets, [str(i) for i in indices])
 
     dataset = Others()
-    seen = Registered(dataset, made.backward)
+    seen = RemappedDataset(dataset, made.backward)
     batch = seen.load([0, 1])
-    hidden = OnlyImage(dataset, first.fingerprint).load([0, 1]).targets
+    hidden = Without3D(dataset, first.fingerprint).load([0, 1]).targets
     assert not hidden.joints_valid.any() and not hidden.vertices_valid.any()
-    assert OnlyImage(dataset, second.fingerprint).load([0, 1]).targets.vertices_valid.all()
+    assert Without3D(dataset, second.fingerprint).load([0, 1]).targets.vertices_valid.all()
     assert seen.hand == first.fingerprint and len(seen) == len(dataset)
     assert (batch.targets.hand == first.fingerprint).all() and batch.keys == dataset.load([0, 1]).keys
 

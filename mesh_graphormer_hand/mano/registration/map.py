@@ -46,8 +46,8 @@ class HandMap(Record):
         return self.joints.to(joints.dtype) @ joints
 
     def prediction(self, prediction: HandPrediction) -> HandPrediction:
-        """What was predicted for the source, said of the target; all of the batch must be the source's. Parameters and
-        coarse vertices have no counterpart and are left out."""
+        """A prediction of the source's mesh and joints as one of the target's. The whole batch must be the source's.
+        Parameters and coarse vertices have no counterpart and become None."""
         moved: dict[str, Tensor | None] = {"pose": None, "shape": None, "vertices_coarse": None}
         vertices, joints = self._points(prediction.vertices, prediction.joints)
         if joints is not None:
@@ -66,8 +66,8 @@ class HandMap(Record):
         return replace(prediction, **moved, hand=hand)
 
     def targets(self, targets: HandTargets) -> HandTargets:
-        """Labels of the source said of the target; samples of other hands stay as they are. Joints count where all 21
-        were known. Parameters have no counterpart: their mask becomes False."""
+        """Labels of the source as labels of the target; samples of other hands stay as they are. Joints stay valid
+        where all 21 are. Parameters have no counterpart: their mask becomes False."""
         if targets.hand is None:
             return targets
         mine = targets.hand == self.source
@@ -171,8 +171,8 @@ def find(source: int, target: int, folder: str | Path | None = None) -> HandMap 
     return None
 
 
-def remedy(source: int, target: int) -> str:
-    """What to tell a user who has no map between these hands."""
+def registration_hint(source: int, target: int) -> str:
+    """How a user makes the missing map between two hands, given by their fingerprints."""
     return (
         f"register the hands {fingerprint_to_hex(source)} and {fingerprint_to_hex(target)} once: "
         "python tools/register_hand.py --mano DIR (docs/evaluation.md)"
