@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from mesh_graphormer_hand.data.boxed_photos import BoxedPhoto
+    from mesh_graphormer_hand.data.readers.boxed_photos import BoxedPhoto
     from mesh_graphormer_hand.inference.detectors.base import Detector
     from mesh_graphormer_hand.metrics.detection import Frame
 
@@ -157,7 +157,7 @@ def held_out(rest: list[str]) -> dict[str, list[BoxedPhoto]]:
 
 def full_pictures(folder: Path) -> list[BoxedPhoto]:
     """The pictures `full_*` of a folder, by its keypoints.json."""
-    from mesh_graphormer_hand.data.boxed_photos import read_set
+    from mesh_graphormer_hand.data.readers.boxed_photos import read_set
 
     return [photo for photo in read_set(folder) if photo.path.name.startswith("full_")]
 

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ..config import ConfigError, nearest
-from ..data import headers, plausibility
+from ..data import headers
 from ..data.images import DataError, as_photo, decode_image, read_bytes
+from ..data.readers import plausibility
 from ..geometry.metric import default_intrinsics
 from .detectors.base import Detection
 

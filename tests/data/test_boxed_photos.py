@@ -7,8 +7,8 @@ import pytest
 
 from helpers import photo_sets
 from helpers.photo_sets import BOX
-from mesh_graphormer_hand.data.boxed_photos import FLESH, pictures, read_set
 from mesh_graphormer_hand.data.images import DataError
+from mesh_graphormer_hand.data.readers.boxed_photos import FLESH, pictures, read_set
 
 GROWN = np.array(BOX) + FLESH * 40 * np.array([-1, -1, 1, 1])
 

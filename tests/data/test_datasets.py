@@ -16,8 +16,8 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.axes import photo_cameras
-from mesh_graphormer_hand.data.fits import UNKNOWN_MANO
 from mesh_graphormer_hand.data.images import DataError
+from mesh_graphormer_hand.data.readers.fits import UNKNOWN_MANO
 from mesh_graphormer_hand.data.stream import Stream
 from mesh_graphormer_hand.evaluation import report
 from mesh_graphormer_hand.geometry.cameras import perspective_project
@@ -146,7 +146,8 @@ def _has_hand(dataset, index: int) -> bool:
 
 
 def test_splits_keep_groups_and_shares():
-    from mesh_graphormer_hand.data.readers import ReaderConfig, split_groups
+    from mesh_graphormer_hand.data.readers.file_dataset import ReaderConfig
+    from mesh_graphormer_hand.data.readers.splits import split_groups
 
     groups = np.repeat(np.arange(400), 5)
     config = ReaderConfig()

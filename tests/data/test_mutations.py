@@ -17,7 +17,6 @@ import torch
 from helpers.dataset_fixtures import OPEN, OPTIONS, WRITERS, write_json
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.data import readers
 from mesh_graphormer_hand.data.axes import photo_cameras
 from mesh_graphormer_hand.data.datasets import folder as folder_reader
 from mesh_graphormer_hand.data.images import read_image
@@ -208,7 +207,7 @@ def outcomes(name: str, root: Path, seeds: range) -> list[tuple[str, str]]:
 def pictures_stay(monkeypatch):
     """Each picture is decoded once: only labels are damaged here."""
     once = lru_cache(maxsize=None)(read_image)
-    monkeypatch.setattr(readers, "read_image", once)
+    monkeypatch.setattr(file_dataset, "read_image", once)
     monkeypatch.setattr(folder_reader, "read_image", once)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.dataset_fixtures import camera, make_hand
-from mesh_graphormer_hand.data import plausibility
+from mesh_graphormer_hand.data.readers import plausibility
 
 SIZE = (400, 300)
 K = camera(450, *SIZE)

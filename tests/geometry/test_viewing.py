@@ -12,7 +12,7 @@ from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.axes import look_along_crops, photo_cameras
 from mesh_graphormer_hand.data.datasets.virtual import Config, build
 from mesh_graphormer_hand.data.images import cut_view
-from mesh_graphormer_hand.data.readers import Annotation, completed, labels, placement
+from mesh_graphormer_hand.data.readers.annotation import Annotation, completed, placement
 from mesh_graphormer_hand.data.transforms import move
 from mesh_graphormer_hand.evaluation import predictions
 from mesh_graphormer_hand.geometry.cameras import perspective_project

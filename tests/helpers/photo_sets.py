@@ -1,4 +1,4 @@
-"""Tiny photo sets in each of the layouts that `data/boxed_photos.py` reads: grey pictures with a white hand's box."""
+"""Tiny photo sets in each layout that `data/readers/boxed_photos.py` reads: grey pictures with a white hand's box."""
 
 import json
 from pathlib import Path

@@ -30,8 +30,10 @@ from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
 from ..base import HandDataset
 from ..images import DataError
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, image_size, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
+from ..readers.splits import check_choice
 
 SIDES = ("left", "right")
 BOXES = ("joints", "label")
@@ -59,7 +61,7 @@ class Coco(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.path = labels_path(self.root, config.labels, self.part if official else "train")
+        self.path = labels_path(self.root, config.labels, self.split if official else "train")
         self.index = index = _index(self.root, self.path, config.cache)
         self.folder = _images(self.root, config.images, self.path, index.text("file", 0))
         named = [index.extra["names"].get(str(c), [""])[0] for c in index["category"]]
@@ -70,10 +72,10 @@ class Coco(FileDataset):
         few = keep & ((index["joints"][:, :, 2] > 0).sum(-1) < config.min_joints)
         keep &= ~few
         if not official:
-            keep &= self.in_part({"sample": np.asarray(index["image"])})
+            keep &= self.in_split({"sample": np.asarray(index["image"])})
         self.rows = np.flatnonzero(keep)
         dropped = {"of crowds": index.extra["crowd"], "without keypoints": index.extra["empty"]}
-        told(f"coco {self.part}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
+        log_selection(f"coco {self.split}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -257,9 +259,9 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: no such file, one that is cut short or not COCO's, or an unknown option.
     """
     check_config(config, split, "coco")
-    choose("coco", "box", config.box, BOXES)
-    choose("coco", "side", config.side, SIDES)
-    choose("coco", "order", config.order, ("", *PERMUTATIONS))
+    check_choice("coco", "box", config.box, BOXES)
+    check_choice("coco", "side", config.side, SIDES)
+    check_choice("coco", "order", config.order, ("", *PERMUTATIONS))
     for side in config.sides:
-        choose("coco", "sides", side, SIDES)
+        check_choice("coco", "sides", side, SIDES)
     return Coco(config, split, image_size)

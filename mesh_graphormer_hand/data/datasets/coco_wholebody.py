@@ -22,8 +22,10 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, image_size, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
+from ..readers.splits import check_choice
 
 FOLDERS = {"train": "train", "val": "val", "test": "val"}
 SIDES = ("left", "right")
@@ -46,7 +48,7 @@ class CocoWholeBody(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.subset = FOLDERS[self.part] if official else "train"
+        self.subset = FOLDERS[self.split] if official else "train"
         self.path = _labels_path(self.root, self.subset)
         self.index = index = _index(self.root, self.path, config.cache)
         self.images = _images(self.root, config.images, f"{self.subset}2017")
@@ -55,10 +57,10 @@ class CocoWholeBody(FileDataset):
         few = keep & (count < config.min_joints)
         keep &= ~few
         if not official:
-            keep &= self.in_part({"sample": np.asarray(index["image"])})
+            keep &= self.in_split({"sample": np.asarray(index["image"])})
         self.rows = np.flatnonzero(keep)
         dropped = {"not valid": index.extra["invalid"], "of crowds": index.extra["crowd"]}
-        told(f"coco_wholebody {self.part}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
+        log_selection(f"coco_wholebody {self.split}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -139,7 +141,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: a file is missing, cut short, or not COCO-WholeBody's.
     """
     check_config(config, split, "coco_wholebody")
-    choose("coco_wholebody", "box", config.box, BOXES)
+    check_choice("coco_wholebody", "box", config.box, BOXES)
     for side in config.sides:
-        choose("coco_wholebody", "sides", side, SIDES)
+        check_choice("coco_wholebody", "sides", side, SIDES)
     return CocoWholeBody(config, split, image_size)

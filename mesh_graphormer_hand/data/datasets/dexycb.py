@@ -31,20 +31,12 @@ from omegaconf import OmegaConf
 from ...files import ArchiveError, read_arrays
 from ...mano.hand import Hand
 from ..base import HandDataset
-from ..fits import UNKNOWN_MANO, Fitter, mano
 from ..images import DataError, read_raw
-from ..readers import (
-    PARTS,
-    Annotation,
-    FileDataset,
-    NoHandError,
-    ReaderConfig,
-    array,
-    check_config,
-    choose,
-    pinhole,
-    told,
-)
+from ..readers.annotation import Annotation, pinhole
+from ..readers.file_dataset import FileDataset, NoHandError, ReaderConfig, check_config, log_selection
+from ..readers.fits import UNKNOWN_MANO, Fitter, mano
+from ..readers.index import array
+from ..readers.splits import SPLITS, check_choice
 
 SETUPS = ("s0", "s1", "s2", "s3")
 HAND_LABEL = 255  # in `seg`
@@ -84,21 +76,21 @@ class DexYcb(FileDataset):
         parts = []
         for number, sequence in enumerate(self.sequences):
             for camera, _ in enumerate(sequence["serials"]):
-                if not official or _in_official(config.setup, self.part, sequence, camera):
+                if not official or _in_official(config.setup, self.split, sequence, camera):
                     frames = np.arange(sequence["num_frames"])
                     parts.append(np.stack([np.full_like(frames, number), np.full_like(frames, camera), frames], 1))
         table = np.concatenate(parts) if parts else np.zeros((0, 3), int)
         if not official:
             groups = {"sequence": table[:, 0], "sample": table[:, 0] * 10**6 + table[:, 2]}
-            table = table[self.in_part(groups)]
+            table = table[self.in_split(groups)]
         self.table, self.rows = table.astype(np.int32), np.arange(len(table))
-        told(f"dexycb {config.setup} {self.part}", len(self.rows), {})
+        log_selection(f"dexycb {config.setup} {self.split}", len(self.rows), {})
 
     def protocol_options(self) -> dict[str, Any]:
         """See `HandDataset`."""
         return super().protocol_options() | {
             "setup": self.config.setup,
-            "split": self.part,
+            "split": self.split,
             "sequences": self.config.sequences_per_subject,
         }
 
@@ -230,6 +222,6 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     Raises:
         DataError: no sequences, a wrong number of them, or a meta.yml with a mistake.
     """
-    check_config(config, split, "dexycb", PARTS)
-    choose("dexycb", "setup", config.setup, SETUPS)
+    check_config(config, split, "dexycb", SPLITS)
+    check_choice("dexycb", "setup", config.setup, SETUPS)
     return DexYcb(config, split, image_size)

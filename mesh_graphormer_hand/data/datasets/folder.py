@@ -48,10 +48,11 @@ from ...geometry.crops import (
 )
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
-from .. import conventions, plausibility
-from ..conventions import Conventions
 from ..images import DataError, cut_crop, read_image, to_tensor
-from ..readers import ON_BROKEN, FileDataset, SplitConfig, check_split, in_part
+from ..readers import conventions, plausibility
+from ..readers.conventions import Conventions
+from ..readers.file_dataset import ON_BROKEN, FileDataset
+from ..readers.splits import SplitConfig, check_split, in_split
 
 KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
 CROPS = ("auto", "box", "whole")
@@ -107,7 +108,7 @@ class FolderDataset(FileDataset):
         self.root = Path(config.root)
         path = self.root / config.labels if not config.sets else self.root
         # before any hand is left out, so that `files` and `min_score` move no photo to another side
-        entries = own_part(_read_sets(config), config, self.part, path)
+        entries = own_part(_read_sets(config), config, self.split, path)
         self.entries = [entry for entry in entries if fnmatch.fnmatchcase(entry.file, config.files)]
         if not self.entries:
             raise DataError(f"{path}: no image matches files={config.files!r}")
@@ -213,7 +214,7 @@ def own_part(entries: list[Entry], config: SplitConfig, part: str, path: Path) -
         return entries
     files = np.array([entry.file for entry in entries])
     folders = np.array([str(PurePosixPath(file).parent) for file in files])
-    mine = in_part({"sample": files, "sequence": folders}, config, part, "folder")
+    mine = in_split({"sample": files, "sequence": folders}, config, part, "folder")
     if not mine.any():
         there = f"{len(set(files))} photos in {len(set(folders))} folders"
         raise DataError(

@@ -30,10 +30,12 @@ import numpy as np
 from ...contracts import DEPTH_UNIT
 from ...mano.hand import Hand
 from ..base import HandDataset
-from ..fits import Fitter, labelled_hand
 from ..images import DataError, read_image, read_raw
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, require, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.fits import Fitter, labelled_hand
+from ..readers.index import Index, IndexWriter, array, cached_index, json_items, require
+from ..readers.splits import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Config(ReaderConfig):
     """`scale` and crops do not apply: the pictures are crops already."""
 
     versions: list[str] = field(default_factory=list)  # empty: all that are there in training, gs elsewhere
-    mano: str = "auto"  # whose labels: auto (see data.fits) | none | MANO_RIGHT.pkl or its folder
+    mano: str = "auto"  # whose labels: auto (see data/readers/fits.py) | none | MANO_RIGHT.pkl or its folder
     depth: bool = False  # read the depth images that hand-generate adds
 
 
@@ -61,25 +63,25 @@ class FreiHand(FileDataset):
         super().__init__(config, split, image_size)
         self.root = find_root(Path(config.root))
         official = config.split_by == "official"
-        self.folder = _folder(self.root, self.part, config.split) if official else "training"
+        self.folder = _folder(self.root, self.split, config.split) if official else "training"
         self.index = _index(self.root, self.folder, config.cache)
         self.unique = len(self.index["K"])
         self.mask = (self.root / self.folder / "mask").is_dir()
         self.depth = "rendered" if config.depth else ""
         labels = np.arange(self.unique)
         if not official:
-            labels = labels[self.in_part({"sample": labels})]
+            labels = labels[self.in_split({"sample": labels})]
         versions = self._versions(config.versions)
         self.rows = np.concatenate([labels + self.unique * VERSIONS.index(v) for v in versions])
         self.mano, self.hand = labelled_hand(self.root, config.mano)
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=False)
-        told(f"freihand {self.part} ({', '.join(versions)})", len(self.rows), {})
+        log_selection(f"freihand {self.split} ({', '.join(versions)})", len(self.rows), {})
 
     def _versions(self, wanted: list[str]) -> list[str]:
         """The versions to show: those that are there (the test files and hand-generate have one)."""
         for version in wanted:
-            choose("freihand", "versions", version, VERSIONS)
-        if wanted or self.part != "train":
+            check_choice("freihand", "versions", version, VERSIONS)
+        if wanted or self.split != "train":
             return wanted or ["gs"]
         return ["gs", *(v for v in VERSIONS[1:] if self._image(self.unique * VERSIONS.index(v)).is_file())]
 

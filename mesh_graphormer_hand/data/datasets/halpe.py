@@ -22,8 +22,9 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, image_size, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
 
 FILES = {"train": "halpe_train_v1.json", "val": "halpe_val_v1.json", "test": "halpe_val_v1.json"}
 SIDES = ("left", "right")
@@ -45,7 +46,7 @@ class Halpe(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        part = self.part if official else "train"
+        part = self.split if official else "train"
         self.path = self.root / FILES[part]
         if not self.path.is_file() and (self.root / "annotations" / FILES[part]).is_file():
             self.path = self.root / "annotations" / FILES[part]
@@ -55,9 +56,9 @@ class Halpe(FileDataset):
         keep = count >= config.min_joints
         few = int((~keep).sum())
         if not official:
-            keep &= self.in_part({"sample": np.asarray(self.index["image"])})
+            keep &= self.in_split({"sample": np.asarray(self.index["image"])})
         self.rows = np.flatnonzero(keep)
-        told(f"halpe {self.part}", len(self.rows), {"with few or no joints": few})
+        log_selection(f"halpe {self.split}", len(self.rows), {"with few or no joints": few})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

@@ -1,5 +1,5 @@
 """Whole photos with a box round every hand, for the hand detector: your own photos, open photo sets, frames that
-`hand-generate --what frames` wrote. `data/boxed_photos.py` says which label files are read.
+`hand-generate --what frames` wrote. `data/readers/boxed_photos.py` says which label files are read.
 
     root/SET/frames.json | keypoints.json | annotations/*.json      root/BACKGROUNDS/*.jpg: photos without hands
 
@@ -27,8 +27,8 @@ from ...config import nearest
 from ...contracts import HandBatch, HandInputs, HandTargets
 from ...mano.hand import Hand
 from ..base import ENDLESS, HandDataset
-from ..boxed_photos import BOXES, BoxedPhoto, pictures, read_set
 from ..images import DataError, read_image, to_tensor
+from ..readers.boxed_photos import BOXES, BoxedPhoto, pictures, read_set
 from ..transforms import LEAST_BOX, LEAST_REST
 
 MOST = 12  # boxes of a frame; a photo that would bring more is left out

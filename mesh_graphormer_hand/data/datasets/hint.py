@@ -25,8 +25,10 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
-from ..indexes import read_json
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import array, read_json
+from ..readers.splits import check_choice
 
 SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
 SCALE = 2.0  # of the label's box: HaMeR's crops
@@ -49,17 +51,17 @@ class Hint(FileDataset):
         if (self.root / "HInt_annotation_partial").is_dir():
             self.root = self.root / "HInt_annotation_partial"
         official = config.split_by == "official"
-        folders = self._folders((self.part if official else "train").upper(), config.sources)
+        folders = self._folders((self.split if official else "train").upper(), config.sources)
         self.files = [path for folder in folders for path in sorted(folder.glob("*.json"))]
         self.rows = np.arange(len(self.files))
         if not official:
             films = np.unique([f"{f.parent.name}/{_film(f.stem)}" for f in self.files], return_inverse=True)[1]
-            self.rows = self.rows[self.in_part({"sample": films, "sequence": films})]
-        told(f"hint {self.part}", len(self.rows), {})
+            self.rows = self.rows[self.in_split({"sample": films, "sequence": films})]
+        log_selection(f"hint {self.split}", len(self.rows), {})
 
     def _folders(self, part: str, wanted: list[str]) -> list[Path]:
         for name in wanted:
-            choose("hint", "sources", name, SOURCES)
+            check_choice("hint", "sources", name, SOURCES)
         names = {s: f"{part}_{s}" if s.endswith("_seq") else f"{part}_{s}_img" for s in wanted or SOURCES}
         there = [self.root / name for name in names.values() if (self.root / name).is_dir()]
         if not there or (wanted and len(there) < len(wanted)):

@@ -24,8 +24,9 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError, read_raw
-from ..indexes import Index, IndexWriter, cached_index, read_json
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import Index, IndexWriter, array, cached_index, read_json
 
 SIDES = ("right", "left")
 GARBAGE = 2.0  # x of rows that are not there
@@ -47,8 +48,8 @@ class HiuDmtl(FileDataset):
         self.root = Path(config.root)
         self.index = _index(self.root, config.cache)
         pictures = np.asarray(self.index["picture"])
-        self.rows = np.flatnonzero(self.in_part({"sample": pictures}))
-        told(f"hiu_dmtl {self.part}", len(self.rows), {})
+        self.rows = np.flatnonzero(self.in_split({"sample": pictures}))
+        log_selection(f"hiu_dmtl {self.split}", len(self.rows), {})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

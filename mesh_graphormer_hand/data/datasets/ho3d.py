@@ -27,10 +27,11 @@ from ...mano import pickles
 from ...mano.hand import Hand, HandFileError
 from ...skeleton import PERMUTATIONS
 from ..base import HandDataset
-from ..fits import UNKNOWN_MANO, Fitter, mano
 from ..images import DataError, read_bytes, read_raw
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, require, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.fits import UNKNOWN_MANO, Fitter, mano
+from ..readers.index import Index, IndexWriter, array, cached_index, json_items, require
 
 FOLDERS = {"train": "train", "test": "evaluation"}
 PERMUTATION = np.array(PERMUTATIONS["mano"])
@@ -55,7 +56,7 @@ class Ho3d(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.folder = FOLDERS[self.part] if official else "train"
+        self.folder = FOLDERS[self.split] if official else "train"
         self.frames = _frames(self.root / f"{self.folder}.txt")
         self.index = _index(self.root, self.folder, self.frames, config.cache)
         self.depth = "sensor" if config.depth else ""
@@ -66,9 +67,9 @@ class Ho3d(FileDataset):
         keep = status != UNLABELLED
         if not official:
             sequences = np.unique([f.partition("/")[0] for f in self.frames], return_inverse=True)[1]
-            keep &= self.in_part({"sequence": sequences, "sample": np.arange(len(keep))})
+            keep &= self.in_split({"sequence": sequences, "sample": np.arange(len(keep))})
         self.rows = np.flatnonzero(keep)
-        told(f"ho3d {self.part}", len(self.rows), {"without a label": int((status == UNLABELLED).sum())})
+        log_selection(f"ho3d {self.split}", len(self.rows), {"without a label": int((status == UNLABELLED).sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

@@ -31,21 +31,12 @@ from jaxtyping import Int64
 from ...mano.hand import Hand
 from ...skeleton import PERMUTATIONS
 from ..base import HandDataset
-from ..fits import Fitter, mano
 from ..images import DataError
-from ..indexes import Index, IndexWriter, cached_index, json_items
-from ..readers import (
-    Annotation,
-    FileDataset,
-    ReaderConfig,
-    array,
-    check_config,
-    choose,
-    image_size,
-    pinhole,
-    project,
-    told,
-)
+from ..readers.annotation import Annotation, pinhole, project
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.fits import Fitter, mano
+from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
+from ..readers.splits import check_choice
 
 PERMUTATION = np.array(PERMUTATIONS["interhand"])
 WRIST = 20  # of a hand's 21
@@ -78,7 +69,7 @@ class InterHand(FileDataset):
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
-        self.folder = self.part if config.split_by == "official" else "train"
+        self.folder = self.split if config.split_by == "official" else "train"
         self.index = index = _index(self.root, self.folder, config.cache)
         self.mano = mano(config.mano) if "fits" in index else None
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=False)
@@ -101,7 +92,7 @@ class InterHand(FileDataset):
         if config.split_by != "official":
             moments = index["capture"].astype(np.int64) * FRAMES + index["frame"]
             recordings = index["capture"].astype(np.int64) * FRAMES + index["sequence"]
-            keep &= self.in_part({"sample": moments, "sequence": recordings})
+            keep &= self.in_split({"sample": moments, "sequence": recordings})
         rows, sides = [], []
         for side, name in enumerate(SIDES):
             if name not in config.sides:
@@ -115,7 +106,7 @@ class InterHand(FileDataset):
             sides.append(np.full(len(rows[-1]), side, np.int8))
         rows, sides = np.concatenate(rows), np.concatenate(sides)
         order = np.lexsort((sides, rows))
-        told(f"interhand26m {self.part}", len(rows), dropped)
+        log_selection(f"interhand26m {self.split}", len(rows), dropped)
         return rows[order], sides[order]
 
     @property
@@ -387,9 +378,9 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: a file is missing, cut short, or does not fit the others.
     """
     check_config(config, split, "interhand26m")
-    choose("interhand26m", "labels", config.labels, LABELS)
-    choose("interhand26m", "crop", config.crop, CROPS)
+    check_choice("interhand26m", "labels", config.labels, LABELS)
+    check_choice("interhand26m", "crop", config.crop, CROPS)
     for key, values, known in (("hand_types", config.hand_types, TYPES), ("sides", config.sides, SIDES)):
         for value in values:
-            choose("interhand26m", key, value, known)
+            check_choice("interhand26m", key, value, known)
     return InterHand(config, split, image_size)

@@ -24,7 +24,8 @@ from ...geometry.crops import crop_affine
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS
 from ..images import DataError, cut_crop, read_image, to_tensor
-from ..readers import FileDataset, SplitConfig
+from ..readers.file_dataset import FileDataset
+from ..readers.splits import SplitConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MARGIN = 0.15  # of a hand's box, added round it on each side

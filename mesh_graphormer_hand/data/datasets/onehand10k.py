@@ -22,7 +22,8 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError, read_raw
-from ..readers import Annotation, FileDataset, ReaderConfig, check_config, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
 
 FOLDERS = {"train": "Train", "val": "Test", "test": "Test"}
 COLUMNS = 4 + 42
@@ -42,13 +43,13 @@ class OneHand10K(FileDataset):
         super().__init__(config, split, image_size)
         official = config.split_by == "official"
         root = Path(config.root) / "OneHand10K" if (Path(config.root) / "OneHand10K").is_dir() else Path(config.root)
-        self.folder = root / (FOLDERS[self.part] if official else "Train")
+        self.folder = root / (FOLDERS[self.split] if official else "Train")
         self.path = self.folder / "label_joint.txt"
         self.names, self.sizes, self.joints = _read(self.path)
         self.rows = np.arange(len(self.names))
         if not official:
-            self.rows = self.rows[self.in_part({"sample": self.rows})]
-        told(f"onehand10k {self.part}", len(self.rows), {})
+            self.rows = self.rows[self.in_split({"sample": self.rows})]
+        log_selection(f"onehand10k {self.split}", len(self.rows), {})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""

@@ -26,8 +26,10 @@ import numpy as np
 from ...mano.hand import Hand
 from ..base import HandDataset
 from ..images import DataError
-from ..indexes import read_json
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import array, read_json
+from ..readers.splits import check_choice
 
 SOURCES = ("manual", "synth", "panopticdb")
 SYNTH = ("synth1", "synth2", "synth3", "synth4")
@@ -48,7 +50,7 @@ class Panoptic(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        sources = self._sources(config.sources, training=not official or self.part == "train")
+        sources = self._sources(config.sources, training=not official or self.split == "train")
         self.files: list[Path] = sorted(
             f for folder in sources if folder.suffix != ".json" for f in folder.glob("*.json")
         )
@@ -59,13 +61,13 @@ class Panoptic(FileDataset):
         if not official:
             names = [_film(f.stem) for f in self.files] + [str(e.get("img_paths")) for e in self.entries]
             groups = np.unique(names, return_inverse=True)[1]
-            self.rows = self.rows[self.in_part({"sample": groups, "sequence": groups})]
-        told(f"panoptic {self.part}", len(self.rows), {})
+            self.rows = self.rows[self.in_split({"sample": groups, "sequence": groups})]
+        log_selection(f"panoptic {self.split}", len(self.rows), {})
 
     def _sources(self, wanted: list[str], training: bool) -> list[Path]:
         """Folders of JSON files, and the database's JSON file, in the order of the samples."""
         for name in wanted:
-            choose("panoptic", "sources", name, SOURCES)
+            check_choice("panoptic", "sources", name, SOURCES)
         found = {
             "manual": [_inside(self.root, "hand_labels", "manual_train" if training else "manual_test")],
             "synth": [_inside(self.root, "hand_labels_synth", name) for name in SYNTH],

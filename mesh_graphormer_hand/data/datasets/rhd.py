@@ -32,8 +32,10 @@ from ...metrics.protocols.base import ScoreError
 from ...skeleton import PERMUTATIONS
 from ..base import HandDataset
 from ..images import DataError, read_bytes, read_raw
-from ..indexes import Index, IndexWriter, cached_index
-from ..readers import Annotation, FileDataset, ReaderConfig, array, check_config, choose, told
+from ..readers.annotation import Annotation
+from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.index import Index, IndexWriter, array, cached_index
+from ..readers.splits import check_choice
 
 FOLDERS = {"train": "training", "test": "evaluation"}
 PERMUTATION = np.array(PERMUTATIONS["rhd"])
@@ -61,12 +63,12 @@ class Rhd(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.folder = self.root / (FOLDERS[self.part] if official else "training")
+        self.folder = self.root / (FOLDERS[self.split] if official else "training")
         self.index = _index(self.root, self.folder, config.cache)
         self.depth = "rendered" if config.depth else ""
         pictures = np.arange(len(self.index["number"]))
         if not official:
-            pictures = pictures[self.in_part({"sample": pictures})]
+            pictures = pictures[self.in_split({"sample": pictures})]
         self.sides = None
         self.rows, dropped = pictures, {}
         if config.hands != "dominant":
@@ -75,7 +77,7 @@ class Rhd(FileDataset):
             dropped["with too few visible joints"] = int((~keep).sum())
             place, self.sides = np.nonzero(keep)
             self.rows = pictures[place]
-        told(f"rhd {self.part}", len(self.rows), dropped)
+        log_selection(f"rhd {self.split}", len(self.rows), dropped)
 
     def protocol_options(self) -> dict[str, Any]:
         """See `HandDataset`."""
@@ -166,5 +168,5 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: a file is missing, cut short, or does not fit the others.
     """
     check_config(config, split, "rhd", tuple(FOLDERS))
-    choose("rhd", "hands", config.hands, HANDS)
+    check_choice("rhd", "hands", config.hands, HANDS)
     return Rhd(config, split, image_size)

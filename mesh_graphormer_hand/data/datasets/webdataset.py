@@ -31,7 +31,7 @@ from ...mano.hand import Hand
 from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
-from ..readers import SplitConfig, check_split, in_part
+from ..readers.splits import SplitConfig, check_split, in_split
 
 PICTURES = ("jpg", "jpeg", "png")
 BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
@@ -86,7 +86,7 @@ class WebDataset(HandDataset):
         tars = np.repeat(np.arange(len(self.tars)), np.diff(self.counts))
         runs = (self.rows - self.counts[tars]) // BLOCK
         groups = {"sample": tars * (runs.max() + 1) + runs, "sequence": tars}
-        mine = self.rows[in_part(groups, config, part, "webdataset")]
+        mine = self.rows[in_split(groups, config, part, "webdataset")]
         if not len(mine):
             raise DataError(
                 f"{self.root}: split_by={config.split_by} leaves nothing for {part}: there are "

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import json_stream
-from ..config import ConfigError
-from .images import DataError
+from ... import json_stream
+from ...config import ConfigError
+from ..images import DataError
 
 VERSION = 2  # of the files that are written here: raise it when their meaning changes
 FOLDER = ".mesh_graphormer_hand"
@@ -216,3 +216,35 @@ def _writable(places: list[Path], name: str) -> Path:
             return place / name
     tried = " and ".join(str(p) for p in places)
     raise DataError(f"no index can be written to {tried}: {problem}; name a folder for it with cache=DIR")
+
+
+def require(path: Path, rows: int, wanted: int, what: str) -> None:
+    """Refuse a wrong count.
+
+    Raises:
+        DataError: `rows` is not `wanted`.
+    """
+    if rows != wanted:
+        raise DataError(f"{path} has {rows} entries, {what} has {wanted}; files of two versions, or one is cut short")
+
+
+def array(value: object, shape: tuple[int, ...], where: str) -> Float[np.ndarray, "..."]:
+    """A label as float64.
+
+    Raises:
+        DataError: it is no array of numbers of this shape.
+    """
+    try:
+        found = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{where} should be {' x '.join(map(str, shape))} numbers") from None
+    if found.size == np.prod(shape) and found.ndim > len(shape):
+        found = found.reshape(shape)  # singletons: 42 x 1, 1 x 61
+    if found.shape != shape:
+        raise DataError(f"{where} has shape {list(found.shape)}, it should be {list(shape)}")
+    return found
+
+
+def image_size(entry: dict) -> tuple[int, int]:
+    """Width and height that an entry of COCO's `images` gives, px; 0, 0: it does not say."""
+    return int(entry.get("width") or 0), int(entry.get("height") or 0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from ..config import nearest
-from .images import DataError
+from ...config import nearest
+from ..images import DataError
 from .plausibility import Problem
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}

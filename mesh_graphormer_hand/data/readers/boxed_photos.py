@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from ..geometry.boxes import match
-from ..skeleton import NUM_JOINTS
-from .images import DataError
-from .readers import array
+from ...geometry.boxes import match
+from ...skeleton import NUM_JOINTS
+from ..images import DataError
+from .index import array
 
 FLESH = 0.08  # of the key points' longer extent, round them: flesh (boxes that people draw have 0.05 to 0.16)
 SAME = 0.2  # IoU of a drawn box and a box round key points from which they are one hand's

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from ..mano import hand as hands
-from ..mano.hand import Hand, HandFileError, fingerprint_from_hex
-from ..mano.layer import ManoLayer
-from .images import DataError
+from ...geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from ...mano import hand as hands
+from ...mano.hand import Hand, HandFileError, fingerprint_from_hex
+from ...mano.layer import ManoLayer
+from ..images import DataError
 
 UNKNOWN_MANO = int.from_bytes(b"mano?   ", "big", signed=True)  # MANO, but no file of it is on this machine
 MIRROR = np.array([-1.0, 1.0, 1.0])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ..skeleton import BONES
+from ...skeleton import BONES
 
 SPREAD = (0.005, 0.25)  # m: median distance of the joints from their middle; of real hands 0.03 to 0.09
 CM, MM = 1.0, 15.0  # m: from this spread on the numbers are centimetres, millimetres
