@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROOT = __package__
-GROUPS = {"models": f"{ROOT}.models", "datasets": f"{ROOT}.data.datasets", "protocols": f"{ROOT}.metrics.protocols"}
+PLUGIN_PACKAGES = {
+    "models": f"{__package__}.models",
+    "datasets": f"{__package__}.data.datasets",
+    "protocols": f"{__package__}.metrics.protocols",
+}
 
 
 @dataclass
@@ -57,9 +60,9 @@ class Run:
 
 
 def available(group: str) -> dict[str, str]:
-    """Plug-in name -> module path of every plug-in of `group` (a key of GROUPS), without importing any."""
-    package = importlib.import_module(GROUPS[group])
-    found = pkgutil.walk_packages(package.__path__, prefix=GROUPS[group] + ".")
+    """Plug-in name -> module path of every plug-in of `group` (a key of PLUGIN_PACKAGES), without importing any."""
+    package = importlib.import_module(PLUGIN_PACKAGES[group])
+    found = pkgutil.walk_packages(package.__path__, prefix=PLUGIN_PACKAGES[group] + ".")
     modules = [m.name for m in found if not m.ispkg]
     names = {path.rpartition(".")[2]: path for path in modules}
     return {name: path for name, path in sorted(names.items()) if name != "base" and not name.startswith("_")}

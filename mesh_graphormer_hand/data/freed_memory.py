@@ -10,7 +10,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LARGE = 2**30  # bytes; a block of this size still goes back
+MMAP_THRESHOLD_BYTES = 2**30  # bytes; a block of this size still goes back
 
 
 def keep_freed_memory() -> bool:
@@ -21,4 +21,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, LARGE))
+    return bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) and mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES))

@@ -19,13 +19,13 @@ from . import headers, heif
 
 logger = logging.getLogger(__name__)
 
-MAX_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200 million
-FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
-COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+MAX_FILE_PIXELS = 250_000_000  # of an image file; the largest phone cameras have 200 million
+READABLE_FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
+READ_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 JPEG_END = b"\xff\xd9"
 # bytes that a scan does not end with, and their complement, for the first may happen to end a block; then the same
 # behind each of the markers that divide a scan: where one of them is due, bytes without it are skipped
-FOREIGN = [
+FOREIGN_BYTES = [
     bytes4 * 64 + b"".join(bytes([0xFF, 0xD0 + n]) + bytes4 * 64 for n in range(8))
     for bytes4 in (b"\x5a\xa5\x13\xc7", b"\xa5\x5a\xec\x38")
 ]
@@ -61,9 +61,9 @@ def read_bytes(path: str | Path) -> bytes:
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder; give an image file ({FORMATS})")
+        raise DataError(f"{path} is a folder; give an image file ({READABLE_FORMATS})")
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is a device or a pipe; give an image file ({FORMATS})")
+        raise DataError(f"{path} is a device or a pipe; give an image file ({READABLE_FORMATS})")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -78,9 +78,9 @@ def read_bytes(path: str | Path) -> bytes:
 def decode_image(data: bytes, path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """`read_image` of a file's content; `path` is the name in messages. Raises the same."""
     if heif.is_avif(data):
-        image = heif.upright(_decode(data, path, COLOUR | cv2.IMREAD_IGNORE_ORIENTATION), data)
+        image = heif.upright(_decode(data, path, READ_COLOUR | cv2.IMREAD_IGNORE_ORIENTATION), data)
     else:
-        image = _decode(data, path, COLOUR)
+        image = _decode(data, path, READ_COLOUR)
     if image.dtype not in (np.uint8, np.uint16):  # a TIFF of floats and the like: OpenCV's own way to 8 bits
         image = _decode(data, path, cv2.IMREAD_COLOR)
     if headers.may_hold_several(data) and (count := _count(data)) > 1:
@@ -95,9 +95,9 @@ def decode_raw(data: bytes, path: str | Path) -> np.ndarray:
 
 def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
     claimed = headers.image_size(data)
-    if claimed and claimed[0] * claimed[1] > MAX_PIXELS:
+    if claimed and claimed[0] * claimed[1] > MAX_FILE_PIXELS:
         raise DataError(
-            f"{path} says that it is {claimed[0]} x {claimed[1]} pixels, more than {MAX_PIXELS // 10**6} million; "
+            f"{path} says that it is {claimed[0]} x {claimed[1]} pixels, more than {MAX_FILE_PIXELS // 10**6} million; "
             "make it smaller"
         )
     data = _with_its_end(data)
@@ -110,7 +110,7 @@ def _decode(data: bytes, path: str | Path, how: int) -> np.ndarray:
     except cv2.error as error:
         raise DataError(f"{path} cannot be decoded: {error.err or error}") from None
     if image is None:
-        raise DataError(f"{path} is not an image that can be read, or is damaged; give a {FORMATS}")
+        raise DataError(f"{path} is not an image that can be read, or is damaged; give a {READABLE_FORMATS}")
     return image
 
 
@@ -121,7 +121,8 @@ def _with_its_end(data: bytes) -> bytes:
         return data
     scan = data.rstrip(b"\xff")
     whole, *longer = (
-        cv2.imdecode(np.frombuffer(scan + more + JPEG_END, np.uint8), cv2.IMREAD_COLOR) for more in (b"", *FOREIGN)
+        cv2.imdecode(np.frombuffer(scan + more + JPEG_END, np.uint8), cv2.IMREAD_COLOR)
+        for more in (b"", *FOREIGN_BYTES)
     )
     return scan + JPEG_END if whole is not None and all(np.array_equal(whole, other) for other in longer) else data
 
@@ -152,12 +153,12 @@ def _decode_heic(data: bytes, path: str | Path) -> np.ndarray:
     try:
         picture = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
         width, height = picture.size
-        image = np.asarray(picture) if width * height <= MAX_PIXELS else None
+        image = np.asarray(picture) if width * height <= MAX_FILE_PIXELS else None
     except (ValueError, OSError, RuntimeError, SyntaxError) as error:
         raise DataError(f"{path} is a HEIC picture that is damaged ({error}); copy it again") from None
     if image is None:
         raise DataError(
-            f"{path} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; make it smaller"
+            f"{path} has {width} x {height} pixels, more than {MAX_FILE_PIXELS // 10**6} million; make it smaller"
         )
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., :3]
 

@@ -14,7 +14,7 @@ from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..geometry.viewing import turn_points
 
 # signs under x -> -x
-MIRROR = {Kind.VECTORS: (-1.0, 1.0, 1.0), Kind.POSE: (1.0, -1.0, -1.0)}
+MIRROR_SIGNS_OF_KIND = {Kind.VECTORS: (-1.0, 1.0, 1.0), Kind.POSE: (1.0, -1.0, -1.0)}
 MIRRORED_HARMONICS = (1.0, 1, 1, -1, -1, 1, 1, -1, 1)  # 1, y, z, x, xy, yz, zz, xz, xx - yy
 Sampler = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
 
@@ -66,7 +66,7 @@ def move(targets: HandTargets, new_from_old: Float[Tensor, "b 2 3"], sample: Sam
 def mirror(targets: HandTargets, size: int) -> dict[str, Tensor]:
     """The labels that change in a mirror, x -> -x or px -> `size` - px."""
     mirrored: dict[str, Tensor] = {}
-    for kind, signs in MIRROR.items():
+    for kind, signs in MIRROR_SIGNS_OF_KIND.items():
         mirrored |= {name: value * value.new_tensor(signs) for name, value in known_labels(targets, kind)}
     for name, points in known_labels(targets, Kind.PIXELS):
         mirrored[name] = apply_affine(points, mirror_affine(size, points))
@@ -76,7 +76,7 @@ def mirror(targets: HandTargets, size: int) -> dict[str, Tensor]:
     mirrored |= {name: ~side for name, side in known_labels(targets, Kind.SIDE)}
     mirrored |= {name: image.flip(-1) for name, image in known_labels(targets, Kind.IMAGE, Kind.VECTOR_IMAGE)}
     for name, _ in known_labels(targets, Kind.VECTOR_IMAGE):
-        mirrored[name] = mirrored[name] * mirrored[name].new_tensor(MIRROR[Kind.VECTORS])[:, None, None]
+        mirrored[name] = mirrored[name] * mirrored[name].new_tensor(MIRROR_SIGNS_OF_KIND[Kind.VECTORS])[:, None, None]
     for name, harmonics in known_labels(targets, Kind.HARMONICS):
         mirrored[name] = harmonics * harmonics.new_tensor(MIRRORED_HARMONICS)[:, None]
     return mirrored

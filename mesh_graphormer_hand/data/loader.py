@@ -31,8 +31,9 @@ from ..contracts import HandBatch
 from .freed_memory import keep_freed_memory
 
 PREFETCH = 2  # batches that every worker, or the thread, keeps ready
-PRELOAD = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
-REMEDY = "If memory is short: fewer data.workers (0: none), or more shared memory (docker run --shm-size=8g)."
+# modules that the fork server imports once
+PRELOADED = ["torch", "torch.utils.data", "numpy", "mesh_graphormer_hand.contracts"]
+MEMORY_HINT = "If memory is short: fewer data.workers (0: none), or more shared memory (docker run --shm-size=8g)."
 
 
 class WorkerError(RuntimeError):
@@ -106,7 +107,10 @@ def load(source: Batches, indices: Sequence[int], workers: int, device: torch.de
 
 
 def _from_processes(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:
-    options: dict[str, Any] = {"multiprocessing_context": process_context(PRELOAD), "prefetch_factor": PREFETCH}
+    options: dict[str, Any] = {
+        "multiprocessing_context": process_context(PRELOADED),
+        "prefetch_factor": PREFETCH,
+    }
     options |= {"worker_init_fn": _start_worker, "pin_memory": device.type == "cuda"}
     loader = DataLoader(_Told(source), batch_size=None, sampler=indices, num_workers=workers, **options)
     others = set(multiprocessing.active_children())
@@ -121,7 +125,7 @@ def _from_processes(source: Batches, indices: Sequence[int], workers: int, devic
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise WorkerError(f"{' '.join(str(error).split())} {REMEDY}") from error
+        raise WorkerError(f"{' '.join(str(error).split())} {MEMORY_HINT}") from error
     finally:
         coming._shutdown_workers()  # now: an error's traceback would keep the iterator, and so the workers, alive
         _kill(mine)

@@ -38,7 +38,7 @@ from .base import ENDLESS, HandDataset, join
 from .transforms import Augmentation, augment
 
 LANES = 8
-ROOM = 64  # blocks kept of a data set, at least (2.4 MB each at 224 pixels, and as much again for each label image)
+MIN_CACHED_BLOCKS = 64  # of a data set (2.4 MB each at 224 px, and as much again for each label image)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Stream(Dataset):
                 for key in [k for k in self._cache if k[0] == d and k[1] % LANES == lane]:
                     if key[1] // LANES < first_live:
                         del self._cache[key]
-            room = max(ROOM, LANES * (dataset.repeat * dataset.spacing + 2))
+            room = max(MIN_CACHED_BLOCKS, LANES * (dataset.repeat * dataset.spacing + 2))
             for key in [k for k in self._cache if k[0] == d][:-room]:
                 del self._cache[key]
 

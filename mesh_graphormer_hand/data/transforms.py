@@ -27,9 +27,9 @@ from . import labels
 from .axes import look_along_crops
 
 BACKGROUND = PARTS.index("background")
-REACH = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
-LEAST_BOX = 0.4  # share of a hand's box inside the moved frame from which it is one to be found
-LEAST_REST = 0.1  # share from which what is left is neither a hand to be found nor background
+SCENE_DEPTH_M = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
+WANTED_RATIO = 0.4  # share of a hand's box inside the moved frame from which it is one to be found
+UNSURE_RATIO = 0.1  # share from which what is left is neither a hand to be found nor background
 
 
 @dataclass
@@ -159,8 +159,8 @@ def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid
         boxes, left_over = _move_boxes(targets.boxes, new_from_old, size)
         region = torch.zeros_like(targets.boxes_valid) if targets.boxes_unsure is None else targets.boxes_unsure
         moved["boxes"] = boxes
-        moved["boxes_valid"] = targets.boxes_valid & ((left_over > LEAST_REST) | region & (left_over > 0))
-        moved["boxes_unsure"] = region | (left_over <= LEAST_BOX)
+        moved["boxes_valid"] = targets.boxes_valid & ((left_over > UNSURE_RATIO) | region & (left_over > 0))
+        moved["boxes_unsure"] = region | (left_over <= WANTED_RATIO)
     return replace(targets, **moved)
 
 
@@ -244,7 +244,7 @@ def _foreground(targets: HandTargets) -> Bool[Tensor, "b h w"]:
     known = targets.mask
     if targets.depth is not None:
         hand = targets.depth * targets.mask
-        near = (targets.depth > 0) & (targets.depth < hand.amax((1, 2), keepdim=True) + REACH)
+        near = (targets.depth > 0) & (targets.depth < hand.amax((1, 2), keepdim=True) + SCENE_DEPTH_M)
         known = known | near & targets.depth_valid[:, None, None]
     if targets.parts is not None:
         known = torch.where(targets.parts_valid[:, None, None], targets.parts != BACKGROUND, known)

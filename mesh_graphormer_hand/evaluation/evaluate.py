@@ -13,7 +13,7 @@ from ..data.loader import Samples, SequentialBatches, load
 from ..mano.template import HandTemplate
 from ..metrics import Accumulator
 
-BATCH = 32  # samples at once
+DEFAULT_BATCH_SIZE = 32  # samples at once
 Predictor = Callable[[HandInputs], HandPrediction]
 
 
@@ -36,7 +36,7 @@ def evaluate(
     dataset: Samples,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = BATCH,
+    batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int = 0,
     samples: int = 0,
     share: tuple[int, int] = (0, 1),
@@ -77,7 +77,7 @@ def evaluate(
     return accumulators
 
 
-def evaluated_order(samples: int, processes: int = 1, batch_size: int = BATCH) -> list[int]:
+def evaluated_order(samples: int, processes: int = 1, batch_size: int = DEFAULT_BATCH_SIZE) -> list[int]:
     """Which sample each row of the joined accumulators of `processes` processes is about."""
     starts = list(range(0, samples, batch_size))
     mine = [start for rank in range(processes) for start in starts[rank::processes]]

@@ -17,10 +17,10 @@ from .evaluate import Predictor, as_float
 
 Image = UInt8[np.ndarray, "h w 3"]
 AnyImage = UInt8[np.ndarray, "_ _ 3"]  # of a shape of its own
-FAR = 10.0  # m: how far away a mesh is put, so that perspective looks like the weak one
-SIDE = 224  # px of one picture
-ROW = 4  # samples in a row of a sheet
-GAP = 4  # px
+MESH_DISTANCE_M = 10.0  # m: how far away a mesh is put, so that perspective looks like the weak one
+PICTURE_PX = 224  # px of one picture
+SAMPLES_PER_ROW = 4  # samples in a row of a sheet
+GAP_PX = 4  # px
 
 
 @torch.no_grad()
@@ -37,17 +37,18 @@ def picture_sheet(
 def draw(batch: HandBatch, prediction: HandPrediction, template: HandTemplate | None) -> list[Image]:
     """For every sample: the crop with its labelled joints, beside the crop with the prediction on it."""
     return [
-        overlay.panel([_labels(batch, i), _answer(batch, prediction, i, template)], gap=GAP) for i in range(len(batch))
+        overlay.panel([_labels(batch, i), _answer(batch, prediction, i, template)], gap=GAP_PX)
+        for i in range(len(batch))
     ]
 
 
 def sheet(pictures: list[Image]) -> AnyImage:
     """Pictures of one size in rows."""
     blank = np.full_like(pictures[0], 255)
-    rows = [pictures[i : i + ROW] for i in range(0, len(pictures), ROW)]
-    rows = [row + [blank] * (min(ROW, len(pictures)) - len(row)) for row in rows]
-    lines = [overlay.panel(row, gap=2 * GAP) for row in rows]
-    gap = np.full((2 * GAP, lines[0].shape[1], 3), 255, np.uint8)
+    rows = [pictures[i : i + SAMPLES_PER_ROW] for i in range(0, len(pictures), SAMPLES_PER_ROW)]
+    rows = [row + [blank] * (min(SAMPLES_PER_ROW, len(pictures)) - len(row)) for row in rows]
+    lines = [overlay.panel(row, gap=2 * GAP_PX) for row in rows]
+    gap = np.full((2 * GAP_PX, lines[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for line in lines for part in (line, gap)][:-1])
 
 
@@ -57,10 +58,10 @@ def jpeg(image: AnyImage, quality: int = 85) -> bytes:
 
 
 def _crop(batch: HandBatch, index: int) -> tuple[Image, float]:
-    """The sample's crop, SIDE px high, and how many of its px one px of the sample's own has become."""
+    """The sample's crop, PICTURE_PX px high, and how many of its px one px of the sample's own has become."""
     values = batch.inputs.image[index].permute(1, 2, 0).nan_to_num().clamp(0, 1).mul(255).round()
     image = values.to(torch.uint8).numpy()
-    return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), SIDE / image.shape[1]
+    return cv2.resize(image, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_CUBIC), PICTURE_PX / image.shape[1]
 
 
 def _labels(batch: HandBatch, index: int) -> Image:
@@ -88,10 +89,10 @@ def _mesh(image: Image, vertices: torch.Tensor, camera: torch.Tensor, template: 
     """The mesh on the crop; None for one that is no mesh (yet): an untrained network says anything."""
     if not (vertices.isfinite().all() and camera.isfinite().all()) or float(camera[0]) <= 0:
         return None
-    if float(vertices.abs().max()) > FAR / 2 or float(camera[1:].abs().max()) > FAR:
+    if float(vertices.abs().max()) > MESH_DISTANCE_M / 2 or float(camera[1:].abs().max()) > MESH_DISTANCE_M:
         return None
-    placed = vertices + torch.cat([camera[1:], camera.new_tensor([FAR])])
+    placed = vertices + torch.cat([camera[1:], camera.new_tensor([MESH_DISTANCE_M])])
     half = image.shape[0] / 2
-    focal = float(camera[0]) * half * FAR
+    focal = float(camera[0]) * half * MESH_DISTANCE_M
     intrinsics = np.array([[focal, 0, half], [0, focal, half], [0, 0, 1]])
     return overlay.draw_mesh(image, placed.numpy(), template.faces.cpu().numpy(), intrinsics, quality="fast")

@@ -25,10 +25,10 @@ from . import report_html
 Image = UInt8[np.ndarray, "h w 3"]
 CURVES = {"pa_mpjpe": (50.0, "aligned joint error, mm"), "mpjpe": (100.0, "wrist-relative joint error, mm")}
 CURVES |= {"epe_2d": (0.4, "2D error, of the keypoints' box")}
-STEPS = 100
+CURVE_POINTS = 100
 PER_JOINT = ("pa_mpjpe", "mpjpe", "epe_2d", "pck@0.1")
 BROKEN_DOWN = ("pa_mpjpe", "pck@0.1", "pck@0.2")
-WORST = 12  # samples in the gallery
+GALLERY_SIZE = 12  # samples in the gallery
 
 
 @dataclass
@@ -72,7 +72,7 @@ def draw_curves(path: Path, evaluation: Evaluation) -> bool:
     figure = Figure(figsize=(4.6 * count, 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, count))
     for axis, (metric, limit, label) in zip(axes, panels, strict=False):
-        thresholds = np.linspace(0, limit, STEPS)
+        thresholds = np.linspace(0, limit, CURVE_POINTS)
         for who, errors in _errors(evaluation, metric).items():
             axis.plot(thresholds, _within(errors, thresholds), label=who.replace("_", " "))
         _label(axis, label)
@@ -111,7 +111,7 @@ def worst(
     if metric is None:
         return []
     found = []
-    for key, value in scores.worst(metric, WORST):
+    for key, value in scores.worst(metric, GALLERY_SIZE):
         batch = _load(dataset, scores.keys.index(key), key, left_out)
         if batch is None:
             continue

@@ -18,9 +18,9 @@ from ..contracts import HandInputs, HandPrediction
 from ..geometry.alignment import procrustes
 from ..geometry.crops import apply_affine, crop_affine, homogeneous
 
-SCALES = (0.7, 0.8, 0.9, 1.0, 1.1)  # side of the crop, of the given crop's
-TURNS = tuple(float(d) for k in range(10) for d in dict.fromkeys((10 * k, -10 * k)))  # degrees
-VIEWS = len(SCALES) * len(TURNS)
+SCALES_OF_CROP = (0.7, 0.8, 0.9, 1.0, 1.1)  # side of the crop, of the given crop's
+ROTATIONS_DEG = tuple(float(d) for k in range(10) for d in dict.fromkeys((10 * k, -10 * k)))  # degrees
+VIEWS = len(SCALES_OF_CROP) * len(ROTATIONS_DEG)
 
 
 class Averaged(nn.Module):
@@ -29,8 +29,8 @@ class Averaged(nn.Module):
     def __init__(
         self,
         predict: Callable[[HandInputs], HandPrediction],
-        scales: Sequence[float] = SCALES,
-        turns: Sequence[float] = TURNS,
+        scales: Sequence[float] = SCALES_OF_CROP,
+        turns: Sequence[float] = ROTATIONS_DEG,
     ) -> None:
         super().__init__()
         self.predict, self.scales, self.turns = predict, tuple(scales), tuple(turns)

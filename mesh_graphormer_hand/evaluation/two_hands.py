@@ -18,11 +18,11 @@ from ..data.base import HandDataset
 from ..geometry.viewing import turn_points
 from ..mano.template import joint_regressor
 from ..metrics.protocols.base import ScoreError, Scores
-from ..metrics.protocols.two_hands import RULES, write
+from ..metrics.protocols.two_hands import RULE_NAMES, write
 from ..skeleton import WRIST
 from .predictions import in_photo
 
-SIDES = ("right", "left")  # of a frame's two hands
+RIGHT_LEFT = ("right", "left")  # of a frame's two hands
 Rows = dict[str, list[np.ndarray]]  # parts of arrays, one row a hand
 
 
@@ -76,7 +76,7 @@ class TwoHands:
                 continue
             path = out / f"two_hands_{who}.npz"
             write(path, self._with_joints(self._framed(np.concatenate(meshes))))
-            for rules in RULES:
+            for rules in RULE_NAMES:
                 try:
                     found[f"{who}, {rules}"] = score_files("two_hands", truth, path, {"rules": rules})
                 except ScoreError as error:
@@ -105,4 +105,4 @@ class TwoHands:
         """The annotations, and each hand's place among them and its side."""
         numbers, sides = zip(*(key.rpartition("#")[2].split("_") for key in self.keys), strict=True)
         place = {number: i for i, number in enumerate(dict.fromkeys(numbers))}
-        return list(place), [place[n] for n in numbers], [SIDES.index(s) for s in sides]
+        return list(place), [place[n] for n in numbers], [RIGHT_LEFT.index(s) for s in sides]

@@ -20,8 +20,8 @@ from ..skeleton import WRIST
 
 INDEX_MCP, MIDDLE_MCP, LITTLE_MCP = 5, 9, 17
 MM_PER_M = 1000.0
-ALONG = 0.82  # cosine: fingers within 35 degrees of the line of sight
-FLAT = 0.5  # cosine: the palm's normal within 60 degrees of it
+POINTING_COSINE = 0.82  # cosine: fingers within 35 degrees of the line of sight
+FLAT_PALM_COSINE = 0.5  # cosine: the palm's normal within 60 degrees of it
 TO_LUMINANCE = (0.2126, 0.7152, 0.0722)
 HARMONIC_0 = 0.282095  # of the constant spherical harmonic
 
@@ -109,8 +109,8 @@ def _view(targets: HandTargets) -> Float[Tensor, "b"]:
         middle = targets.root.float() + joints[:, MIDDLE_MCP] / 2
         sight = torch.where(targets.root_valid[:, None], _unit(middle), sight)
     facing, pointing = (back * sight).sum(-1), (along * sight).sum(-1).abs()
-    flat = torch.where(facing < -FLAT, 0.0, torch.where(facing > FLAT, 1.0, 2.0))
-    return torch.where(pointing > ALONG, torch.full_like(flat, 3.0), flat)
+    flat = torch.where(facing < -FLAT_PALM_COSINE, 0.0, torch.where(facing > FLAT_PALM_COSINE, 1.0, 2.0))
+    return torch.where(pointing > POINTING_COSINE, torch.full_like(flat, 3.0), flat)
 
 
 def _size_in_crop(targets: HandTargets) -> Float[Tensor, "b"]:

@@ -1,6 +1,6 @@
 """How well a detector finds hands: recall, precision and average precision at an overlap, by the hands' size.
 
-A detection is right if it overlaps a hand that no surer one has taken by an IoU of at least `OVERLAP`. As COCO counts
+A detection is right if it overlaps a hand that no surer one has taken by an IoU of at least `MATCH_IOU`. As COCO counts
 by size: a hand outside the range is neither missed nor found, and what finds it, or finds nothing and is itself outside
 the range, does not count. On a photo that does not list all its hands, a detection of nothing listed does not count.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..geometry.boxes import match
 
-OVERLAP = 0.5
+MATCH_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def compare(
     order = scores.argsort(descending=True, stable=True)
     boxes, scores = boxes[order], scores[order]
     hand = torch.full((len(boxes),), -1)
-    for found, one in match(boxes, wanted.to(boxes), OVERLAP):
+    for found, one in match(boxes, wanted.to(boxes), MATCH_IOU):
         hand[found] = one
     told = (hand >= 0) & left_valid[hand] if len(wanted) else hand >= 0
     right = torch.tensor([left[k] is not None for k in order.tolist()], dtype=torch.bool)

@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float
 
 from ..skeleton import NUM_JOINTS, PERMUTATIONS
 
-MOST = 500  # samples that are looked at
-BETTER = 0.5  # of the error: from here on another reading is named
-UNITS = {1000.0: "millimetres for metres", 100.0: "centimetres for metres", 0.001: "metres for millimetres"}
-UNITS |= {0.01: "metres for centimetres", 10.0: "millimetres for centimetres", 0.1: "centimetres for millimetres"}
+MAX_COMPARED = 500  # samples that are looked at
+BETTER_RATIO = 0.5  # of the error: from here on another reading is named
+UNIT_NAMES = {1000.0: "millimetres for metres", 100.0: "centimetres for metres", 0.001: "metres for millimetres"}
+UNIT_NAMES |= {0.01: "metres for centimetres", 10.0: "millimetres for centimetres", 0.1: "centimetres for millimetres"}
 NEAR_UNIT, SAME_UNIT = 2.0, 3.0  # factors: that far from a unit's, that far from none
-SIGNS = {
+AXES_SIGNS = {
     2: {"": (1, 1), "mirrored (x turned around)": (-1, 1), "with y upwards": (1, -1)},
     3: {
         "": (1, 1, 1),
@@ -39,7 +39,7 @@ def notes(
         known: joints that count; None: all.
         units: also of another unit; False where any scale is allowed.
     """
-    step = -(-len(target) // MOST) or 1
+    step = -(-len(target) // MAX_COMPARED) or 1
     target, predicted = target[::step], predicted[::step]
     known = np.ones(target.shape[:2], bool) if known is None else known[::step]
     mine = known.sum(1) > 2
@@ -58,9 +58,11 @@ def notes(
 def _of_unit(ratio: float, columns: int) -> list[str]:
     if 1 / SAME_UNIT < ratio < SAME_UNIT:
         return []
-    said = f"the predicted hands are {ratio:.3g} times as large as the labelled ones"
-    guess = next((name for factor, name in UNITS.items() if 1 / NEAR_UNIT < ratio / factor < NEAR_UNIT), "another unit")
-    return [f"{said}: {guess if columns == 3 else 'pixels of another image size, or shares of the image'}?"]
+    size = f"the predicted hands are {ratio:.3g} times as large as the labelled ones"
+    guess = next(
+        (name for factor, name in UNIT_NAMES.items() if 1 / NEAR_UNIT < ratio / factor < NEAR_UNIT), "another unit"
+    )
+    return [f"{size}: {guess if columns == 3 else 'pixels of another image size, or shares of the image'}?"]
 
 
 def _of_layout(wanted: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> list[str]:
@@ -71,12 +73,12 @@ def _of_layout(wanted: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> 
             orders[f"in the joint order `{name}`"] = order
             orders[f"in canonical order, where `{name}` is expected"] = tuple(np.argsort(order).tolist())
     errors = {}
-    for axes, signs in SIGNS[wanted.shape[2]].items():
+    for axes, signs in AXES_SIGNS[wanted.shape[2]].items():
         for order, places in orders.items():
             shape, _ = _shape(predicted[:, list(places)] * np.array(signs), known)
             errors[axes, order] = float(np.linalg.norm(shape - wanted, axis=-1)[known].mean())
     best = min(errors, key=errors.get)
-    if errors[best] >= BETTER * errors["", ""]:
+    if errors[best] >= BETTER_RATIO * errors["", ""]:
         return []
     factor = errors["", ""] / max(errors[best], 1e-9)
     times = f"{factor:.1f} times" if factor < 1000 else "1000 times and more"

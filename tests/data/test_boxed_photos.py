@@ -8,9 +8,9 @@ import pytest
 from helpers import photo_sets
 from helpers.photo_sets import BOX
 from mesh_graphormer_hand.data.images import DataError
-from mesh_graphormer_hand.data.readers.boxed_photos import FLESH, pictures, read_set
+from mesh_graphormer_hand.data.readers.boxed_photos import FLESH_MARGIN, pictures, read_set
 
-GROWN = np.array(BOX) + FLESH * 40 * np.array([-1, -1, 1, 1])
+GROWN = np.array(BOX) + FLESH_MARGIN * 40 * np.array([-1, -1, 1, 1])
 
 
 def test_drawn_boxes_are_complete_and_take_their_side_from_key_points(tmp_path):

@@ -95,7 +95,7 @@ def test_arrays_come_back(tmp_path):
     assert len(pickle.dumps(index)) < 500 and (pickle.loads(pickle.dumps(index))["xyz"] == index["xyz"]).all()
     with pytest.raises(ValueError, match="rows of shape"):
         cached_index(tmp_path, "", "other", [source], lambda w: [fill(w), w.append("xyz", np.ones((1, 3)), "<f4")])
-    assert not list((tmp_path / label_index.FOLDER).glob("other*"))  # nothing half made is left
+    assert not list((tmp_path / label_index.INDEX_FOLDER).glob("other*"))  # nothing half made is left
 
 
 def test_made_again_when_a_source_changes(tmp_path):
@@ -122,7 +122,7 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     root = tmp_path / "data"
     root.mkdir()
     (root / "labels.json").write_text("[]")
-    (root / label_index.FOLDER).write_text("in the way")
+    (root / label_index.INDEX_FOLDER).write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     index = cached_index(root, "", "set", [root / "labels.json"], fill)
     assert tmp_path / "home" in index.folder.parents
@@ -144,7 +144,7 @@ def test_a_file_laid_out_otherwise_is_told(tmp_path, content):
 
     with pytest.raises(DataError, match=r"labels\.json: no label file of set: \w+Error"):
         cached_index(tmp_path, "", "set", [source], build)
-    assert not list((tmp_path / label_index.FOLDER).glob("set*"))
+    assert not list((tmp_path / label_index.INDEX_FOLDER).glob("set*"))
 
 
 @pytest.mark.parametrize(

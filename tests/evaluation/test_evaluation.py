@@ -20,7 +20,7 @@ from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.base import HandDataset
 from mesh_graphormer_hand.evaluation import predictions, report
 from mesh_graphormer_hand.evaluation.evaluate import evaluate
-from mesh_graphormer_hand.evaluation.tta import SCALES, TURNS, VIEWS, Averaged, seen_through
+from mesh_graphormer_hand.evaluation.tta import ROTATIONS_DEG, SCALES_OF_CROP, VIEWS, Averaged, seen_through
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, mirror_affine
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
@@ -381,7 +381,11 @@ def test_with_a_map_predictions_are_said_of_the_labels_hand(hand, monkeypatch):
 
 
 def test_the_published_views():
-    assert VIEWS == 95 and SCALES == (0.7, 0.8, 0.9, 1.0, 1.1) and sorted(TURNS) == [10.0 * k for k in range(-9, 10)]
+    assert (
+        VIEWS == 95
+        and SCALES_OF_CROP == (0.7, 0.8, 0.9, 1.0, 1.1)
+        and sorted(ROTATIONS_DEG) == [10.0 * k for k in range(-9, 10)]
+    )
 
 
 def test_a_view_is_the_crop_moved_as_its_map_says():

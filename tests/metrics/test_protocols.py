@@ -196,7 +196,7 @@ def test_ho3d_aligns_scale_and_wrist(tmp_path):
         *("xyz_mean3d", "xyz_auc3d", "xyz_procrustes_al_mean3d", "xyz_procrustes_al_auc3d"),
         *("xyz_scale_trans_al_mean3d", "xyz_scale_trans_al_auc3d"),
     ]
-    assert np.array_equal(own[:, ho3d.MIDDLE_MCP], joints[:, 9])
+    assert np.array_equal(own[:, ho3d.HO3D_MIDDLE_MCP], joints[:, 9])
     point = np.zeros_like(own)
     assert np.isfinite(ho3d.scale_translation(own, point)).all(), "a hand of one point is not divided by its length"
 

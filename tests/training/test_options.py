@@ -271,8 +271,8 @@ def test_a_mask_is_drawn_where_there_is_nothing_else():
     (bare, *_), (drawn, *_) = (
         pictures.draw(batch, prediction, None) for prediction in (HandPrediction(), HandPrediction(mask=logits))
     )
-    changed = (bare != drawn).any(-1)[:, -pictures.SIDE :]  # of the prediction, on the right
-    assert not changed[:, : pictures.SIDE // 2 - 20].any() and changed[:, pictures.SIDE // 2 + 20 :].all()
+    changed = (bare != drawn).any(-1)[:, -pictures.PICTURE_PX :]  # of the prediction, on the right
+    assert not changed[:, : pictures.PICTURE_PX // 2 - 20].any() and changed[:, pictures.PICTURE_PX // 2 + 20 :].all()
 
 
 def make_batch():

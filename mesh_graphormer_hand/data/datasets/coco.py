@@ -35,12 +35,12 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
 from ..readers.splits import check_choice
 
-SIDES = ("left", "right")
-BOXES = ("joints", "label")
-WORDS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # in a file's name, the best first
-BATCH = 1024
-FINGERS = ("thumb", "index|fore", "middle", "ring", "little|pinky|small")
-LEVELS = {"thumb": ("cmc", "mcp", "ip", "tip"), "": ("mcp", "pip", "dip", "tip")}
+LEFT_RIGHT = ("left", "right")
+BOX_OF = ("joints", "label")
+NAME_WORDS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # in a file's name, the best first
+RECORDS_AT_ONCE = 1024
+FINGER_PATTERNS = ("thumb", "index|fore", "middle", "ring", "little|pinky|small")
+LEVEL_NAMES = {"thumb": ("cmc", "mcp", "ip", "tip"), "": ("mcp", "pip", "dip", "tip")}
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Config(ReaderConfig):
     box: str = "joints"  # the crop is round the labelled joints (joints) or the file's own box (label)
     side: str = "right"  # of hands that nothing says a side of
     order: str = ""  # of the joints, a key of skeleton.PERMUTATIONS; empty: as the category names them, else canonical
-    sides: list[str] = field(default_factory=lambda: list(SIDES))
+    sides: list[str] = field(default_factory=lambda: list(LEFT_RIGHT))
     min_joints: int = 6  # labelled ones, of a hand that is taken
 
 
@@ -83,11 +83,11 @@ class Coco(FileDataset):
         order = self._order(str(int(at["category"][row])))
         joints, box = at["joints"][row][order].astype(np.float64), at["box"][row].astype(np.float64)
         places, name = at["joints_m"][row][order].astype(np.float64), at.text("file", row)
-        K = at["K"][row].astype(np.float64)
+        K, side = at["K"][row].astype(np.float64), LEFT_RIGHT[int(not self.left[row])]
         label_box = self.config.box == "label" and box[2] > 0
         return Annotation(
             key=f"{name}#{int(at['id'][row])}",
-            where=f"{self.path}, annotation {int(at['id'][row])} ({SIDES[int(not self.left[row])]} hand of {name})",
+            where=f"{self.path}, annotation {int(at['id'][row])} ({side} hand of {name})",
             image=self.folder / name,
             size=tuple(at["size"][row].tolist()),
             own=True,
@@ -117,7 +117,7 @@ def labels_path(root: Path, named: str, part: str) -> Path:
         return next((p for p in (root / named, root / "annotations" / named) if p.is_file()), root / named)
     files = sorted([*root.glob("*.json"), *root.glob("annotations/*.json")])
     files = [f for f in files if f.name != "manifest.json"]
-    for word in WORDS[part]:
+    for word in NAME_WORDS[part]:
         if len(mine := [f for f in files if word in f.stem.lower()]) == 1:
             return mine[0]
         if mine:
@@ -135,7 +135,7 @@ def _images(root: Path, named: str, path: Path, first: str) -> Path:
     """The folder from which `first`, a file name of the list, is found."""
     if named:
         return root / named if (root / named).is_dir() else Path(named)
-    words = [path.stem, *(w for ws in WORDS.values() for w in ws), *(f"{w}2017" for w in ("train", "val", "test"))]
+    words = [path.stem, *(w for ws in NAME_WORDS.values() for w in ws), *(f"{w}2017" for w in ("train", "val", "test"))]
     places = [path.parent, root, *(base / w for w in ("images", *words) for base in (root, root / "images"))]
     return next((p for p in places if (p / first).is_file()), root)
 
@@ -162,10 +162,10 @@ def _place(name: str) -> int:
     """The canonical number of a joint's name, -1 where it tells none."""
     if "wrist" in name:
         return 0
-    finger = next((k for k, words in enumerate(FINGERS) if re.search(words, name)), None)
+    finger = next((k for k, words in enumerate(FINGER_PATTERNS) if re.search(words, name)), None)
     if finger is None:
         return -1
-    levels = LEVELS["" if finger else "thumb"]
+    levels = LEVEL_NAMES["" if finger else "thumb"]
     level = next((k for k, word in enumerate(levels) if re.search(rf"(?<![a-z]){word}(?![a-z])", name)), None)
     if level is None and (number := re.search(r"([1-4])\D*$", name)):
         level = int(number[1]) - 1
@@ -174,7 +174,7 @@ def _place(name: str) -> int:
 
 def _side(name: str, otherwise: str) -> str:
     """What a category's name says of the side."""
-    return next((side for side in SIDES if side in name.lower()), otherwise)
+    return next((side for side in LEFT_RIGHT if side in name.lower()), otherwise)
 
 
 def _index(root: Path, path: Path, cache: str) -> Index:
@@ -205,9 +205,9 @@ def _index(root: Path, path: Path, cache: str) -> Index:
             raise DataError(
                 f"{path}: annotation {lost[0]['id']} has category {lost[0]['category']}, which is not there"
             )
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            for name, dtype in COLUMNS.items():
+        for start in range(0, len(rows), RECORDS_AT_ONCE):
+            part = rows[start : start + RECORDS_AT_ONCE]
+            for name, dtype in INDEX_COLUMNS.items():
                 writer.append(name, [r[name] for r in part], dtype)
             numbers, files, sizes, cameras = zip(*(images[r["image"]] for r in part), strict=True)
             writer.append_text("file", files)
@@ -217,8 +217,8 @@ def _index(root: Path, path: Path, cache: str) -> Index:
     return cached_index(root, cache, f"coco-{path.stem}", [path], build)
 
 
-COLUMNS = {"id": "<i8", "category": "<i8", "side": "i1", "joints": "<f4", "box": "<f4"}
-COLUMNS |= {"joints_m": "<f4", "has_3d": "?"}
+INDEX_COLUMNS = {"id": "<i8", "category": "<i8", "side": "i1", "joints": "<f4", "box": "<f4"}
+INDEX_COLUMNS |= {"joints_m": "<f4", "has_3d": "?"}
 
 
 def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, Any] | None:
@@ -235,7 +235,7 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
         raise DataError(f"{where} has keypoints of a whole person: read it with coco_wholebody or halpe")
     joints = array(keypoints, (63,), f"{where}: keypoints").reshape(21, 3)
     side = str(value.get("handedness") or "").lower()
-    if side and side not in SIDES:
+    if side and side not in LEFT_RIGHT:
         raise DataError(f'{where}: handedness {side!r} should be "left" or "right"')
     places, category = value.get("joints_m"), value.get("category_id", 0)
     if not isinstance(category, int):
@@ -244,7 +244,7 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
         "id": int(value["id"]),
         "image": value["image_id"],
         "category": category,
-        "side": SIDES.index(side) if side else -1,
+        "side": LEFT_RIGHT.index(side) if side else -1,
         "joints": joints,
         "box": array(value.get("bbox") or [0, 0, 0, 0], (4,), f"{where}: bbox"),
         "joints_m": np.zeros((21, 3)) if places is None else array(places, (21, 3), f"{where}: joints_m"),
@@ -259,9 +259,9 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: no such file, one that is cut short or not COCO's, or an unknown option.
     """
     check_config(config, split, "coco")
-    check_choice("coco", "box", config.box, BOXES)
-    check_choice("coco", "side", config.side, SIDES)
+    check_choice("coco", "box", config.box, BOX_OF)
+    check_choice("coco", "side", config.side, LEFT_RIGHT)
     check_choice("coco", "order", config.order, ("", *PERMUTATIONS))
     for side in config.sides:
-        check_choice("coco", "sides", side, SIDES)
+        check_choice("coco", "sides", side, LEFT_RIGHT)
     return Coco(config, split, image_size)

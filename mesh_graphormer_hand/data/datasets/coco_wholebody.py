@@ -27,15 +27,15 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
 from ..readers.splits import check_choice
 
-FOLDERS = {"train": "train", "val": "val", "test": "val"}
-SIDES = ("left", "right")
-BOXES = ("joints", "label")
-BATCH = 1024  # records that become rows together
+SUBSETS = {"train": "train", "val": "val", "test": "val"}
+LEFT_RIGHT = ("left", "right")
+BOX_OF = ("joints", "label")
+RECORDS_AT_ONCE = 1024  # records that become rows together
 
 
 @dataclass
 class Config(ReaderConfig):
-    sides: list[str] = field(default_factory=lambda: list(SIDES))
+    sides: list[str] = field(default_factory=lambda: list(LEFT_RIGHT))
     box: str = "joints"  # the crop is round the reliable joints (joints) or the file's own box (label)
     min_joints: int = 6  # reliable ones, of a hand that is taken
     images: str = ""  # folder of the images; empty: {train,val}2017 in `root`, or in `root`/images
@@ -48,12 +48,12 @@ class CocoWholeBody(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.subset = FOLDERS[self.split] if official else "train"
+        self.subset = SUBSETS[self.split] if official else "train"
         self.path = _labels_path(self.root, self.subset)
         self.index = index = _index(self.root, self.path, config.cache)
         self.images = _images(self.root, config.images, f"{self.subset}2017")
         side, count = np.asarray(index["side"]), (index["joints"][:, :, 2] > 0).sum(-1)
-        keep = np.isin(side, [SIDES.index(s) for s in config.sides])
+        keep = np.isin(side, [LEFT_RIGHT.index(s) for s in config.sides])
         few = keep & (count < config.min_joints)
         keep &= ~few
         if not official:
@@ -65,7 +65,7 @@ class CocoWholeBody(FileDataset):
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
         row, at = int(self.rows[index]), self.index
-        side, person = SIDES[int(at["side"][row])], int(at["id"][row])
+        side, person = LEFT_RIGHT[int(at["side"][row])], int(at["id"][row])
         joints, box = at["joints"][row].astype(np.float64), at["box"][row].astype(np.float64)
         name = at.text("file", row)
         return Annotation(
@@ -103,8 +103,8 @@ def _index(root: Path, path: Path, cache: str) -> Index:
                 rows += _hands(value, path, writer)
         if not rows:
             raise DataError(f"{path} holds no valid hand; is it COCO-WholeBody's? Hands of your own: --data coco")
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
+        for start in range(0, len(rows), RECORDS_AT_ONCE):
+            part = rows[start : start + RECORDS_AT_ONCE]
             for k, (name, dtype) in enumerate((("id", "<i8"), ("image", "<i8"), ("side", "i1"))):
                 writer.append(name, [r[k] for r in part], dtype)
             for k, name in ((3, "joints"), (4, "box")):
@@ -120,7 +120,7 @@ def _index(root: Path, path: Path, cache: str) -> Index:
 def _hands(person: dict, path: Path, writer: IndexWriter) -> list[tuple]:
     """The valid hands of one annotation; others are counted."""
     found = []
-    for side, name in enumerate(SIDES):
+    for side, name in enumerate(LEFT_RIGHT):
         where = f"{path}, annotation {person.get('id')}, {name}hand"
         if person.get("iscrowd"):
             writer.extra["crowd"] += 1
@@ -141,7 +141,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: a file is missing, cut short, or not COCO-WholeBody's.
     """
     check_config(config, split, "coco_wholebody")
-    check_choice("coco_wholebody", "box", config.box, BOXES)
+    check_choice("coco_wholebody", "box", config.box, BOX_OF)
     for side in config.sides:
-        check_choice("coco_wholebody", "sides", side, SIDES)
+        check_choice("coco_wholebody", "sides", side, LEFT_RIGHT)
     return CocoWholeBody(config, split, image_size)

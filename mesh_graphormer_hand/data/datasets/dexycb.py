@@ -36,13 +36,13 @@ from ..readers.annotation import Annotation, pinhole
 from ..readers.file_dataset import FileDataset, NoHandError, ReaderConfig, check_config, log_selection
 from ..readers.fits import UNKNOWN_MANO, Fitter, mano
 from ..readers.index import array
-from ..readers.splits import SPLITS, check_choice
+from ..readers.splits import SPLIT_NAMES, check_choice
 
 SETUPS = ("s0", "s1", "s2", "s3")
 HAND_LABEL = 255  # in `seg`
-DEPTH_STEP = 1e-3  # m
+DEPTH_STEP_M = 1e-3  # m
 # setup -> part -> what it takes, of subjects (s1), cameras (s2), grasped objects (s3)
-TAKEN = {
+SPLIT_MEMBERS = {
     "s1": {"train": (0, 1, 2, 3, 4, 5, 9), "val": (6,), "test": (7, 8)},
     "s2": {"train": (0, 1, 2, 3, 4, 5), "val": (6,), "test": (7,)},
     "s3": {"val": (3, 19), "test": (7, 11, 15)},
@@ -120,7 +120,7 @@ class DexYcb(FileDataset):
             intrinsics=_intrinsics(self.root, serial),
             hand=self.hand if mesh else 0,
             mask=None if seg is None else lambda: seg == HAND_LABEL,
-            depth=lambda: read_raw(folder / f"aligned_depth_to_color_{frame:06d}.png") * DEPTH_STEP,
+            depth=lambda: read_raw(folder / f"aligned_depth_to_color_{frame:06d}.png") * DEPTH_STEP_M,
             **mesh,
         )
 
@@ -141,9 +141,9 @@ def _in_official(setup: str, part: str, sequence: dict[str, Any], camera: int) -
             return part == "train"
         return part == ("val" if subject in (0, 1) else "test")
     if setup == "s3":
-        taken, kind = TAKEN["s3"], place // 5
+        taken, kind = SPLIT_MEMBERS["s3"], place // 5
         return kind in taken[part] if part in taken else kind not in (*taken["val"], *taken["test"])
-    return (subject if setup == "s1" else camera) in TAKEN[setup][part]
+    return (subject if setup == "s1" else camera) in SPLIT_MEMBERS[setup][part]
 
 
 def _sequences(root: Path, per_subject: int) -> list[dict[str, Any]]:
@@ -222,6 +222,6 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     Raises:
         DataError: no sequences, a wrong number of them, or a meta.yml with a mistake.
     """
-    check_config(config, split, "dexycb", SPLITS)
+    check_config(config, split, "dexycb", SPLIT_NAMES)
     check_choice("dexycb", "setup", config.setup, SETUPS)
     return DexYcb(config, split, image_size)

@@ -54,10 +54,10 @@ from ..readers.conventions import Conventions
 from ..readers.file_dataset import ON_BROKEN, FileDataset
 from ..readers.splits import SplitConfig, check_split, in_split
 
-KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
-CROPS = ("auto", "box", "whole")
+HAND_KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
+CROP_RULES = ("auto", "box", "whole")
 # label -> its shape, whether parts of it may be null, what to say it should be
-SHAPES = {
+ARRAY_SHAPES = {
     "keypoints_px": ((NUM_JOINTS, 2), True, "21 pairs [x, y] in pixels, null for a joint that is not known"),
     "joints_m": ((NUM_JOINTS, 3), True, "21 triples [x, y, z] in metres, null for a joint that is not known"),
     "box": ((4,), False, "[x0, y0, x1, y1] in pixels"),
@@ -191,7 +191,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderData
     if not config.root:
         raise DataError("data set folder: `root` is missing; say where your images and their JSON file are")
     for name, value, known in (
-        ("crop", config.crop, CROPS),
+        ("crop", config.crop, CROP_RULES),
         ("order", config.order, tuple(PERMUTATIONS)),
         ("on_broken", config.on_broken, ON_BROKEN),
     ):
@@ -272,11 +272,11 @@ def read_labels(path: Path, order: str = "canonical", written: Conventions | Non
 
 def _entry(hand: Any, file: str, index: int, alone: bool, order: str, where: str) -> Entry:
     if not isinstance(hand, dict):
-        raise DataError(f"{where} should be a mapping with some of {', '.join(KEYS)}, not a {type(hand).__name__}")
+        raise DataError(f"{where} should be a mapping with some of {', '.join(HAND_KEYS)}, not a {type(hand).__name__}")
     for key in hand:
-        if key not in KEYS:
-            raise DataError(f"{where}: unknown key {key!r}{nearest(key, KEYS)} (known: {', '.join(KEYS)})")
-    arrays = {key: _array(hand.get(key), key, where) for key in SHAPES}
+        if key not in HAND_KEYS:
+            raise DataError(f"{where}: unknown key {key!r}{nearest(key, HAND_KEYS)} (known: {', '.join(HAND_KEYS)})")
+    arrays = {key: _array(hand.get(key), key, where) for key in ARRAY_SHAPES}
     if all(arrays[key] is None for key in ("keypoints_px", "joints_m", "box")):
         raise DataError(f"{where} has none of keypoints_px, joints_m, box; nothing is known about this hand")
     for key in ("keypoints_px", "joints_m"):
@@ -321,7 +321,7 @@ def _array(value: Any, key: str, where: str) -> np.ndarray | None:
     """A label as float32, NaN where it is null."""
     if value is None:
         return None
-    shape, nullable, wanted = SHAPES[key]
+    shape, nullable, wanted = ARRAY_SHAPES[key]
     if nullable and isinstance(value, list):
         if not any(row is not None for row in value):
             return None

@@ -39,9 +39,9 @@ from ..readers.splits import check_choice
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = {"train": "training", "test": "evaluation"}
+SPLIT_FOLDERS = {"train": "training", "test": "evaluation"}
 VERSIONS = ("gs", "hom", "sample", "auto")
-TABLES = {"K": (3, 3), "xyz": (21, 3), "verts": (778, 3), "mano": (61,), "visible": (21,)}
+TABLE_SHAPES = {"K": (3, 3), "xyz": (21, 3), "verts": (778, 3), "mano": (61,), "visible": (21,)}
 
 
 @dataclass
@@ -83,7 +83,10 @@ class FreiHand(FileDataset):
             check_choice("freihand", "versions", version, VERSIONS)
         if wanted or self.split != "train":
             return wanted or ["gs"]
-        return ["gs", *(v for v in VERSIONS[1:] if self._image(self.unique * VERSIONS.index(v)).is_file())]
+        return [
+            "gs",
+            *(v for v in VERSIONS[1:] if self._image(self.unique * VERSIONS.index(v)).is_file()),
+        ]
 
     def _image(self, number: int) -> Path:
         return self.root / self.folder / "rgb" / f"{number:08d}.jpg"
@@ -92,7 +95,7 @@ class FreiHand(FileDataset):
         """See `FileDataset`."""
         number = int(self.rows[index])
         row, image = number % self.unique, self._image(number)
-        known = {t: self.index[t][row] for t in TABLES if t in self.index}
+        known = {t: self.index[t][row] for t in TABLE_SHAPES if t in self.index}
         mano = known.get("mano")
         pose = shape = None
         if mano is not None and self.fitter is not None:
@@ -129,7 +132,7 @@ def find_root(root: Path) -> Path:
 def _folder(root: Path, part: str, asked: str) -> str:
     """Where the official split `part` lies. What hand-generate wrote is one split, training unless it was told
     otherwise: a test that names none reads that one."""
-    folder, other = FOLDERS[part], FOLDERS["train"]
+    folder, other = SPLIT_FOLDERS[part], SPLIT_FOLDERS["train"]
     generated = (root / "manifest.json").is_file() and (root / f"{other}_K.json").is_file()
     if asked or not generated or (root / f"{folder}_K.json").is_file():
         return folder
@@ -139,9 +142,9 @@ def _folder(root: Path, part: str, asked: str) -> str:
 
 def _index(root: Path, folder: str, cache: str) -> Index:
     needed = ("K",) if folder == "evaluation" else ("K", "xyz")
-    there = [t for t in TABLES if t in needed or (root / f"{folder}_{t}.json").is_file()]
+    there = [t for t in TABLE_SHAPES if t in needed or (root / f"{folder}_{t}.json").is_file()]
     sources = {t: root / f"{folder}_{t}.json" for t in there}
-    for split, other in FOLDERS.items():
+    for split, other in SPLIT_FOLDERS.items():
         if not sources["K"].is_file() and (root / f"{other}_K.json").is_file():
             raise DataError(
                 f"{root} holds {other}_K.json and no {sources['K'].name}: split={split} reads it"
@@ -154,7 +157,7 @@ def _index(root: Path, folder: str, cache: str) -> Index:
             rows[table] = 0
             dtype = {"verts": "<f4", "visible": "?"}.get(table, "<f8")
             for (row,), value in _rows(path):
-                writer.append(table, array(value, TABLES[table], f"{path}, label {row}")[None], dtype)
+                writer.append(table, array(value, TABLE_SHAPES[table], f"{path}, label {row}")[None], dtype)
                 rows[table] += 1
         for table, count in rows.items():
             require(sources[table], count, rows["K"], f"{folder}_K.json")
@@ -175,5 +178,5 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     Raises:
         DataError: a file is missing, cut short, or does not fit the others.
     """
-    check_config(config, split, "freihand", tuple(FOLDERS))
+    check_config(config, split, "freihand", tuple(SPLIT_FOLDERS))
     return FreiHand(config, split, image_size)

@@ -26,10 +26,10 @@ from ..readers.annotation import Annotation
 from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
 from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
 
-FILES = {"train": "halpe_train_v1.json", "val": "halpe_val_v1.json", "test": "halpe_val_v1.json"}
-SIDES = ("left", "right")
+LABEL_FILES = {"train": "halpe_train_v1.json", "val": "halpe_val_v1.json", "test": "halpe_val_v1.json"}
+LEFT_RIGHT = ("left", "right")
 IMAGE_FOLDERS = {"train": ("hico_20160224_det/images/train2015", "train2015"), "val": ("val2017",)}
-BATCH = 1024
+RECORDS_AT_ONCE = 1024
 
 
 @dataclass
@@ -47,9 +47,9 @@ class Halpe(FileDataset):
         self.root = Path(config.root)
         official = config.split_by == "official"
         part = self.split if official else "train"
-        self.path = self.root / FILES[part]
-        if not self.path.is_file() and (self.root / "annotations" / FILES[part]).is_file():
-            self.path = self.root / "annotations" / FILES[part]
+        self.path = self.root / LABEL_FILES[part]
+        if not self.path.is_file() and (self.root / "annotations" / LABEL_FILES[part]).is_file():
+            self.path = self.root / "annotations" / LABEL_FILES[part]
         self.index = _index(self.root, self.path, list(config.hands), config.cache)
         self.images = _images(self.root, config.images, IMAGE_FOLDERS["train" if part == "train" else "val"])
         count = (self.index["joints"][:, :, 2] > 0).sum(-1)
@@ -63,7 +63,7 @@ class Halpe(FileDataset):
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
         row, at = int(self.rows[index]), self.index
-        side, person, name = SIDES[int(at["side"][row])], int(at["id"][row]), at.text("file", row)
+        side, person, name = LEFT_RIGHT[int(at["side"][row])], int(at["id"][row]), at.text("file", row)
         joints = at["joints"][row].astype(np.float64)
         return Annotation(
             key=f"{name}#{person}_{side}",
@@ -102,8 +102,8 @@ def _index(root: Path, path: Path, starts: list[int], cache: str) -> Index:
                 rows += [(value["id"], value["image_id"], side, joints[s : s + 21]) for side, s in enumerate(starts)]
         if not rows:
             raise DataError(f"{path} holds no annotation")
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
+        for start in range(0, len(rows), RECORDS_AT_ONCE):
+            part = rows[start : start + RECORDS_AT_ONCE]
             for k, (name, dtype) in enumerate((("id", "<i8"), ("image", "<i8"), ("side", "i1"), ("joints", "<f4"))):
                 writer.append(name, [r[k] for r in part], dtype)
             if lost := [r for r in part if r[1] not in files]:

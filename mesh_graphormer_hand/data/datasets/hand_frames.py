@@ -28,15 +28,15 @@ from ...contracts import HandBatch, HandInputs, HandTargets
 from ...mano.hand import Hand
 from ..base import ENDLESS, HandDataset
 from ..images import DataError, read_image, to_tensor
-from ..readers.boxed_photos import BOXES, BoxedPhoto, pictures, read_set
-from ..transforms import LEAST_BOX, LEAST_REST
+from ..readers.boxed_photos import BOX_SOURCES, BoxedPhoto, pictures, read_set
+from ..transforms import UNSURE_RATIO, WANTED_RATIO
 
-MOST = 12  # boxes of a frame; a photo that would bring more is left out
-MOST_ZOOM = 2.5  # of a photo's pixels
-WHOLE = (0.8, 1.5)  # longer side of a photo that is shown as it is, of its cell's
-TOO_SMALL = 10.0  # px: what is smaller is neither hand nor background
-PLAIN = 0.2  # share of backdrops of one colour
-TRIES = 8  # windows tried for one without a hand
+MAX_BOXES = 12  # boxes of a frame; a photo that would bring more is left out
+MAX_ZOOM = 2.5  # of a photo's pixels
+WHOLE_PHOTO_RATIOS = (0.8, 1.5)  # longer side of a photo that is shown as it is, of its cell's
+MIN_BOX_SIDE_PX = 10.0  # px: what is smaller is neither hand nor background
+PLAIN_BACKDROP_RATIO = 0.2  # share of backdrops of one colour
+MAX_WINDOWS = 8  # windows tried for one without a hand
 Cell = tuple[int, int, int, int]  # x0, y0, x1, y1, px of the frame
 
 
@@ -116,16 +116,16 @@ class HandFrames(HandDataset):
             if labels.complete and rng.random() < 0.5:
                 self._away(rng, frame, cell, labels)
             return
-        if frame.count + len(labels.boxes) >= MOST:
+        if frame.count + len(labels.boxes) >= MAX_BOXES:
             return
         photo, extent = read_image(labels.path), np.array([cell[2] - cell[0], cell[3] - cell[1]], float)
         if len(labels.boxes) and rng.random() >= self.config.whole:
             box = labels.boxes[int(rng.integers(len(labels.boxes)))]
             hand, centre = float((box[2:] - box[:2]).max()), (box[:2] + box[2:]) / 2
             wanted = float(np.exp(rng.uniform(np.log(self.config.smallest), np.log(extent.min()))))
-            scale = min(wanted / hand, MOST_ZOOM)
+            scale = min(wanted / hand, MAX_ZOOM)
         else:
-            scale = float(extent.max() / max(photo.shape) * rng.uniform(*WHOLE))
+            scale = float(extent.max() / max(photo.shape) * rng.uniform(*WHOLE_PHOTO_RATIOS))
             centre = np.array(photo.shape[1::-1]) / 2
         # anywhere, such that the photo covers the cell or lies in it, and the hand's centre is inside
         covers, middle = extent - scale * np.array(photo.shape[1::-1]), scale * centre
@@ -136,7 +136,7 @@ class HandFrames(HandDataset):
     def _backdrop(self, rng: np.random.Generator, frame: Frame, cell: Cell) -> None:
         """A part of a background, or one colour."""
         width, height = cell[2] - cell[0], cell[3] - cell[1]
-        if not self.empty or rng.random() < PLAIN:
+        if not self.empty or rng.random() < PLAIN_BACKDROP_RATIO:
             frame.image[cell[1] : cell[3], cell[0] : cell[2]] = rng.integers(0, 256, 3 if rng.random() < 0.5 else 1)
             return
         photo = read_image(self.empty[int(rng.integers(len(self.empty)))])
@@ -148,7 +148,7 @@ class HandFrames(HandDataset):
         """A part of a photo in which no hand is; nothing where none is found."""
         photo = read_image(labels.path)
         shape, extent = np.array(photo.shape[1::-1]), np.array([cell[2] - cell[0], cell[3] - cell[1]])
-        for _ in range(TRIES):
+        for _ in range(MAX_WINDOWS):
             window = extent / extent.max() * min(shape / extent * extent.max()) * rng.uniform(0.3, 0.8)
             corner = rng.uniform(0, shape - window)
             clear = (labels.boxes[:, :2] > corner + window) | (labels.boxes[:, 2:] < corner)
@@ -164,8 +164,8 @@ class Frame:
     def __init__(self, size: int, key: str) -> None:
         self.image: UInt8[np.ndarray, "h w 3"] = np.full((size, size, 3), 127, np.uint8)
         self.key, self.count = key, 0
-        self.boxes = np.zeros((MOST, 4), np.float32)
-        self.unsure, self.left, self.left_valid = (np.zeros(MOST, bool) for _ in range(3))
+        self.boxes = np.zeros((MAX_BOXES, 4), np.float32)
+        self.unsure, self.left, self.left_valid = (np.zeros(MAX_BOXES, bool) for _ in range(3))
 
     def paste(
         self,
@@ -208,14 +208,14 @@ class Frame:
         cut = np.concatenate([np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])], 1)
         area = [np.clip(v[:, 2:] - v[:, :2], 0, None).prod(1) for v in (cut, boxes)]
         rest = area[0] / np.maximum(area[1], 1e-6)
-        for k in np.flatnonzero(rest > LEAST_REST):
-            small = (cut[k, 2:] - cut[k, :2]).max() < TOO_SMALL
-            self._add(cut[k], bool(small or rest[k] <= LEAST_BOX), bool(labels.left[k]), bool(labels.left_valid[k]))
+        for k in np.flatnonzero(rest > UNSURE_RATIO):
+            small = (cut[k, 2:] - cut[k, :2]).max() < MIN_BOX_SIDE_PX
+            self._add(cut[k], bool(small or rest[k] <= WANTED_RATIO), bool(labels.left[k]), bool(labels.left_valid[k]))
         if not labels.complete:
             self._add(window, True, False, False)
 
     def _add(self, box: np.ndarray, unsure: bool, left: bool, left_valid: bool) -> None:
-        if self.count < MOST:
+        if self.count < MAX_BOXES:
             self.boxes[self.count], self.unsure[self.count] = box, unsure
             self.left[self.count], self.left_valid[self.count] = left & left_valid, left_valid
             self.count += 1
@@ -224,7 +224,7 @@ class Frame:
         """The frame as the loader wants it, without a batch dimension."""
         targets = HandTargets(
             boxes=torch.from_numpy(self.boxes),
-            boxes_valid=torch.arange(MOST) < self.count,
+            boxes_valid=torch.arange(MAX_BOXES) < self.count,
             boxes_unsure=torch.from_numpy(self.unsure),
             boxes_left=torch.from_numpy(self.left),
             boxes_left_valid=torch.from_numpy(self.left_valid),
@@ -274,8 +274,8 @@ def check(config: Config) -> None:
             raise DataError(f"{where}: {name} {values} should be {len(config.sets)} numbers, one a set, none negative")
     if len(set(config.sets)) < len(config.sets) or config.hold_out_backgrounds < 0 or config.smallest < 1:
         raise DataError(f"{where}: sets differ, hold_out_backgrounds is not negative, smallest is 1 or more")
-    if config.boxes not in BOXES:
-        hint = nearest(config.boxes, BOXES)
-        raise DataError(f"{where}: boxes {config.boxes!r}{hint} should be one of {', '.join(BOXES)}")
+    if config.boxes not in BOX_SOURCES:
+        hint = nearest(config.boxes, BOX_SOURCES)
+        raise DataError(f"{where}: boxes {config.boxes!r}{hint} should be one of {', '.join(BOX_SOURCES)}")
     if not 0 <= config.empty <= 1 or not 0 <= config.mosaic <= 1:
         raise DataError(f"{where}: empty and mosaic are probabilities, 0 to 1")

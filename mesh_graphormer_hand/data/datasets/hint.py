@@ -30,13 +30,13 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.index import array, read_json
 from ..readers.splits import check_choice
 
-SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
-SCALE = 2.0  # of the label's box: HaMeR's crops
+HINT_SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
+HAMER_SCALE = 2.0  # of the label's box: HaMeR's crops
 
 
 @dataclass
 class Config(ReaderConfig):
-    scale: float = SCALE
+    scale: float = HAMER_SCALE
     sources: list[str] = field(default_factory=list)  # empty: all that are there
 
 
@@ -61,8 +61,8 @@ class Hint(FileDataset):
 
     def _folders(self, part: str, wanted: list[str]) -> list[Path]:
         for name in wanted:
-            check_choice("hint", "sources", name, SOURCES)
-        names = {s: f"{part}_{s}" if s.endswith("_seq") else f"{part}_{s}_img" for s in wanted or SOURCES}
+            check_choice("hint", "sources", name, HINT_SOURCES)
+        names = {s: f"{part}_{s}" if s.endswith("_seq") else f"{part}_{s}_img" for s in wanted or HINT_SOURCES}
         there = [self.root / name for name in names.values() if (self.root / name).is_dir()]
         if not there or (wanted and len(there) < len(wanted)):
             raise DataError(f"hint: {self.root} lacks folders like {', '.join(names.values())}")

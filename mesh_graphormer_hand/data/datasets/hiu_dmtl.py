@@ -28,9 +28,9 @@ from ..readers.annotation import Annotation
 from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
 from ..readers.index import Index, IndexWriter, array, cached_index, read_json
 
-SIDES = ("right", "left")
-GARBAGE = 2.0  # x of rows that are not there
-SUFFIXES = (".jpg", ".png", ".jpeg")
+RIGHT_LEFT = ("right", "left")
+ABSENT_ROW_X = 2.0  # x of rows that are not there
+HIU_SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
 @dataclass
@@ -54,7 +54,7 @@ class HiuDmtl(FileDataset):
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
         row, at = int(self.rows[index]), self.index
-        stem, side = at.text("stem", row), SIDES[int(at["side"][row])]
+        stem, side = at.text("stem", row), RIGHT_LEFT[int(at["side"][row])]
         path = self.root / f"{stem}.json"
         if stem in at.extra["broken"]:
             raise DataError(at.extra["broken"][stem])
@@ -63,16 +63,16 @@ class HiuDmtl(FileDataset):
         return Annotation(
             key=f"{stem}#{side}",
             where=f"{path} ({side} hand)",
-            image=_first(self.root, stem) or path.with_suffix(SUFFIXES[0]),
+            image=_first(self.root, stem) or path.with_suffix(HIU_SUFFIXES[0]),
             is_left=side == "left",
             points=points,
-            points_valid=points[:, 0] != GARBAGE,
+            points_valid=points[:, 0] != ABSENT_ROW_X,
             mask=None if mask is None else partial(_mask, mask),
         )
 
 
 def _first(root: Path, stem: str) -> Path | None:
-    return next((root / f"{stem}{s}" for s in SUFFIXES if (root / f"{stem}{s}").is_file()), None)
+    return next((root / f"{stem}{s}" for s in HIU_SUFFIXES if (root / f"{stem}{s}").is_file()), None)
 
 
 def _mask(path: Path) -> np.ndarray:
@@ -92,7 +92,7 @@ def _index(root: Path, cache: str) -> Index:
                 hands = _hands(path)
             except DataError as error:  # told when the sample is asked for
                 writer.extra["broken"][path.stem] = str(error)
-                hands = [(0, np.full((21, 2), GARBAGE))]
+                hands = [(0, np.full((21, 2), ABSENT_ROW_X))]
             for side, points in hands:
                 writer.append("picture", [number], "<i4")
                 writer.append("side", [side], "i1")

@@ -33,10 +33,10 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.fits import UNKNOWN_MANO, Fitter, mano
 from ..readers.index import Index, IndexWriter, array, cached_index, json_items, require
 
-FOLDERS = {"train": "train", "test": "evaluation"}
-PERMUTATION = np.array(PERMUTATIONS["mano"])
+HO3D_FOLDERS = {"train": "train", "test": "evaluation"}
+CANONICAL_FROM_MANO = np.array(PERMUTATIONS["mano"])
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0])
-DEPTH_UNIT = 0.00012498664727900177  # m
+HO3D_DEPTH_STEP_M = 0.00012498664727900177  # m
 LABELLED, UNLABELLED, BROKEN = range(3)
 
 
@@ -56,7 +56,7 @@ class Ho3d(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.folder = FOLDERS[self.split] if official else "train"
+        self.folder = HO3D_FOLDERS[self.split] if official else "train"
         self.frames = _frames(self.root / f"{self.folder}.txt")
         self.index = _index(self.root, self.folder, self.frames, config.cache)
         self.depth = "sensor" if config.depth else ""
@@ -81,7 +81,7 @@ class Ho3d(FileDataset):
             raise DataError(at.extra["broken"][frame])
         image = folder / "rgb" / f"{number}.jpg"
         known = at["joints_known"][row]
-        joints = at["joints"][row][PERMUTATION] @ CV_FROM_GL
+        joints = at["joints"][row][CANONICAL_FROM_MANO] @ CV_FROM_GL
         box = at["box"][row]
         mesh = self._mesh(row)
         return Annotation(
@@ -90,7 +90,7 @@ class Ho3d(FileDataset):
             image=image if image.is_file() else image.with_suffix(".png"),
             box=box if box[2] > box[0] else None,
             joints=joints,
-            joints_valid=known[PERMUTATION],
+            joints_valid=known[CANONICAL_FROM_MANO],
             intrinsics=at["K"][row],
             hand=self.hand if mesh else 0,
             depth=partial(_depth, folder / "depth" / f"{number}.png") if self.depth else None,
@@ -113,7 +113,7 @@ class Ho3d(FileDataset):
 
 def _depth(path: Path) -> np.ndarray:
     image = read_raw(path).astype(np.float32)  # BGR
-    return (image[..., 2] + 256 * image[..., 1]) * DEPTH_UNIT
+    return (image[..., 2] + 256 * image[..., 1]) * HO3D_DEPTH_STEP_M
 
 
 def _frames(path: Path) -> list[str]:
@@ -206,5 +206,5 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     Raises:
         DataError: a list or a folder is missing, or files that do not fit each other.
     """
-    check_config(config, split, "ho3d", tuple(FOLDERS))
+    check_config(config, split, "ho3d", tuple(HO3D_FOLDERS))
     return Ho3d(config, split, image_size)

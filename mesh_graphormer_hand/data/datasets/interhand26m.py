@@ -38,22 +38,22 @@ from ..readers.fits import Fitter, mano
 from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
 from ..readers.splits import check_choice
 
-PERMUTATION = np.array(PERMUTATIONS["interhand"])
-WRIST = 20  # of a hand's 21
-SIDES = ("right", "left")
-TYPES = (*SIDES, "interacting")
-MM = 1000.0
-FEW = 4  # known joints below which a hand's box says little: then the annotation's box is taken
-BATCH = 512  # records turned into arrays at once: few enough for the processor's cache
-FRAMES = 10**8  # a moment's number is capture * FRAMES + frame
-LABELS = ("joints", "mano")
-CROPS = ("hand", "annotation")
+CANONICAL_FROM_INTERHAND = np.array(PERMUTATIONS["interhand"])
+FILE_WRIST = 20  # of a hand's 21
+RIGHT_LEFT = ("right", "left")
+HAND_TYPES = (*RIGHT_LEFT, "interacting")
+MM_PER_M = 1000.0
+MIN_BOX_JOINTS = 4  # known joints below which a hand's box says little: then the annotation's box is taken
+ANNOTATIONS_AT_ONCE = 512  # records turned into arrays at once: few enough for the processor's cache
+FRAMES_PER_CAPTURE = 10**8  # a moment's number is capture * FRAMES_PER_CAPTURE + frame
+JOINT_SOURCES = ("joints", "mano")
+CROP_BOXES = ("hand", "annotation")
 
 
 @dataclass
 class Config(ReaderConfig):
-    hand_types: list[str] = field(default_factory=lambda: list(TYPES))  # of the pictures
-    sides: list[str] = field(default_factory=lambda: list(SIDES))  # of the hands
+    hand_types: list[str] = field(default_factory=lambda: list(HAND_TYPES))  # of the pictures
+    sides: list[str] = field(default_factory=lambda: list(RIGHT_LEFT))  # of the hands
     labels: str = "joints"  # where 3D joints come from: joints (triangulated) | mano (the fits; no other samples)
     mano: str = "auto"  # MANO for the fits: auto | none (no meshes) | MANO_RIGHT.pkl or its folder
     crop: str = "hand"  # square round: hand (its own joints) | annotation (its box, which holds both hands)
@@ -81,7 +81,7 @@ class InterHand(FileDataset):
     def _select(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         index, dropped = self.index, {}
         kind = np.asarray(index["type"])
-        keep = np.isin(kind, [TYPES.index(t) for t in config.hand_types])
+        keep = np.isin(kind, [HAND_TYPES.index(t) for t in config.hand_types])
         dropped["in pictures of another hand type"] = int((~keep).sum())
         if config.moments_valid_only:
             dropped["of uncertain hand type"] = int((keep & (index["type_valid"] == 0)).sum())
@@ -90,11 +90,11 @@ class InterHand(FileDataset):
             wanted = keep & np.isin(index["id"], _ids(Path(config.ids)))
             dropped["not in the list of ids"], keep = int((keep & ~wanted).sum()), wanted
         if config.split_by != "official":
-            moments = index["capture"].astype(np.int64) * FRAMES + index["frame"]
-            recordings = index["capture"].astype(np.int64) * FRAMES + index["sequence"]
+            moments = index["capture"].astype(np.int64) * FRAMES_PER_CAPTURE + index["frame"]
+            recordings = index["capture"].astype(np.int64) * FRAMES_PER_CAPTURE + index["sequence"]
             keep &= self.in_split({"sample": moments, "sequence": recordings})
         rows, sides = [], []
-        for side, name in enumerate(SIDES):
+        for side, name in enumerate(RIGHT_LEFT):
             if name not in config.sides:
                 continue
             mine = keep & ((kind == side) | (kind == 2))
@@ -112,7 +112,7 @@ class InterHand(FileDataset):
     @property
     def interacting_ids(self) -> Int64[np.ndarray, "n"]:
         """The annotations of pictures of two interacting hands."""
-        return self.index["id"][self.index["type"] == TYPES.index("interacting")]
+        return self.index["id"][self.index["type"] == HAND_TYPES.index("interacting")]
 
     def protocol_options(self) -> dict[str, Any]:
         """See `HandDataset`. Options of the data set choose hands, and a hand without a known joint is no sample."""
@@ -122,7 +122,7 @@ class InterHand(FileDataset):
         """See `FileDataset`."""
         row, side, at = int(self.rows[index]), int(self.sides[index]), self.index
         name = at.text("file", row)
-        where = f"{self.root}, {self.folder} annotation {int(at['id'][row])} ({SIDES[side]} hand)"
+        where = f"{self.root}, {self.folder} annotation {int(at['id'][row])} ({RIGHT_LEFT[side]} hand)"
         step = int(at["step"][row])
         if step < 0:
             raise DataError(f"{where}: its moment is not in InterHand2.6M_{self.folder}_joint_3d.json")
@@ -134,18 +134,18 @@ class InterHand(FileDataset):
         world = at["world"][step, own].astype(np.float64)
         known_3d = _bits(at["world_valid"][step])[own]
         known = _bits(at["valid"][row])[own] & known_3d
-        joints = ((world - position) @ rotation.T / MM)[PERMUTATION]
+        joints = ((world - position) @ rotation.T / MM_PER_M)[CANONICAL_FROM_INTERHAND]
         intrinsics = pinhole(*at["focal"][camera], *at["princpt"][camera])
-        seen = known[PERMUTATION]
-        wrist = bool(known[WRIST])
+        seen = known[CANONICAL_FROM_INTERHAND]
+        wrist = bool(known[FILE_WRIST])
         fit = self._fit(row, side, rotation, position)
         if self.config.labels == "mano":
             joints, seen, wrist = fit["joints"], np.ones(21, bool), True
         points = project(np.where(seen[:, None], joints, [0, 0, 1]), intrinsics)
         box = at["bbox"][row].astype(np.float64)
-        frame = self.config.crop == "annotation" or seen.sum() < FEW
+        frame = self.config.crop == "annotation" or seen.sum() < MIN_BOX_JOINTS
         return Annotation(
-            key=f"{self.folder}/{name}#{int(at['id'][row])}_{SIDES[side]}",
+            key=f"{self.folder}/{name}#{int(at['id'][row])}_{RIGHT_LEFT[side]}",
             where=where,
             image=self.root / "images" / self.folder / name,
             size=tuple(at["size"][row].tolist()),
@@ -170,7 +170,7 @@ class InterHand(FileDataset):
             return dict.fromkeys(("vertices", "joints", "pose", "shape"))
         numbers = self.index["fits"][fit, side].astype(np.float64)
         pose, shape = self.fitter.full_pose(numbers[:48], side == 1), numbers[48:58]
-        camera = np.concatenate([rotation, -(rotation @ position / MM)[:, None]], 1)
+        camera = np.concatenate([rotation, -(rotation @ position / MM_PER_M)[:, None]], 1)
         vertices, joints, pose = self.fitter.mesh(pose, shape, numbers[58:], side == 1, camera)
         return {"vertices": vertices, "joints": joints, "pose": pose, "shape": shape}
 
@@ -205,7 +205,7 @@ def _index(root: Path, split: str, cache: str) -> Index:
 
 
 def _cameras(writer: IndexWriter, path: Path) -> np.ndarray:
-    """Cameras into the index; their numbers, capture * FRAMES + name, in the order of the rows."""
+    """Cameras into the index; their numbers, capture * FRAMES_PER_CAPTURE + name, in the order of the rows."""
     keys = []
     for (capture, *_), views in json_items(path, 1):
         for name in views["campos"]:
@@ -213,7 +213,7 @@ def _cameras(writer: IndexWriter, path: Path) -> np.ndarray:
             for field_name, shape in (("campos", (3,)), ("camrot", (3, 3)), ("focal", (2,)), ("princpt", (2,))):
                 value = array(views[field_name][name], shape, f"{where}: {field_name}")
                 writer.append(field_name, value[None], "<f8")
-            keys.append(int(capture) * FRAMES + int(name))
+            keys.append(int(capture) * FRAMES_PER_CAPTURE + int(name))
     return np.array(keys, np.int64)
 
 
@@ -230,8 +230,8 @@ def _steps(writer: IndexWriter, path: Path) -> np.ndarray:
         where = f"{path}, capture {capture}, frame {frame}"
         world = array(value["world_coord"], (42, 3), f"{where}: world_coord")
         rows.append((world, array(value["joint_valid"], (42,), f"{where}: joint_valid") > 0))
-        keys.append(int(capture) * FRAMES + int(frame))
-        if len(rows) == BATCH:
+        keys.append(int(capture) * FRAMES_PER_CAPTURE + int(frame))
+        if len(rows) == ANNOTATIONS_AT_ONCE:
             flush()
     flush()
     return np.array(keys, np.int64)
@@ -248,7 +248,7 @@ def _fits(writer: IndexWriter, path: Path) -> np.ndarray:
 
     for (capture, frame), value in json_items(path, 2):
         numbers, there = np.zeros((2, 61)), np.zeros(2, bool)
-        for side, name in enumerate(SIDES):
+        for side, name in enumerate(RIGHT_LEFT):
             if fit := value.get(name):
                 where = f"{path}, capture {capture}, frame {frame}, {name}"
                 parts = [
@@ -256,8 +256,8 @@ def _fits(writer: IndexWriter, path: Path) -> np.ndarray:
                 ]
                 numbers[side], there[side] = np.concatenate(parts), True
         rows.append((numbers, there))
-        keys.append(int(capture) * FRAMES + int(frame))
-        if len(rows) == BATCH:
+        keys.append(int(capture) * FRAMES_PER_CAPTURE + int(frame))
+        if len(rows) == ANNOTATIONS_AT_ONCE:
             flush()
     flush()
     return np.array(keys, np.int64)
@@ -272,7 +272,7 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
         if section not in known:
             continue
         batch.append((section, value))
-        if len(batch) == BATCH:
+        if len(batch) == ANNOTATIONS_AT_ONCE:
             _convert(batch, images, annotations, files, sequences, path)
     _convert(batch, images, annotations, files, sequences, path)
     if not images or not annotations:
@@ -287,9 +287,9 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
         writer.append(name, picture[name], dtype)
     for name, dtype in (("id", "<i8"), ("type", "i1"), ("type_valid", "i1"), ("bbox", "<f4"), ("valid", "u1")):
         writer.append(name, annotations[name], dtype)
-    for start in range(0, len(row), BATCH):
-        writer.append_text("file", [files[r] for r in row[start : start + BATCH]])
-    capture = picture["capture"].astype(np.int64) * FRAMES
+    for start in range(0, len(row), ANNOTATIONS_AT_ONCE):
+        writer.append_text("file", [files[r] for r in row[start : start + ANNOTATIONS_AT_ONCE]])
+    capture = picture["capture"].astype(np.int64) * FRAMES_PER_CAPTURE
     moment = _find(steps, capture + picture["frame"])
     for name, place in (
         ("view", _find(cameras, capture + picture["camera"])),
@@ -298,18 +298,18 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
     ):
         writer.append(name, place, "<i4")
     valid = writer.read("world_valid")
-    for start in range(0, len(row), BATCH):
-        part = slice(start, start + BATCH)
+    for start in range(0, len(row), ANNOTATIONS_AT_ONCE):
+        part = slice(start, start + ANNOTATIONS_AT_ONCE)
         both = annotations["valid"][part] & valid[moment[part]]
         count = np.unpackbits(both, axis=1, count=42).reshape(-1, 2, 21).sum(-1)
         # a moment that is missing is a mistake of the files, told when the sample is asked for
         writer.append("known", np.where(moment[part, None] < 0, 21, count), "u1")
 
 
-IMAGE = np.dtype(
+IMAGE_DTYPE = np.dtype(
     [("id", "<i8"), ("capture", "<i2"), ("camera", "<i4"), ("frame", "<i4"), ("sequence", "<i4"), ("size", "<i4", 2)]
 )
-ANNOTATION = np.dtype(
+ANNOTATION_DTYPE = np.dtype(
     [("id", "<i8"), ("image", "<i8"), ("type", "i1"), ("type_valid", "i1"), ("bbox", "<f4", 4), ("valid", "u1", 6)]
 )
 
@@ -334,16 +334,16 @@ def _convert(
                 )
                 for p in pictures
             ]
-            images.append(np.array(rows, IMAGE))
+            images.append(np.array(rows, IMAGE_DTYPE))
             files.extend(p["file_name"] for p in pictures)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: an image near id {pictures[0].get('id')} lacks or garbles {error}") from None
     if hands:
-        rows = np.zeros(len(hands), ANNOTATION)
+        rows = np.zeros(len(hands), ANNOTATION_DTYPE)
         try:
             for name, key in (("id", "id"), ("image", "image_id"), ("type_valid", "hand_type_valid")):
                 rows[name] = [h[key] for h in hands]
-            rows["type"] = [TYPES.index(h["hand_type"]) for h in hands]
+            rows["type"] = [HAND_TYPES.index(h["hand_type"]) for h in hands]
             rows["bbox"] = [h["bbox"] for h in hands]
             rows["valid"] = np.packbits(_flags([h["joint_valid"] for h in hands]), axis=1)
         except (KeyError, TypeError, ValueError) as error:
@@ -378,9 +378,9 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
         DataError: a file is missing, cut short, or does not fit the others.
     """
     check_config(config, split, "interhand26m")
-    check_choice("interhand26m", "labels", config.labels, LABELS)
-    check_choice("interhand26m", "crop", config.crop, CROPS)
-    for key, values, known in (("hand_types", config.hand_types, TYPES), ("sides", config.sides, SIDES)):
+    check_choice("interhand26m", "labels", config.labels, JOINT_SOURCES)
+    check_choice("interhand26m", "crop", config.crop, CROP_BOXES)
+    for key, values, known in (("hand_types", config.hand_types, HAND_TYPES), ("sides", config.sides, RIGHT_LEFT)):
         for value in values:
             check_choice("interhand26m", key, value, known)
     return InterHand(config, split, image_size)

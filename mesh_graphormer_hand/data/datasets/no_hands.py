@@ -27,9 +27,9 @@ from ..images import DataError, cut_crop, read_image, to_tensor
 from ..readers.file_dataset import FileDataset
 from ..readers.splits import SplitConfig
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MARGIN = 0.15  # of a hand's box, added round it on each side
-SMALLEST = 24.0  # px, of a square
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+HAND_MARGIN = 0.15  # of a hand's box, added round it on each side
+MIN_SQUARE_PX = 24.0  # px, of a square
 
 
 @dataclass
@@ -97,7 +97,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> NoHands:
 
 
 def _backgrounds(folder: Path, leave: int) -> list[Photo]:
-    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     return [Photo(p, np.zeros((0, 4), np.float32)) for p in files[: len(files) - leave]]
 
 
@@ -117,7 +117,7 @@ def _hands(frame: dict) -> Float[np.ndarray, "n 4"]:
     points = [np.asarray(hand["keypoints_px"], np.float32) for hand in frame["hands"]]
     boxes = [np.concatenate([p.min(0), p.max(0)]) for p in points] + list(frame["human_boxes"])
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    grown = (boxes[:, 2:] - boxes[:, :2]) * MARGIN
+    grown = (boxes[:, 2:] - boxes[:, :2]) * HAND_MARGIN
     return np.concatenate([boxes[:, :2] - grown, boxes[:, 2:] + grown], 1)
 
 
@@ -127,8 +127,8 @@ def _square(
     """Centre and side of a square clear of the hands: large ones are tried first."""
     height, width = shape
     for k in range(tries):
-        largest = max(min(height, width) * (1 - k / tries), SMALLEST)
-        side = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(largest))))
+        largest = max(min(height, width) * (1 - k / tries), MIN_SQUARE_PX)
+        side = float(np.exp(rng.uniform(np.log(MIN_SQUARE_PX), np.log(largest))))
         x, y = rng.uniform(0, max(width - side, 0)), rng.uniform(0, max(height - side, 0))
         clear = (hands[:, 0] > x + side) | (hands[:, 2] < x) | (hands[:, 1] > y + side) | (hands[:, 3] < y)
         if clear.all():
@@ -136,5 +136,5 @@ def _square(
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
     middle = np.concatenate([hands[:, :2] + hands[:, 2:]]).mean(0) / 2
     x, y = corners[np.abs(corners - middle).sum(1).argmax()]
-    side = SMALLEST / 2
+    side = MIN_SQUARE_PX / 2
     return torch.tensor([abs(x - side / 2), abs(y - side / 2)]), torch.tensor(side)

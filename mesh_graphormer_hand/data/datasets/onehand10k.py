@@ -25,8 +25,8 @@ from ..images import DataError, read_raw
 from ..readers.annotation import Annotation
 from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
 
-FOLDERS = {"train": "Train", "val": "Test", "test": "Test"}
-COLUMNS = 4 + 42
+ONEHAND10K_FOLDERS = {"train": "Train", "val": "Test", "test": "Test"}
+NUM_COLUMNS = 4 + 42
 
 
 @dataclass
@@ -43,7 +43,7 @@ class OneHand10K(FileDataset):
         super().__init__(config, split, image_size)
         official = config.split_by == "official"
         root = Path(config.root) / "OneHand10K" if (Path(config.root) / "OneHand10K").is_dir() else Path(config.root)
-        self.folder = root / (FOLDERS[self.split] if official else "Train")
+        self.folder = root / (ONEHAND10K_FOLDERS[self.split] if official else "Train")
         self.path = self.folder / "label_joint.txt"
         self.names, self.sizes, self.joints = _read(self.path)
         self.rows = np.arange(len(self.names))
@@ -82,8 +82,10 @@ def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     names, numbers = [], []
     for number, line in enumerate(lines, 1):
         cells = [cell.strip() for cell in line.rstrip().rstrip(",").split(",")]
-        if len(cells) != COLUMNS:
-            raise DataError(f"{path}, line {number}: {len(cells)} values, {COLUMNS} expected; is the file cut short?")
+        if len(cells) != NUM_COLUMNS:
+            raise DataError(
+                f"{path}, line {number}: {len(cells)} values, {NUM_COLUMNS} expected; is the file cut short?"
+            )
         names.append(cells[0])
         try:
             numbers.append([int(float(cell)) for cell in cells[1:]])

@@ -31,15 +31,15 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.index import array, read_json
 from ..readers.splits import check_choice
 
-SOURCES = ("manual", "synth", "panopticdb")
-SYNTH = ("synth1", "synth2", "synth3", "synth4")
-LIST = "hands_v143_14817.json"
-EXTENT = 2.2  # of the square crop, times the joints' larger side
+PANOPTIC_SOURCES = ("manual", "synth", "panopticdb")
+SYNTH_FOLDERS = ("synth1", "synth2", "synth3", "synth4")
+PANOPTICDB_FILE = "hands_v143_14817.json"
+CROP_RATIO = 2.2  # of the square crop, times the joints' larger side
 
 
 @dataclass
 class Config(ReaderConfig):
-    scale: float = EXTENT
+    scale: float = CROP_RATIO
     sources: list[str] = field(default_factory=list)  # of training; empty: all that are there
 
 
@@ -67,13 +67,13 @@ class Panoptic(FileDataset):
     def _sources(self, wanted: list[str], training: bool) -> list[Path]:
         """Folders of JSON files, and the database's JSON file, in the order of the samples."""
         for name in wanted:
-            check_choice("panoptic", "sources", name, SOURCES)
+            check_choice("panoptic", "sources", name, PANOPTIC_SOURCES)
         found = {
             "manual": [_inside(self.root, "hand_labels", "manual_train" if training else "manual_test")],
-            "synth": [_inside(self.root, "hand_labels_synth", name) for name in SYNTH],
-            "panopticdb": [_inside(self.root, "hand143_panopticdb", LIST)],
+            "synth": [_inside(self.root, "hand_labels_synth", name) for name in SYNTH_FOLDERS],
+            "panopticdb": [_inside(self.root, "hand143_panopticdb", PANOPTICDB_FILE)],
         }
-        named = (wanted or SOURCES) if training else ("manual",)
+        named = (wanted or PANOPTIC_SOURCES) if training else ("manual",)
         there = [path for name in named for path in found[name] if path is not None]
         if missing := [n for n in named if not any(found[n]) and (wanted or n == "manual" and not training)]:
             raise DataError(f"panoptic: {self.root} has no {missing[0]}; see data/datasets/panoptic.py for the folders")

@@ -37,12 +37,12 @@ from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_
 from ..readers.index import Index, IndexWriter, array, cached_index
 from ..readers.splits import check_choice
 
-FOLDERS = {"train": "training", "test": "evaluation"}
-PERMUTATION = np.array(PERMUTATIONS["rhd"])
-SIDES = ("left", "right")
-OWN = ((2, 17), (18, 33))  # mask values, first and last
-HANDS = ("dominant", "visible", "all")
-FAR = 5.0  # m, of a full depth value
+SPLIT_FOLDERS = {"train": "training", "test": "evaluation"}
+CANONICAL_FROM_RHD = np.array(PERMUTATIONS["rhd"])
+LEFT_RIGHT = ("left", "right")
+MASK_RANGES = ((2, 17), (18, 33))  # mask values, first and last
+HAND_CHOICES = ("dominant", "visible", "all")
+DEPTH_RANGE_M = 5.0  # m, of a full depth value
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Rhd(FileDataset):
         super().__init__(config, split, image_size)
         self.root = Path(config.root)
         official = config.split_by == "official"
-        self.folder = self.root / (FOLDERS[self.split] if official else "training")
+        self.folder = self.root / (SPLIT_FOLDERS[self.split] if official else "training")
         self.index = _index(self.root, self.folder, config.cache)
         self.depth = "rendered" if config.depth else ""
         pictures = np.arange(len(self.index["number"]))
@@ -92,17 +92,17 @@ class Rhd(FileDataset):
         mask = self._picture("mask", number)
         side = _dominant(mask) if self.sides is None else int(self.sides[index])
         own = slice(21 * side, 21 * side + 21)
-        uv_vis = at["uv_vis"][row, own][PERMUTATION]
+        uv_vis = at["uv_vis"][row, own][CANONICAL_FROM_RHD]
         visible = uv_vis[:, 2] > 0
-        low, high = OWN[side]
+        low, high = MASK_RANGES[side]
         return Annotation(
-            key=f"{self.folder.name}/{number:05d}#{SIDES[side]}",
-            where=f"{self.folder}/anno_{self.folder.name}.pickle, sample {number} ({SIDES[side]} hand)",
+            key=f"{self.folder.name}/{number:05d}#{LEFT_RIGHT[side]}",
+            where=f"{self.folder}/anno_{self.folder.name}.pickle, sample {number} ({LEFT_RIGHT[side]} hand)",
             image=self.folder / "color" / f"{number:05d}.png",
             is_left=side == 0,
             points=uv_vis[:, :2],
             points_valid=visible if self.config.only_visible else None,
-            joints=at["xyz"][row, own][PERMUTATION],
+            joints=at["xyz"][row, own][CANONICAL_FROM_RHD],
             visible=visible,
             intrinsics=at["K"][row],
             mask=lambda: (mask >= low) & (mask <= high),
@@ -115,12 +115,12 @@ class Rhd(FileDataset):
 
     def _depth(self, number: int) -> np.ndarray:
         image = self._picture("depth", number).astype(np.float32)  # BGR
-        return (image[..., 2] * 256 + image[..., 1]) / 65535 * FAR
+        return (image[..., 2] * 256 + image[..., 1]) / 65535 * DEPTH_RANGE_M
 
 
 def _dominant(mask: np.ndarray) -> int:
     """The side (0 left, 1 right) with more pixels."""
-    left, right = (int(((mask >= low) & (mask <= high)).sum()) for low, high in OWN)
+    left, right = (int(((mask >= low) & (mask <= high)).sum()) for low, high in MASK_RANGES)
     return 0 if left > right else 1
 
 
@@ -167,6 +167,6 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     Raises:
         DataError: a file is missing, cut short, or does not fit the others.
     """
-    check_config(config, split, "rhd", tuple(FOLDERS))
-    check_choice("rhd", "hands", config.hands, HANDS)
+    check_config(config, split, "rhd", tuple(SPLIT_FOLDERS))
+    check_choice("rhd", "hands", config.hands, HAND_CHOICES)
     return Rhd(config, split, image_size)

@@ -33,7 +33,7 @@ from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
 from ..readers.splits import SplitConfig, check_split, in_split
 
-PICTURES = ("jpg", "jpeg", "png")
+PICTURE_ENDINGS = ("jpg", "jpeg", "png")
 BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
 
 
@@ -167,9 +167,9 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
     Raises:
         DataError: a file is missing or wrong; the message begins with `where`.
     """
-    suffix = next((s for s in PICTURES if s in files), None)
+    suffix = next((s for s in PICTURE_ENDINGS if s in files), None)
     if suffix is None or "npz" not in files:
-        raise DataError(f"{where} lacks its {'npz' if suffix else 'picture (' + ', '.join(PICTURES) + ')'}")
+        raise DataError(f"{where} lacks its {'npz' if suffix else 'picture (' + ', '.join(PICTURE_ENDINGS) + ')'}")
     rows = _arrays(files["npz"], where)
     picture = decode_image(files[suffix], f"{where}.{suffix}")
     scale = image_size / picture.shape[1]

@@ -25,10 +25,10 @@ from ...skeleton import NUM_JOINTS
 from ..images import DataError
 from .index import array
 
-FLESH = 0.08  # of the key points' longer extent, round them: flesh (boxes that people draw have 0.05 to 0.16)
-SAME = 0.2  # IoU of a drawn box and a box round key points from which they are one hand's
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-BOXES = ("keypoints", "drawn")
+FLESH_MARGIN = 0.08  # of the key points' longer extent, round them: flesh (boxes that people draw have 0.05 to 0.16)
+SAME_HAND_IOU = 0.2  # IoU of a drawn box and a box round key points from which they are one hand's
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+BOX_SOURCES = ("keypoints", "drawn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ def read_set(folder: Path, boxes: str = "keypoints") -> list[BoxedPhoto]:
     Raises:
         DataError: no label file, or a mistake in it, named by file and photo.
     """
-    if boxes not in BOXES:
-        raise DataError(f"boxes {boxes!r} should be one of {', '.join(BOXES)}")
+    if boxes not in BOX_SOURCES:
+        raise DataError(f"boxes {boxes!r} should be one of {', '.join(BOX_SOURCES)}")
     for name, read in (("frames.json", _frames), ("keypoints.json", _keypoints)):
         if (path := folder / name).is_file():
             found = [read(value, folder / file, path, boxes) for file, value in _content(path).items()]
@@ -73,13 +73,13 @@ def pictures(folder: Path) -> list[Path]:
     Raises:
         DataError: it holds none.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise DataError(f"{folder} holds no picture ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder} holds no picture ({', '.join(PHOTO_SUFFIXES)})")
     return found
 
 
-def round_keypoints(points: Float[np.ndarray, "21 2"], flesh: float = FLESH) -> Float[np.ndarray, "4"]:
+def round_keypoints(points: Float[np.ndarray, "21 2"], flesh: float = FLESH_MARGIN) -> Float[np.ndarray, "4"]:
     """The box round key points with flesh."""
     low, high = points.min(0), points.max(0)
     grow = flesh * (high - low).max()
@@ -126,7 +126,7 @@ def _frames(value: Any, photo: Path, path: Path, prefer: str) -> BoxedPhoto:
         raise DataError(f"{where}: human_boxes should be [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
     merged = drawn.copy()
     side, side_known = np.zeros(len(drawn), bool), np.zeros(len(drawn), bool)
-    for k, hand in match(torch.from_numpy(drawn), torch.from_numpy(boxes), SAME):
+    for k, hand in match(torch.from_numpy(drawn), torch.from_numpy(boxes), SAME_HAND_IOU):
         side[k], side_known[k] = left[hand], known[hand]
         merged[k] = boxes[hand] if prefer == "keypoints" else drawn[k]
     return BoxedPhoto(photo, merged, side, side_known, complete=True)

@@ -11,16 +11,16 @@ from ...config import nearest
 from ..images import DataError
 from .plausibility import Problem
 
-METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-CV_FROM = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0)}
-DUMMIES = {"null": None, "zero": 0.0, "minus_one": -1.0}
-WORDS = {
-    "units": tuple(METRES),
-    "axes": tuple(CV_FROM),
+METRES_OF_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+OPENCV_FROM_AXES = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0)}
+MISSING_VALUES = {"null": None, "zero": 0.0, "minus_one": -1.0}
+CHOICES_OF_KEY = {
+    "units": tuple(METRES_OF_UNIT),
+    "axes": tuple(OPENCV_FROM_AXES),
     "origin": ("camera", "wrist"),
     "coordinates": ("pixels", "normalised"),
     "K_layout": ("pixels", "normalised", "transposed"),
-    "missing": tuple(DUMMIES),
+    "missing": tuple(MISSING_VALUES),
 }
 # kind of a plausibility.Problem -> what mends it
 REMEDIES = {
@@ -55,7 +55,7 @@ def check(conventions: Conventions, name: str) -> None:
     Raises:
         DataError: an unknown word, or a size that is none.
     """
-    for key, known in WORDS.items():
+    for key, known in CHOICES_OF_KEY.items():
         if (value := getattr(conventions, key)) not in known:
             raise DataError(f"data set {name}: {key} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
     size = conventions.labelled_size
@@ -65,13 +65,13 @@ def check(conventions: Conventions, name: str) -> None:
 
 def known(values: Float[np.ndarray, "21 c"], conventions: Conventions) -> Float[np.ndarray, "21 c"]:
     """The joints with NaN for what stands for a missing one."""
-    dummy = DUMMIES[conventions.missing]
+    dummy = MISSING_VALUES[conventions.missing]
     return values if dummy is None else np.where((values == dummy).all(-1, keepdims=True), np.nan, values)
 
 
 def in_metres(joints: Float[np.ndarray, "21 3"], conventions: Conventions) -> Float[np.ndarray, "21 3"]:
     """3D joints in metres and OpenCV's axes, relative to the wrist where they are said to be so."""
-    joints = joints * np.float32(METRES[conventions.units]) * np.float32(CV_FROM[conventions.axes])
+    joints = joints * np.float32(METRES_OF_UNIT[conventions.units]) * np.float32(OPENCV_FROM_AXES[conventions.axes])
     return joints - joints[0] if conventions.origin == "wrist" else joints
 
 

@@ -23,7 +23,7 @@ from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, cut_crop, read_image, to_tensor
 from .annotation import Annotation, check, completed, crop_label_image, in_image, placement, to_sample
-from .splits import SPLITS, SplitConfig, check_choice, check_split, in_split
+from .splits import SPLIT_NAMES, SplitConfig, check_choice, check_split, in_split
 
 ON_BROKEN = ("stop", "skip")
 MAX_REPLACEMENTS = 100  # samples tried in the place of a broken one
@@ -165,7 +165,7 @@ class FileDataset(HandDataset):
         return inputs, replace(targets, depth=depth, depth_valid=known)
 
 
-def check_config(config: ReaderConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLITS) -> None:
+def check_config(config: ReaderConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLIT_NAMES) -> None:
     """Refuse options that mean nothing.
 
     Raises:

@@ -23,7 +23,7 @@ from ...mano.layer import ManoLayer
 from ..images import DataError
 
 UNKNOWN_MANO = int.from_bytes(b"mano?   ", "big", signed=True)  # MANO, but no file of it is on this machine
-MIRROR = np.array([-1.0, 1.0, 1.0])
+MIRROR_SIGNS = np.array([-1.0, 1.0, 1.0])
 
 
 def mano(source: str) -> Hand | None:
@@ -80,7 +80,7 @@ class Fitter:
         Mirrored hands share their components' meaning, so a left hand's coefficients go through the right hand's.
         """
         wrist, fingers = np.asarray(pose[:3], float), np.asarray(pose[3:], float)
-        turn = np.tile(-MIRROR if is_left else np.ones(3), 15)
+        turn = np.tile(-MIRROR_SIGNS if is_left else np.ones(3), 15)
         if self.components:
             fingers = fingers[: self.components] @ self.hand.hands_components[: self.components] * turn
         fingers = fingers + (0 if self.flat else self.hand.hands_mean * turn)
@@ -98,8 +98,8 @@ class Fitter:
 
         The hand turns about its own rest wrist and is then moved by `translation`, as in manopth and smplx.
         """
-        mirror = MIRROR if is_left else np.ones(3)
-        right = pose * (-MIRROR if is_left else 1)
+        mirror = MIRROR_SIGNS if is_left else np.ones(3)
+        right = pose * (-MIRROR_SIGNS if is_left else 1)
         vertices, joints = (
             t[0].numpy() * mirror + translation for t in _layer(self.hand)(_row(right.reshape(-1)), _row(shape))
         )

@@ -28,8 +28,8 @@ from ... import json_stream
 from ...config import ConfigError
 from ..images import DataError
 
-VERSION = 2  # of the files that are written here: raise it when their meaning changes
-FOLDER = ".mesh_graphormer_hand"
+INDEX_VERSION = 2  # of the files that are written here: raise it when their meaning changes
+INDEX_FOLDER = ".mesh_graphormer_hand"
 logger = logging.getLogger(__name__)
 
 
@@ -158,7 +158,7 @@ def cached_index(
         if not source.is_file():
             raise DataError(f"{source}: no such file; is root={root} the folder of the data set as it is unpacked?")
     stats = [(str(s.relative_to(root)), s.stat().st_size, s.stat().st_mtime_ns) for s in sources]
-    key = hashlib.sha256(json.dumps([VERSION, name, about, stats, sys.byteorder]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([INDEX_VERSION, name, about, stats, sys.byteorder]).encode()).hexdigest()[:16]
     places = _places(root, cache)
     for place in places:
         if (place / f"{name}-{key}" / "index.json").is_file():
@@ -201,7 +201,7 @@ def _places(root: Path, cache: str) -> list[Path]:
     if cache:
         return [Path(cache).expanduser() / mark]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return [root / FOLDER, home / FOLDER.strip(".") / mark]
+    return [root / INDEX_FOLDER, home / INDEX_FOLDER.strip(".") / mark]
 
 
 def _writable(places: list[Path], name: str) -> Path:

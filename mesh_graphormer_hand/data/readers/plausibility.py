@@ -16,21 +16,23 @@ from jaxtyping import Float
 
 from ...skeleton import BONES
 
-SPREAD = (0.005, 0.25)  # m: median distance of the joints from their middle; of real hands 0.03 to 0.09
-CM, MM = 1.0, 15.0  # m: from this spread on the numbers are centimetres, millimetres
-LONGEST_BONE = 0.25  # m
-NEAR = 0.35  # m: no hand reaches that far from its middle; joints this near to the camera's centre are relative ones
-APART = 0.03  # m: mean distance of the joints from the mesh that they lie in
-ENOUGH = 11  # known joints, from which on a spread says something about size
-FRACTION = 1.5  # px: no hand is this small
+SPREAD_LIMITS_M = (0.005, 0.25)  # m: median distance of the joints from their middle; of real hands 0.03 to 0.09
+CM_SPREAD, MM_SPREAD = 1.0, 15.0  # m: from this spread on the numbers are centimetres, millimetres
+MAX_BONE_M = 0.25  # m
+# no hand reaches that far from its middle; joints this near to the camera's centre are relative ones
+MAX_REACH_M = 0.35
+MAX_FIT_GAP_M = 0.03  # m: mean distance of the joints from the mesh that they lie in
+MIN_SPREAD_JOINTS = 11  # known joints, from which on a spread says something about size
+MIN_HAND_PX = 1.5  # px: no hand is this small
 NORMALISED_FOCAL, NORMALISED_CENTRE = 10.0, 2.0  # below: a K in shares of the image
-ASPECT = 3.0  # of focal lengths
-SKEW = 0.2  # of the focal length
-LARGER = 2.0  # times the image: an extent that no hand in it has
-OUTSIDE = 1 / 3  # share of a hand's joints in its photo, below which one's own labels are of another resolution
-OFF, LEAST_OFF = 0.25, 10.0  # of the hand's extent; px: how far projected joints may lie from labelled ones
-DIAGONAL, OTHER_SIZE = 0.03, (0.7, 1.43)  # shares of the image; of the middle: principal points of other images
-LARGEST_TURN, LARGEST_SHAPE = 20.0, 30.0  # rad; standard deviations
+MAX_FOCAL_RATIO = 3.0  # of focal lengths
+MAX_SKEW_RATIO = 0.2  # of the focal length
+MAX_EXTENT_RATIO = 2.0  # times the image: an extent that no hand in it has
+# of a hand's joints, those in its photo: below, one's own labels are of another resolution
+MIN_INSIDE_RATIO = 1 / 3
+OFFSET_RATIO, MIN_OFFSET_PX = 0.25, 10.0  # of the hand's extent: how far projected joints may lie from labelled ones
+DIAGONAL, CENTRE_RATIOS = 0.03, (0.7, 1.43)  # of the image; of the middle: other images' centres
+MAX_TURN_RAD, MAX_SHAPE_STD = 20.0, 30.0  # rad; standard deviations
 logger = logging.getLogger(__name__)
 
 
@@ -75,8 +77,8 @@ def of_joints(joints: Float[np.ndarray, "21 3"], relative: bool = False) -> Prob
     if not len(known):
         return None
     spread = _spread(known)
-    if spread > SPREAD[1]:
-        unit = "millimetres" if spread > MM else "centimetres" if spread > CM else "another unit"
+    if spread > SPREAD_LIMITS_M[1]:
+        unit = "millimetres" if spread > MM_SPREAD else "centimetres" if spread > CM_SPREAD else "another unit"
         return Problem(
             "units", f"the hand is {_extent(known):.3g} m large: are its joints in {unit} instead of metres?"
         )
@@ -84,9 +86,9 @@ def of_joints(joints: Float[np.ndarray, "21 3"], relative: bool = False) -> Prob
         return wrong
     for a, b in BONES:
         length = float(np.linalg.norm(joints[a] - joints[b]))
-        if length > LONGEST_BONE:  # False for NaN
+        if length > MAX_BONE_M:  # False for NaN
             return Problem("bone", f"joint {b} lies {length:.3g} m from joint {a}: no hand has such a bone")
-    if len(known) >= ENOUGH and spread < SPREAD[0]:
+    if len(known) >= MIN_SPREAD_JOINTS and spread < SPREAD_LIMITS_M[0]:
         return Problem("units", f"the hand is {1000 * _extent(known):.3g} mm large: are its joints in another unit?")
     return None
 
@@ -96,7 +98,7 @@ def _of_depth(joints: np.ndarray, known: np.ndarray) -> Problem | None:
         return None
     first = int(np.flatnonzero(joints[:, 2] <= 0)[0])
     behind = f"joint {first} lies behind the camera (z = {joints[first, 2]:g} m)"
-    if np.linalg.norm(np.median(known, 0)) < NEAR and ((known[:, 2] > 0).any() or not joints[0].any()):
+    if np.linalg.norm(np.median(known, 0)) < MAX_REACH_M and ((known[:, 2] > 0).any() or not joints[0].any()):
         return Problem("relative", f"{behind}: are the joints relative to the wrist instead of the camera?")
     if (known[:, 2] < 0).all():
         return Problem("axes", f"{behind}, as all of the hand: are the axes OpenGL's (y up, z backwards)?")
@@ -106,34 +108,34 @@ def _of_depth(joints: np.ndarray, known: np.ndarray) -> Problem | None:
 def of_vertices(vertices: Float[np.ndarray, "n 3"], joints: Float[np.ndarray, "21 3"] | None) -> Problem | None:
     """A mesh of another unit, or elsewhere than its joints."""
     spread = _spread(vertices)
-    if not SPREAD[0] < spread < SPREAD[1]:
+    if not SPREAD_LIMITS_M[0] < spread < SPREAD_LIMITS_M[1]:
         return Problem(
             "units", f"the vertices are {_extent(vertices):.3g} m large: are they in another unit than metres?"
         )
     far = np.linalg.norm(vertices - np.median(vertices, 0), axis=-1)
-    if far.max() > NEAR:
+    if far.max() > MAX_REACH_M:
         return Problem("mesh", f"vertex {far.argmax()} lies {far.max():.3g} m from the middle of its mesh")
     known = np.zeros((0, 3)) if joints is None else joints[np.isfinite(joints).all(-1)]
-    if len(known) >= ENOUGH:
+    if len(known) >= MIN_SPREAD_JOINTS:
         gaps = np.linalg.norm(known[:, None] - np.asarray(vertices, known.dtype), axis=-1).min(1)
-        if (gap := float(gaps.mean())) > APART:
+        if (gap := float(gaps.mean())) > MAX_FIT_GAP_M:
             return Problem("mesh", f"the joints lie {gap:.3g} m from the vertices: are these in other axes?")
     return None
 
 
 def of_fit(fitted: Float[np.ndarray, "21 3"] | None, joints: Float[np.ndarray, "21 3"] | None) -> Problem | None:
     """A fitted hand that is another than the labelled joints."""
-    if fitted is None or joints is None or np.isfinite(joints).all(-1).sum() < ENOUGH:
+    if fitted is None or joints is None or np.isfinite(joints).all(-1).sum() < MIN_SPREAD_JOINTS:
         return None
     gap = float(np.nanmean(np.linalg.norm(fitted - joints, axis=-1)))
-    return Problem("fit", f"the fit's joints lie {gap:.3g} m from the labelled ones") if gap > APART else None
+    return Problem("fit", f"the fit's joints lie {gap:.3g} m from the labelled ones") if gap > MAX_FIT_GAP_M else None
 
 
 def of_parameters(pose: Float[np.ndarray, "16 3"] | None, shape: Float[np.ndarray, "10"] | None) -> Problem | None:
     """MANO's parameters that are none."""
-    if pose is not None and (turn := float(np.abs(pose).max())) > LARGEST_TURN:
+    if pose is not None and (turn := float(np.abs(pose).max())) > MAX_TURN_RAD:
         return Problem("pose", f"the pose turns a joint by {turn:.3g} rad")
-    if shape is not None and (far := float(np.abs(shape).max())) > LARGEST_SHAPE:
+    if shape is not None and (far := float(np.abs(shape).max())) > MAX_SHAPE_STD:
         return Problem("shape", f"a shape parameter is {far:.3g} standard deviations")
     return None
 
@@ -149,11 +151,11 @@ def of_camera(K: Float[np.ndarray, "3 3"], size: tuple[int, int] | None = None, 
         return Problem("K", f"focal lengths {focal[0]:g}, {focal[1]:g} should be above 0")
     if focal.max() < NORMALISED_FOCAL and np.abs(K[:2, 2]).max() < NORMALISED_CENTRE:
         return Problem("K normalised", "K is normalised: its rows should be in pixels, not shares of width and height")
-    if np.abs(K[:2, 2]).max() < FRACTION:
+    if np.abs(K[:2, 2]).max() < MIN_HAND_PX:
         return Problem("K", f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of K should be in pixels")
-    if focal.max() > ASPECT * focal.min():
+    if focal.max() > MAX_FOCAL_RATIO * focal.min():
         return Problem("K", f"focal lengths {focal[0]:g} and {focal[1]:g} do not go together")
-    if max(abs(K[0, 1]), abs(K[1, 0])) > SKEW * focal.min():
+    if max(abs(K[0, 1]), abs(K[1, 0])) > MAX_SKEW_RATIO * focal.min():
         return Problem("K", f"K has {K[0, 1]:g} and {K[1, 0]:g} beside its focal lengths, they should be 0")
     if own and size is not None:
         return _of_principal_point(K[:2, 2], size)
@@ -183,7 +185,7 @@ def _of_principal_point(centre: np.ndarray, size: tuple[int, int]) -> Problem | 
     """A principal point on the image's diagonal, but far from its middle, is the middle of another image size."""
     share = centre / np.array(size)
     ratio = float(2 * share.mean())
-    if abs(share[0] - share[1]) < DIAGONAL * max(ratio, 1) and not OTHER_SIZE[0] < ratio < OTHER_SIZE[1]:
+    if abs(share[0] - share[1]) < DIAGONAL * max(ratio, 1) and not CENTRE_RATIOS[0] < ratio < CENTRE_RATIOS[1]:
         middle = (
             f"the principal point ({centre[0]:g}, {centre[1]:g}) is the middle of an image {ratio:.3g} times as large"
         )
@@ -198,12 +200,12 @@ def of_points(
     known = points[np.isfinite(points).all(-1)]
     if (dummy := _dummy(points)) is not None:
         return dummy
-    if len(known) > 1 and np.abs(known).max() <= FRACTION:
+    if len(known) > 1 and np.abs(known).max() <= MIN_HAND_PX:
         return Problem("normalised", "the 2D joints lie in 0..1: are they shares of the image instead of pixels?")
     if size is None or not len(known):
         return None
     image, extent = f"the {size[0]} x {size[1]} image", np.ptp(known, axis=0).max()
-    if len(known) >= ENOUGH and extent < FRACTION:
+    if len(known) >= MIN_SPREAD_JOINTS and extent < MIN_HAND_PX:
         return Problem("size", f"the hand is {extent:.2g} px large")
     inside = ((known >= 0) & (known <= size)).all(-1).mean()
     reach = (
@@ -211,7 +213,7 @@ def of_points(
     )
     if not inside:
         return Problem("resolution", f"the hand lies outside {image}; {reach}")
-    if extent > LARGER * max(size) or (own and inside < OUTSIDE):
+    if extent > MAX_EXTENT_RATIO * max(size) or (own and inside < MIN_INSIDE_RATIO):
         return Problem("resolution", f"the hand lies mostly outside {image}; {reach}")
     return None
 
@@ -227,11 +229,13 @@ def of_projection(
     seen = uvw[:, :2] / uvw[:, 2:]
     extent, mine = np.ptp(there, axis=0).max(), np.ptp(seen, axis=0).max()
     off = float(np.median(np.linalg.norm(seen - there, axis=-1)))
-    if off <= max(OFF * extent, LEAST_OFF):
+    if off <= max(OFFSET_RATIO * extent, MIN_OFFSET_PX):
         return None
     message = f"K shows the 3D joints {off:.3g} px from the 2D joints"
     ratio = mine / max(extent, 1e-6)
-    if ratio > 0 and np.median(np.linalg.norm(seen / ratio - there, axis=-1)) <= max(OFF * extent, LEAST_OFF):
+    if ratio > 0 and np.median(np.linalg.norm(seen / ratio - there, axis=-1)) <= max(
+        OFFSET_RATIO * extent, MIN_OFFSET_PX
+    ):
         return Problem("K size", f"{message}: is K of an image {ratio:.3g} times as large as the 2D joints'?")
     return Problem("projection", f"{message}: they do not belong together")
 
@@ -240,7 +244,7 @@ def of_box(
     box: Float[np.ndarray, "4"], points: Float[np.ndarray, "21 2"] | None = None, own: bool = False
 ) -> Problem | None:
     """A box in shares of the image, or elsewhere than its joints."""
-    if np.abs(box).max() <= FRACTION:
+    if np.abs(box).max() <= MIN_HAND_PX:
         return Problem("normalised", "the box lies in 0..1: is it in shares of the image instead of pixels?")
     known = np.zeros((0, 2)) if points is None else points[np.isfinite(points).all(-1)]
     if len(known):

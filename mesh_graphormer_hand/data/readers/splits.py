@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from ...config import nearest
 from ..images import DataError
 
-SPLITS = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test")
 SPLIT_BY = ("official", "sample", "sequence")
 
 
@@ -26,14 +26,14 @@ class SplitConfig:
     split_seed: int = 0
 
 
-def check_split(config: SplitConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLITS) -> None:
+def check_split(config: SplitConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLIT_NAMES) -> None:
     """Refuse splits that there are not.
 
     Raises:
         DataError: an unknown word, a split that the set does not have, or shares that divide nothing.
     """
     check_choice(name, "split_by", config.split_by, SPLIT_BY)
-    chosen = check_choice(name, "split", config.split or split, SPLITS)
+    chosen = check_choice(name, "split", config.split or split, SPLIT_NAMES)
     if config.split_by == "official" and chosen not in known_splits:
         has = " and ".join(known_splits)
         raise DataError(
@@ -84,4 +84,4 @@ def split_groups(groups: np.ndarray, config: SplitConfig, split: str) -> Bool[np
             parts[np.flatnonzero(parts == largest)[-1 if p > largest else 0]] = p
     of_group = np.empty(len(values), int)
     of_group[order] = parts
-    return of_group[inverse.reshape(-1)] == SPLITS.index(split)
+    return of_group[inverse.reshape(-1)] == SPLIT_NAMES.index(split)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ...data.images import MAX_PIXELS, DataError
+from ...data.images import MAX_FILE_PIXELS, DataError
 from .video_addresses import is_live, is_stream, shown
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
@@ -68,7 +68,7 @@ class VideoReader:
             there, frame = self._capture.read()
             if not there or frame is None:
                 break
-            if frame.shape[0] * frame.shape[1] > MAX_PIXELS // 4:
+            if frame.shape[0] * frame.shape[1] > MAX_FILE_PIXELS // 4:
                 raise DataError(f"{self.source}: frames of {frame.shape[1]} x {frame.shape[0]} px are too large")
             self._keep_time()
             yield np.ascontiguousarray(frame[..., ::-1]), self._seconds

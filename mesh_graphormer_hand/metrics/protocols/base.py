@@ -32,7 +32,7 @@ from ...json_stream import JsonError, json_items
 from ..predictions import Predictions
 
 MM_PER_M, CM_PER_M = 1000.0, 100.0
-SHOWN = 5  # broken samples that a message lists
+MAX_LISTED = 5  # broken samples that a message lists
 
 
 class ScoreError(ConfigError):

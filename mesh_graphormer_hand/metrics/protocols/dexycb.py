@@ -35,13 +35,13 @@ from .base import (
     predicted_joints,
 )
 
-SETUPS, SPLITS = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
+SETUPS, SPLIT_NAMES = ("s0", "s1", "s2", "s3"), ("train", "val", "test")
 SUBJECTS = {"s1": {"train": (0, 1, 2, 3, 4, 5, 9), "val": (6,), "test": (7, 8)}}
 SUBJECTS["s0"] = {"train": tuple(range(10)), "val": (0, 1), "test": tuple(range(2, 10))}
 CAMERAS = {"train": (0, 1, 2, 3, 4, 5), "val": (6,), "test": (7,)}  # of s2
 GRASPS = {"val": (3, 19), "test": (7, 11, 15)}  # of s3, sequence number // 5
-SEQUENCES = 100  # of each subject in the full data set
-LIMIT_MM, STEPS = 50.0, 100
+NUM_SEQUENCES = 100  # of each subject in the full data set
+MAX_ERROR_MM, NUM_THRESHOLDS = 50.0, 100
 
 
 @dataclass
@@ -50,10 +50,10 @@ class Config:
 
     setup: str = "s0"  # s0: unseen frames | s1: subjects | s2: views | s3: grasped objects
     split: str = "test"
-    sequences: int = SEQUENCES  # of each subject; fewer in a copy that is meant to be smaller
+    sequences: int = NUM_SEQUENCES  # of each subject; fewer in a copy that is meant to be smaller
 
     def __post_init__(self) -> None:
-        for name, value, known in (("setup", self.setup, SETUPS), ("split", self.split, SPLITS)):
+        for name, value, known in (("setup", self.setup, SETUPS), ("split", self.split, SPLIT_NAMES)):
             if value not in known:
                 raise ConfigError(f"{name}={value}{nearest(value, known)}: one of {', '.join(known)}")
 
@@ -82,9 +82,10 @@ def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = Fa
         raise ScoreError(f"{predictions}: no frame to score; its numbers are {first(answers)}")
     scores = compare(np.stack(target), np.stack(predicted))
     scores.left_out = broken.listed
-    if config.sequences != SEQUENCES:
+    if config.sequences != NUM_SEQUENCES:
         scores.notes.append(
-            f"{config.sequences} sequences of each subject instead of {SEQUENCES}: another split than the published one"
+            f"{config.sequences} sequences of each subject instead of {NUM_SEQUENCES}: "
+            "another split than the published one"
         )
     return scores
 
@@ -121,14 +122,17 @@ def compare(target: Float[np.ndarray, "n 21 3"], predicted: Float[np.ndarray, "n
     errors = {name: Errors(distance(*pair)) for name, pair in aligned.items()}
     official = {}
     for name, error in errors.items():
-        official |= {f"{name}_mpjpe": error.mean(), f"{name}_auc": error.auc(0.0, LIMIT_MM, STEPS)}
-    thresholds = np.linspace(0.0, LIMIT_MM, STEPS)
+        official |= {f"{name}_mpjpe": error.mean(), f"{name}_auc": error.auc(0.0, MAX_ERROR_MM, NUM_THRESHOLDS)}
+    thresholds = np.linspace(0.0, MAX_ERROR_MM, NUM_THRESHOLDS)
     proper = Errors(distance(target, official_procrustes(predicted, target, allow_reflection=False)))
     return Scores(
         protocol="dexycb",
         official=official,
         units={name: "mm" for name in (*official, "procrustes_proper_mpjpe") if name.endswith("mpjpe")},
-        extra={"procrustes_proper_mpjpe": proper.mean(), "procrustes_proper_auc": proper.auc(0.0, LIMIT_MM, STEPS)},
+        extra={
+            "procrustes_proper_mpjpe": proper.mean(),
+            "procrustes_proper_auc": proper.auc(0.0, MAX_ERROR_MM, NUM_THRESHOLDS),
+        },
         counts={"samples": len(target)},
         notes=doubts.notes(target, predicted),
         per_joint={f"{name}_mm": e.by_joint for name, e in errors.items()},

@@ -28,11 +28,11 @@ from ..measures import f_scores
 from ..predictions import Predictions, json_array, write_pieces
 from .base import CM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, numbers, official_procrustes, read_json
 
-AUC_M, STEPS = 0.05, 100
+MAX_ERROR_M, NUM_THRESHOLDS = 0.05, 100
 NO_MESH = -1.0  # what the official program says of meshes that it cannot compare
 IS_SUBMISSION = True
-DETECTED_ON = 4  # samples that show which vertices are the fingertips
-REMEDY = "the released evaluation labels of FreiHAND go into the folder of --truth"
+TIP_SAMPLES = 4  # samples that show which vertices are the fingertips
+TRUTH_HINT = "the released evaluation labels of FreiHAND go into the folder of --truth"
 
 
 @dataclass
@@ -151,7 +151,7 @@ def compare(target: Meshes, predicted: Meshes, tips: str = "") -> Scores:
             moved = pair[1] if reflections is None else official_procrustes(pair[1], pair[0], reflections)
             errors[label] = Errors(distance(pair[0], moved))
             values[f"{label}_mean3d"] = CM_PER_M * errors[label].mean()
-            values[f"{label}_auc3d"] = errors[label].auc(0.0, AUC_M, STEPS)
+            values[f"{label}_auc3d"] = errors[label].auc(0.0, MAX_ERROR_M, NUM_THRESHOLDS)
     official |= _f_scores(target, predicted)
     return Scores(
         protocol="freihand",
@@ -172,7 +172,7 @@ def read(truth: Path, predictions: Path, split: str, broken: Broken) -> tuple[Me
         ScoreError: see `score`.
     """
     files = {kind: truth / f"{split}_{kind}.json" for kind in ("xyz", "verts")}
-    labels = {kind: read_json(path, "truth", REMEDY) for kind, path in files.items()}
+    labels = {kind: read_json(path, "truth", TRUTH_HINT) for kind, path in files.items()}
     answers = read_submission(predictions)
     sizes = {str(files[k]): len(v) for k, v in labels.items()} | {
         f"{predictions} [{i}]": len(answers[i]) for i in range(2)
@@ -215,7 +215,7 @@ def read_submission(path: Path) -> tuple[list, list]:
 
 def curve(errors: Errors) -> Curve:
     """The official PCK curve, in mm."""
-    thresholds = np.linspace(0.0, AUC_M, STEPS)
+    thresholds = np.linspace(0.0, MAX_ERROR_M, NUM_THRESHOLDS)
     return Curve(1000 * thresholds, errors.curve(thresholds), "mm")
 
 
@@ -242,7 +242,7 @@ def fingertip_notes(target: Meshes, predicted: Meshes, tips: str = "") -> list[s
 
 
 def _first_labels(path: Path) -> Float[np.ndarray, "n p 3"]:
-    return np.array([value for _, value in islice(json_items(path, 1), DETECTED_ON)])
+    return np.array([value for _, value in islice(json_items(path, 1), TIP_SAMPLES)])
 
 
 def _submission(

@@ -32,10 +32,10 @@ from .. import doubts
 from ..predictions import Predictions, table_rows, write_table
 from .base import MM_PER_M, Broken, Curve, Errors, ScoreError, Scores, distance, official_file, read_json, read_table
 
-CHOICES = {"data": ("rhd", "stb"), "root": ("palm", "wrist"), "scale": ("truth", "none")}
+OPTION_VALUES = {"data": ("rhd", "stb"), "root": ("palm", "wrist"), "scale": ("truth", "none")}
 WRIST, MIDDLE_MCP, MIDDLE_PIP = 0, 9, 10
-STEPS, LAST = 20, 12
-LIMIT_MM, LIMIT_PX = 50.0, 30.0
+CURVE_STEPS, LAST_STEPS = 20, 12
+MAX_ERROR_MM, MAX_ERROR_PX = 50.0, 30.0
 LEFT_MASK = (2, 17)  # values of the left hand's parts in RHD's masks; above are the right hand's
 STB_TEST = ("B1Counting", "B1Random")
 # STB: palm centre, then little, ring, middle, index finger and thumb, each from its base to its tip
@@ -53,7 +53,7 @@ class Config:
     scale: str = "truth"  # truth | none
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
+        for name, known in OPTION_VALUES.items():
             if (value := getattr(self, name)) not in known:
                 raise ConfigError(f"{name}={value}{nearest(value, known)}: one of {', '.join(known)}")
         if self.data == "stb" and self.root == "wrist":
@@ -128,7 +128,7 @@ def with_palm(joints: Float[np.ndarray, "n 21 c"]) -> Float[np.ndarray, "n 21 c"
 
 def auc_20_50(errors: Errors) -> float:
     """Area over the last 12 of the 20 thresholds of 0-50 mm: hand3d's "20-50"."""
-    return errors.auc(LIMIT_MM * (STEPS - LAST) / (STEPS - 1), LIMIT_MM, LAST)
+    return errors.auc(MAX_ERROR_MM * (CURVE_STEPS - LAST_STEPS) / (CURVE_STEPS - 1), MAX_ERROR_MM, LAST_STEPS)
 
 
 def read_rhd(root: Path, config: Config) -> Iterator[Sample]:
@@ -182,10 +182,10 @@ def _score_3d(scores: Scores, samples: list[Sample], predicted: np.ndarray, conf
     errors = compare_3d(target, predicted, visible, config)
     scores.notes += doubts.notes(target, predicted, visible, units=config.scale == "none")
     scores.official |= {"epe_mean": errors.mean(), "epe_median": errors.median()}
-    scores.official |= {"auc_0_50": errors.auc(0, LIMIT_MM, STEPS), "auc_20_50": auc_20_50(errors)}
+    scores.official |= {"auc_0_50": errors.auc(0, MAX_ERROR_MM, CURVE_STEPS), "auc_20_50": auc_20_50(errors)}
     scores.units |= {"epe_mean": "mm", "epe_median": "mm"}
     scores.per_joint["epe_mm"] = errors.by_joint
-    thresholds = np.linspace(0, LIMIT_MM, STEPS)
+    thresholds = np.linspace(0, MAX_ERROR_MM, CURVE_STEPS)
     scores.curves["xyz"] = Curve(thresholds, errors.curve(thresholds), "mm")
 
 
@@ -197,10 +197,10 @@ def _score_2d(scores: Scores, samples: list[Sample], predicted: np.ndarray, conf
         visible[:, WRIST] |= visible[:, MIDDLE_MCP]
     errors = Errors(np.where(visible, distance(target, predicted), np.nan))
     scores.official |= {"epe_2d_mean": errors.mean(), "epe_2d_median": errors.median()}
-    scores.official |= {"auc_2d_0_30": errors.auc(0, LIMIT_PX, STEPS)}
+    scores.official |= {"auc_2d_0_30": errors.auc(0, MAX_ERROR_PX, CURVE_STEPS)}
     scores.units |= {"epe_2d_mean": "px", "epe_2d_median": "px"}
     scores.per_joint["epe_px"] = errors.by_joint
-    thresholds = np.linspace(0, LIMIT_PX, STEPS)
+    thresholds = np.linspace(0, MAX_ERROR_PX, CURVE_STEPS)
     scores.curves["uv"] = Curve(thresholds, errors.curve(thresholds), "px")
 
 

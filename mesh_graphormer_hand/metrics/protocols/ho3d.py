@@ -21,8 +21,8 @@ from . import freihand
 from .base import CM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
 IS_SUBMISSION = True
-OPENGL = np.array([1.0, -1.0, -1.0])  # HO-3D's camera axes from ours
-WRIST, MIDDLE_MCP = 0, 4  # in HO-3D's own order
+OPENGL_SIGNS = np.array([1.0, -1.0, -1.0])  # HO-3D's camera axes from ours
+HO3D_WRIST, HO3D_MIDDLE_MCP = 0, 4  # in HO-3D's own order
 
 
 @dataclass
@@ -67,8 +67,8 @@ def write(predictions: Predictions, folder: Path, truth: Path | None, config: Co
     if vertices is not None:
         if tips := freihand.labelled_tips(truth, config.split, order):
             joints = fingertips.convert(joints, vertices, tips)
-        vertices = vertices * OPENGL
-    joints = joints[:, np.argsort(order)] * OPENGL
+        vertices = vertices * OPENGL_SIGNS
+    joints = joints[:, np.argsort(order)] * OPENGL_SIGNS
     return freihand.write_submission(predictions, folder, positions, joints, vertices)
 
 
@@ -95,7 +95,7 @@ def compare(target: freihand.Meshes, predicted: freihand.Meshes, tips: str = "")
     renamed = {name.replace("xyz_al_", "xyz_procrustes_al_"): value for name, value in base.official.items()}
     moved = {
         "xyz_scale_trans_al_mean3d": CM_PER_M * errors.mean(),
-        "xyz_scale_trans_al_auc3d": errors.auc(0.0, freihand.AUC_M, freihand.STEPS),
+        "xyz_scale_trans_al_auc3d": errors.auc(0.0, freihand.MAX_ERROR_M, freihand.NUM_THRESHOLDS),
     }
     official = {}
     for name, value in renamed.items():
@@ -116,6 +116,6 @@ def scale_translation(
 ) -> Float[np.ndarray, "n 21 3"]:
     """The prediction scaled by the ratio of the two lengths of wrist to middle MCP, wrist on wrist. A prediction of
     length 0 is scaled by the truth's length alone, as in the official program."""
-    own, wanted = (np.linalg.norm(x[:, MIDDLE_MCP] - x[:, WRIST], axis=-1) for x in (predicted, target))
+    own, wanted = (np.linalg.norm(x[:, HO3D_MIDDLE_MCP] - x[:, HO3D_WRIST], axis=-1) for x in (predicted, target))
     scaled = predicted * (wanted / np.where(own > 0, own, 1.0))[:, None, None]
     return scaled - scaled[:, :1] + target[:, :1]

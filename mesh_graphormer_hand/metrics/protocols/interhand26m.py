@@ -42,8 +42,8 @@ from .base import (
     read_items,
 )
 
-RIGHT, LEFT, WRISTS = slice(0, 21), slice(21, 42), (20, 41)
-HANDS = {"right": RIGHT, "left": LEFT}
+RIGHT_ROWS, LEFT_ROWS, WRIST_ROWS = slice(0, 21), slice(21, 42), (20, 41)
+HAND_ROWS = {"right": RIGHT_ROWS, "left": LEFT_ROWS}
 BANKS = {"right": "single", "left": "single", "interacting": "interacting"}
 
 
@@ -73,7 +73,7 @@ class Answer:
     joints: Float[np.ndarray, "42 3"]  # mm, camera axes
     right_left: Float[np.ndarray, "2"] | None  # probabilities
     left_from_right: Float[np.ndarray, "3"]  # mm
-    hands: tuple[str, ...] = tuple(HANDS)  # that `joints` speaks of
+    hands: tuple[str, ...] = tuple(HAND_ROWS)  # that `joints` speaks of
 
 
 @dataclass
@@ -118,7 +118,7 @@ def write(predictions: Predictions, folder: Path, truth: Path | None, config: Co
         annotation, _, side = key.rpartition("#")[2].partition("_")
         pairs.setdefault(annotation, {})[side] = MM_PER_M * joints[order]
     rows = {
-        annotation: {"joints_mm": np.concatenate([hands.get(s, absent) for s in HANDS]), "hands": list(hands)}
+        annotation: {"joints_mm": np.concatenate([hands.get(s, absent) for s in HAND_ROWS]), "hands": list(hands)}
         for annotation, hands in pairs.items()
     }
     return write_table(rows, official_file(folder, predictions.who))
@@ -130,11 +130,11 @@ def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
     for sample, answer in pairs:
         error = distance(_rooted(sample.joints), _rooted(answer.joints))
         errors.append(np.where(sample.valid, error, np.nan))
-        if len(seen) < doubts.MOST:
+        if len(seen) < doubts.MAX_COMPARED:
             seen.append((sample.joints, answer.joints, sample.valid))
         banks.append(BANKS[sample.hand_type])
-        if banks[-1] == "interacting" and sample.valid[list(WRISTS)].all():
-            vector = sample.joints[WRISTS[1]] - sample.joints[WRISTS[0]]
+        if banks[-1] == "interacting" and sample.valid[list(WRIST_ROWS)].all():
+            vector = sample.joints[WRIST_ROWS[1]] - sample.joints[WRIST_ROWS[0]]
             relative.append(float(np.linalg.norm(vector - answer.left_from_right)))
         if sample.hand_type_valid and answer.right_left is not None:
             told.append(_same_type(sample.hand_type, answer.right_left))
@@ -159,7 +159,7 @@ def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
 def _doubts(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[str]:
     """See `metrics.doubts`; of each hand by itself."""
     order = list(PERMUTATIONS["interhand"])
-    hands = [[part[own][order] for part in parts] for parts in seen for own in (RIGHT, LEFT)]
+    hands = [[part[own][order] for part in parts] for parts in seen for own in (RIGHT_ROWS, LEFT_ROWS)]
     return doubts.notes(*(np.stack(parts) for parts in zip(*hands, strict=True))) if hands else []
 
 
@@ -210,7 +210,7 @@ class Truth:
 def valid_joints(annotation: dict[str, Any]) -> Bool[np.ndarray, "42"]:
     """Which joints count: those of a hand without its wrist do not."""
     valid = np.asarray(annotation["joint_valid"], np.float64).reshape(42) > 0
-    for hand, wrist in zip((RIGHT, LEFT), WRISTS, strict=True):
+    for hand, wrist in zip((RIGHT_ROWS, LEFT_ROWS), WRIST_ROWS, strict=True):
         valid[hand] &= valid[wrist]
     return valid
 
@@ -218,7 +218,7 @@ def valid_joints(annotation: dict[str, Any]) -> Bool[np.ndarray, "42"]:
 def labelled_hands(annotation: dict[str, Any]) -> set[str]:
     """The hands that count, which need an answer."""
     valid = valid_joints(annotation)
-    return {hand for hand, own in HANDS.items() if valid[own].any()}
+    return {hand for hand, own in HAND_ROWS.items() if valid[own].any()}
 
 
 def read_answers(path: Path) -> dict[str, Answer | ValueError]:
@@ -270,7 +270,7 @@ def _pairs(
             broken.add(name, f"{truth.data}: annotation {name}: {reason}")
             continue
         for hand in missing:
-            sample.valid[HANDS[hand]] = False
+            sample.valid[HAND_ROWS[hand]] = False
         share.scored += len(labelled - missing)
         count += 1
         yield sample, answer
@@ -283,18 +283,27 @@ def _answer(raw: Any, where: str) -> Answer:
         raise ValueError(f"{where}: no `joints_mm`")
     joints = numbers(raw["joints_mm"], (42, 3), f"{where}: joints_mm")
     told, vector, hands = (raw.get(key) for key in ("hand_type", "left_from_right_mm", "hands"))
-    if hands is not None and not (isinstance(hands, list) and hands and set(hands) <= set(HANDS)):
+    if hands is not None and not (isinstance(hands, list) and hands and set(hands) <= set(HAND_ROWS)):
         raise ValueError(f'{where}: hands should be some of ["right", "left"]')
     return Answer(
         joints,
         None if told is None else numbers(told, (2,), f"{where}: hand_type"),
-        joints[WRISTS[1]] - joints[WRISTS[0]] if vector is None else numbers(vector, (3,), f"{where}: left_from_right"),
-        tuple(HANDS if hands is None else hands),
+        joints[WRIST_ROWS[1]] - joints[WRIST_ROWS[0]]
+        if vector is None
+        else numbers(vector, (3,), f"{where}: left_from_right"),
+        tuple(HAND_ROWS if hands is None else hands),
     )
 
 
+def _left_from_right(joints: Float[np.ndarray, "42 3"]) -> Float[np.ndarray, "3"]:
+    right, left = WRIST_ROWS
+    return joints[left] - joints[right]
+
+
 def _rooted(joints: Float[np.ndarray, "42 3"]) -> Float[np.ndarray, "42 3"]:
-    return np.concatenate([joints[hand] - joints[wrist] for hand, wrist in zip((RIGHT, LEFT), WRISTS, strict=True)])
+    return np.concatenate(
+        [joints[hand] - joints[wrist] for hand, wrist in zip((RIGHT_ROWS, LEFT_ROWS), WRIST_ROWS, strict=True)]
+    )
 
 
 def _same_type(hand_type: str, right_left: Float[np.ndarray, "2"]) -> bool:

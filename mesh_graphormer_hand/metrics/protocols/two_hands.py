@@ -30,11 +30,17 @@ from ...files import ArchiveError, read_arrays, replacing
 from ...skeleton import WRIST
 from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
-RULES = ("intaghand", "interwild")
+RULE_NAMES = ("intaghand", "interwild")
 MIDDLE_MCP = 9
-SHAPES = {"vertices": (2, 778, 3), "joints": (2, 21, 3), "valid": (2,), "interacting": (), "joints_valid": (2, 21)}
-SHAPES |= {"joints_labelled": (2, 21, 3), "box": (2, 4), "left_from_right": (3,), "names": ()}
-NEEDED = {
+FRAME_SHAPES = {
+    "vertices": (2, 778, 3),
+    "joints": (2, 21, 3),
+    "valid": (2,),
+    "interacting": (),
+    "joints_valid": (2, 21),
+}
+FRAME_SHAPES |= {"joints_labelled": (2, 21, 3), "box": (2, 4), "left_from_right": (3,), "names": ()}
+REQUIRED_KEYS = {
     "truth": ("vertices", "joints", "valid", "interacting", "joints_valid"),
     "predictions": ("vertices", "joints"),
 }
@@ -47,8 +53,8 @@ class Config:
     rules: str = "intaghand"  # whose: intaghand | interwild
 
     def __post_init__(self) -> None:
-        if self.rules not in RULES:
-            raise ConfigError(f"rules={self.rules}{nearest(self.rules, RULES)}: one of {', '.join(RULES)}")
+        if self.rules not in RULE_NAMES:
+            raise ConfigError(f"rules={self.rules}{nearest(self.rules, RULE_NAMES)}: one of {', '.join(RULE_NAMES)}")
 
 
 def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
@@ -188,12 +194,12 @@ def _load(path: Path, what: str) -> dict[str, np.ndarray]:
         raise ScoreError(f"{path}: no such file ({what})") from None
     except ArchiveError as error:
         raise ScoreError(f"{path} is not a readable .npz of numbers ({what}): {error}") from None
-    for key in NEEDED[what]:
+    for key in REQUIRED_KEYS[what]:
         if key not in content:
             raise ScoreError(f"{path}: key `{key}` is missing ({what})")
     for key, array in content.items():
-        if key not in SHAPES:
-            raise ScoreError(f"{path}: unknown key {key!r}{nearest(key, list(SHAPES))}")
-        if array.shape[1:] != SHAPES[key] or len(array) != len(content["vertices"]):
-            raise ScoreError(f"{path}: `{key}` has shape {array.shape}, n x {SHAPES[key]} expected")
+        if key not in FRAME_SHAPES:
+            raise ScoreError(f"{path}: unknown key {key!r}{nearest(key, list(FRAME_SHAPES))}")
+        if array.shape[1:] != FRAME_SHAPES[key] or len(array) != len(content["vertices"]):
+            raise ScoreError(f"{path}: `{key}` has shape {array.shape}, n x {FRAME_SHAPES[key]} expected")
     return {k: v.astype(np.float64) if v.dtype.kind in "iuf" else v for k, v in content.items()}
