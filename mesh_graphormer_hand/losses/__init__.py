@@ -1,5 +1,5 @@
-"""Supervised terms: pure functions without parameters that give one float32 value per sample (see `supervised`)."""
+"""Supervised terms: pure functions without parameters that give one float32 value per sample (see `registry`)."""
 
-from .supervised import TERMS, Context, Term, check_terms, supervised_losses
+from .registry import TERMS, Context, Term, check_terms, supervised_losses
 
 __all__ = ["TERMS", "Context", "Term", "check_terms", "supervised_losses"]

@@ -18,8 +18,7 @@ from ..config import ConfigError, nearest
 from ..contracts import LABELS, HandPrediction, HandTargets
 from ..geometry.heatmaps import HeatmapCodec
 from ..mano.template import HandTemplate
-from . import dense_correspondence as surface
-from . import terms
+from . import crop, dense_correspondence, heatmaps, joints, mesh
 from .common import Context
 
 R = TypeVar("R", HandPrediction, HandTargets)
@@ -31,8 +30,14 @@ class Term:
 
     function: Callable[[HandPrediction, HandTargets, Context], Tensor]
     prediction: tuple[str, ...]
-    targets: tuple[str, ...]  # the label first; a batch without it skips the term, one without its mask is an error
+    labels: tuple[str, ...]  # a batch without the first one skips the term, one without another or a mask is an error
     template: bool = False  # reads Context.template
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The labels with the masks that they declare (contracts.LABELS)."""
+        masks = [mask for name in self.labels if (mask := LABELS[name].mask) is not None]
+        return tuple(dict.fromkeys((*self.labels, *masks)))
 
     def __call__(
         self, prediction: HandPrediction, targets: HandTargets, context: Context | None = None
@@ -50,40 +55,36 @@ class Term:
         if self.template and context.template is None:
             raise ValueError(f"loss {self.function.__name__!r} needs the hand's template")
         with torch.autocast(getattr(prediction, self.prediction[0]).device.type, enabled=False):
-            labels = _without_unlabelled(_wide(targets, self.targets), self.targets)
+            labels = _without_unlabelled(_wide(targets, self.targets), self.labels)
             return self.function(_wide(prediction, self.prediction), labels, context)
 
 
-_MESH = ("vertices", "vertices_valid")
-_JOINTS = ("joints", "joints_valid")
-_JOINTS_2D = ("joints_2d", "joints_2d_valid", "crop_size")
-
 TERMS: dict[str, Term] = {
-    "vertices": Term(terms.vertices, ("vertices",), _MESH),
-    "vertices_coarse": Term(terms.vertices_coarse, ("vertices_coarse",), _MESH, template=True),
-    "edge_length": Term(terms.edge_length, ("vertices",), _MESH, template=True),
-    "normal": Term(terms.normal, ("vertices",), _MESH, template=True),
-    "joints": Term(terms.joints, ("joints",), _JOINTS),
-    "joints_l1": Term(terms.joints_l1, ("joints",), _JOINTS),
-    "joints_token": Term(terms.joints_token, ("joints_token",), _JOINTS),
-    "joints_token_l1": Term(terms.joints_token_l1, ("joints_token",), _JOINTS),
-    "joints_2d": Term(terms.joints_2d, ("joints_2d",), _JOINTS_2D),
-    "joints_2d_l1": Term(terms.joints_2d_l1, ("joints_2d",), _JOINTS_2D),
-    "joints_token_2d": Term(terms.joints_token_2d, ("joints_token_2d",), _JOINTS_2D),
-    "joints_token_2d_l1": Term(terms.joints_token_2d_l1, ("joints_token_2d",), _JOINTS_2D),
-    "vertices_local": Term(terms.vertices_local, ("vertices", "rotation"), (*_MESH, "pose", "mano_valid")),
-    "joints_local_l1": Term(terms.joints_local_l1, ("joints", "rotation"), (*_JOINTS, "pose", "mano_valid")),
-    "joints_token_local_l1": Term(
-        terms.joints_token_local_l1, ("joints_token", "rotation"), (*_JOINTS, "pose", "mano_valid")
+    "vertices": Term(mesh.vertices, ("vertices",), ("vertices",)),
+    "vertices_coarse": Term(mesh.vertices_coarse, ("vertices_coarse",), ("vertices",), template=True),
+    "edge_length": Term(mesh.edge_length, ("vertices",), ("vertices",), template=True),
+    "normal": Term(mesh.normal, ("vertices",), ("vertices",), template=True),
+    "joints": Term(joints.joints, ("joints",), ("joints",)),
+    "joints_l1": Term(joints.joints_l1, ("joints",), ("joints",)),
+    "joints_token": Term(joints.joints_token, ("joints_token",), ("joints",)),
+    "joints_token_l1": Term(joints.joints_token_l1, ("joints_token",), ("joints",)),
+    "joints_2d": Term(joints.joints_2d, ("joints_2d",), ("joints_2d", "crop_size")),
+    "joints_2d_l1": Term(joints.joints_2d_l1, ("joints_2d",), ("joints_2d", "crop_size")),
+    "joints_token_2d": Term(joints.joints_token_2d, ("joints_token_2d",), ("joints_2d", "crop_size")),
+    "joints_token_2d_l1": Term(joints.joints_token_2d_l1, ("joints_token_2d",), ("joints_2d", "crop_size")),
+    "vertices_local": Term(mesh.vertices_local, ("vertices", "rotation"), ("vertices", "pose")),
+    "joints_local_l1": Term(joints.joints_local_l1, ("joints", "rotation"), ("joints", "pose")),
+    "joints_token_local_l1": Term(joints.joints_token_local_l1, ("joints_token", "rotation"), ("joints", "pose")),
+    "rotation": Term(mesh.rotation, ("rotation",), ("pose",)),
+    "joints_25d_l1": Term(dense_correspondence.joints_25d_l1, ("joints_25d",), ("joints", "joints_2d", "crop_size")),
+    "surface": Term(
+        dense_correspondence.surface, ("surface",), ("vertices", "joints", "joints_2d", "crop_size"), template=True
     ),
-    "rotation": Term(terms.rotation, ("rotation",), ("pose", "mano_valid")),
-    "joints_25d_l1": Term(surface.joints_25d_l1, ("joints_25d",), (*_JOINTS, *_JOINTS_2D)),
-    "surface": Term(surface.surface, ("surface",), (*_MESH, *_JOINTS, *_JOINTS_2D), template=True),
-    "heatmaps": Term(terms.heatmaps, ("heatmaps",), _JOINTS_2D),
-    "heatmaps_mse": Term(terms.heatmaps_mse, ("heatmaps",), _JOINTS_2D),
-    "handedness": Term(terms.handedness, ("left_logit",), _JOINTS_2D),
-    "presence": Term(terms.presence, ("presence_logit",), _JOINTS_2D),
-    "mask": Term(terms.mask, ("mask",), ("mask", "mask_valid")),
+    "heatmaps": Term(heatmaps.heatmaps, ("heatmaps",), ("joints_2d", "crop_size")),
+    "heatmaps_mse": Term(heatmaps.heatmaps_mse, ("heatmaps",), ("joints_2d", "crop_size")),
+    "handedness": Term(crop.handedness, ("left_logit",), ("joints_2d", "crop_size")),
+    "presence": Term(crop.presence, ("presence_logit",), ("joints_2d", "crop_size")),
+    "mask": Term(crop.mask, ("mask",), ("mask",)),
 }
 
 
@@ -130,7 +131,7 @@ def supervised_losses(
         if name in private or weight == 0:
             continue
         term = TERMS[name]
-        if getattr(targets, term.targets[0]) is not None:
+        if getattr(targets, term.labels[0]) is not None:
             losses[name] = term(prediction, targets, context)
     return losses
 
@@ -145,7 +146,7 @@ def _wide(record: R, names: tuple[str, ...]) -> R:
 def _without_unlabelled(targets: HandTargets, names: tuple[str, ...]) -> HandTargets:
     """`targets` with zeros where the named fields have no label: a NaN there would come back as a NaN gradient, since
     0 x NaN is NaN, however the error is masked afterwards."""
-    values = {name: getattr(targets, name) for name in names if name in LABELS and LABELS[name].mask is not None}
+    values = {name: getattr(targets, name) for name in names if LABELS[name].mask is not None}
     masks = {name: getattr(targets, LABELS[name].mask) for name in values}
     return replace(targets, **{n: v.masked_fill(~_spread(masks[n], v), 0) for n, v in values.items()})
 
