@@ -27,8 +27,8 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 # what a pixel shows; "other hand": of this person or another, "in front": a scrap of something before the hand
-PARTS = ("background", "hand", "forearm", "sleeve", "object", "worn", "other hand", "in front", "body")
-IN_FRONT = PARTS.index("in front")
+SEGMENTATION_CLASSES = ("background", "hand", "forearm", "sleeve", "object", "worn", "other hand", "in front", "body")
+IN_FRONT = SEGMENTATION_CLASSES.index("in front")
 DEPTH_UNIT = 1e-4  # m: one step of a 16-bit depth image, which then reaches 6.5 m
 
 
@@ -197,7 +197,7 @@ class HandTargets(Record):
     # along z of the rendered scene, 0 where nothing is
     depth: Float[Tensor, "*b h w"] | None = label(Kind.IMAGE, "depth_valid", "m")
     depth_valid: Bool[Tensor, "*b"] | None = None
-    # positions in PARTS
+    # positions in SEGMENTATION_CLASSES
     parts: UInt8[Tensor, "*b h w"] | None = label(Kind.IMAGE, "parts_valid", covered=IN_FRONT)
     parts_valid: Bool[Tensor, "*b"] | None = None
     # unit vectors in camera axes, of the rendered scene, 0 where nothing is

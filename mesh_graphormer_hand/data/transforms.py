@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import SHARE
-from ..contracts import HAND_MASKS, PARTS, HandBatch, HandTargets
+from ..contracts import HAND_MASKS, SEGMENTATION_CLASSES, HandBatch, HandTargets
 from ..geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, invert_affine, mirror_affine
 from ..virtual.config import VirtualConfig
 from ..virtual.scene.background import paint
 from . import labels
 from .axes import look_along_crops
 
-BACKGROUND = PARTS.index("background")
+BACKGROUND = SEGMENTATION_CLASSES.index("background")
 SCENE_DEPTH_M = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
 WANTED_RATIO = 0.4  # share of a hand's box inside the moved frame from which it is one to be found
 UNSURE_RATIO = 0.1  # share from which what is left is neither a hand to be found nor background

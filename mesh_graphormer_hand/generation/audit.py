@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..contracts import PARTS, HandBatch
+from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..geometry.rotations import axis_angle_to_matrix
 from ..render.rasterizer.raster import rasterize
 
@@ -33,7 +33,7 @@ SEEN, HIDDEN = 1.5, 4.0
 DENIED = 0.005
 UNEVEN = 3.0  # fullest bin over emptiest of a distribution that is to be even
 TIPS = [4, 8, 12, 16, 20]
-NUMBER = {name: k for k, name in enumerate(PARTS)}
+NUMBER = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Measures:
     lightness: Float[np.ndarray, "n"]  # CIE L* of the skin
     view: Float[np.ndarray, "n 3"]  # direction from the hand to the camera in the hand's own frame
     distance: Float[np.ndarray, "n"]  # m
-    share: Float[np.ndarray, "n 8"]  # of the picture, for each of the first 8 PARTS
+    share: Float[np.ndarray, "n 8"]  # of the picture, for each of the first 8 SEGMENTATION_CLASSES
 
     @classmethod
     def cat(cls, parts: list[Measures]) -> Measures:
@@ -72,7 +72,7 @@ def measure(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Measures:
     luminance = (t.skin_tone.double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64)).numpy()
     lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
     told, denied = _visibility(batch, faces)
-    share = F.one_hot(t.parts.long().flatten(1), len(PARTS)).double().mean(1)[:, :8]
+    share = F.one_hot(t.parts.long().flatten(1), len(SEGMENTATION_CLASSES)).double().mean(1)[:, :8]
     return Measures(
         error.numpy(),
         finite.numpy(),

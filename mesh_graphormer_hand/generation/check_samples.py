@@ -100,7 +100,7 @@ def draw(measures: Measures, tones: np.ndarray, path: Path) -> None:
     import numpy as np
     from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
-    from ..contracts import PARTS
+    from ..contracts import SEGMENTATION_CLASSES
 
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     axes = figure.subplots(2, 3)
@@ -122,7 +122,7 @@ def draw(measures: Measures, tones: np.ndarray, path: Path) -> None:
     axes[1, 0].set(title="joints in sight", xlabel="of 21")
     axes[1, 1].hist(measures.distance, 40)
     axes[1, 1].set(title="distance", xlabel="m")
-    names = PARTS[: measures.share.shape[1]]
+    names = SEGMENTATION_CLASSES[: measures.share.shape[1]]
     axes[1, 2].barh(names, (measures.share > 0.002).mean(0))
     axes[1, 2].set(title="samples that show it", xlim=(0, 1))
     with replacing(path) as temporary:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..contracts import PARTS, HandBatch
+from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..render.overlay import draw_skeleton
 
 OUTLINE, HIDDEN = (60, 220, 120), (255, 255, 255)
@@ -22,7 +22,7 @@ PART_COLOURS = {
     "in front": (120, 120, 120),
     "body": (60, 90, 60),
 }
-PALETTE = np.array([PART_COLOURS[name] for name in PARTS], np.uint8)
+PALETTE = np.array([PART_COLOURS[name] for name in SEGMENTATION_CLASSES], np.uint8)
 
 
 def sheet(batch: HandBatch, columns: int = 8, skeletons: str = "half") -> UInt8[np.ndarray, "h w 3"]:

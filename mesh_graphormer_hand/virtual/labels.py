@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..contracts import PARTS
+from ..contracts import SEGMENTATION_CLASSES
 from ..mano.hand import Hand
 from ..render.shading import Topology, vertex_normals
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
@@ -64,8 +64,12 @@ def extra(
 
 
 def parts(drawn: Int64[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]) -> Tensor:
-    """Positions in contracts.PARTS, bytes, from the drawn parts (-1 where none is) and what an occluder covers."""
-    return drawn.clamp(min=PARTS.index("background")).to(torch.uint8).masked_fill_(occluded, PARTS.index("in front"))
+    """Positions in SEGMENTATION_CLASSES, bytes, from the drawn parts (-1 where none is) and what an occluder covers."""
+    return (
+        drawn.clamp(min=SEGMENTATION_CLASSES.index("background"))
+        .to(torch.uint8)
+        .masked_fill_(occluded, SEGMENTATION_CLASSES.index("in front"))
+    )
 
 
 def share(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mesh_graphormer_hand.contracts import PARTS, HandBatch, HandInputs, HandTargets
+from mesh_graphormer_hand.contracts import SEGMENTATION_CLASSES, HandBatch, HandInputs, HandTargets
 from mesh_graphormer_hand.data.axes import look_along_crops
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, generator, mirror, move
 from mesh_graphormer_hand.geometry.cameras import intrinsics, perspective_project
@@ -276,7 +276,7 @@ def test_another_background_leaves_alone_what_is_before_it(known_by):
     if known_by == "depth":  # as rendered: 0 where nothing is
         labels |= {"depth": 0.6 * batch.targets.mask + 0.8 * thing, "depth_valid": torch.ones(4, dtype=torch.bool)}
     else:
-        parts = (1 * batch.targets.mask + PARTS.index("object") * thing).byte()
+        parts = (1 * batch.targets.mask + SEGMENTATION_CLASSES.index("object") * thing).byte()
         labels |= {"parts": parts, "parts_valid": torch.ones(4, dtype=torch.bool)}
     batch = replace(batch, inputs=replace(batch.inputs, image=image), targets=replace(batch.targets, **labels))
     still = Augmentation(background=1.0, rotation_off=1.0, scale=0.0, channel_gain=0.0)

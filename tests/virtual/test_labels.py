@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from mesh_graphormer_hand.contracts import PARTS
+from mesh_graphormer_hand.contracts import SEGMENTATION_CLASSES
 from mesh_graphormer_hand.data.labels import turn_harmonics
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
@@ -47,7 +47,7 @@ def test_every_extra_label_is_there_and_changes_nothing_else(batch, hand):
 
 def test_parts_agree_with_mask_and_depth(batch):
     t = batch.targets
-    number = {name: k for k, name in enumerate(PARTS)}
+    number = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
     skin = (t.parts == number["hand"]) | (t.parts == number["forearm"])
     assert torch.equal(skin, t.mask)
     drawn = (t.parts != number["background"]) & (t.parts != number["in front"])
@@ -105,7 +105,7 @@ def test_look_is_in_range(batch):
 def test_augmented_labels_move_with_their_picture(batch):
     """Parts stay in step with the mask, normals and light with the turned camera; two mirrors are none."""
     moved = augment(batch, Augmentation(rotation_off=0.0, translation=0.05, occlusion=0.5), 3).targets
-    skin = (moved.parts == PARTS.index("hand")) | (moved.parts == PARTS.index("forearm"))
+    skin = (moved.parts == SEGMENTATION_CLASSES.index("hand")) | (moved.parts == SEGMENTATION_CLASSES.index("forearm"))
     assert torch.equal(skin, moved.mask)
     old = axis_angle_to_matrix(batch.targets.pose[:, 0])
     turn = axis_angle_to_matrix(moved.pose[:, 0]) @ old.transpose(1, 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesh_graphormer_hand.contracts import PARTS
+from mesh_graphormer_hand.contracts import SEGMENTATION_CLASSES
 from mesh_graphormer_hand.generation.contact_sheet import PART_COLOURS
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.virtual import parameters
@@ -48,7 +48,9 @@ def test_the_order_of_parts_means_nothing(hands, drawn):
         for shadows in (False, True)
         for p in (drawn, shuffled)
     )
-    assert {"hand", "forearm", "sleeve", "object", "worn"} <= {PARTS[k] for k in a.part.unique() if k >= 0}
+    assert {"hand", "forearm", "sleeve", "object", "worn"} <= {
+        SEGMENTATION_CLASSES[k] for k in a.part.unique() if k >= 0
+    }
     for name in ("depth", "part", "normal", "colour"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
     assert not torch.equal(dark.colour, a.colour)
@@ -93,4 +95,4 @@ def test_rows_of_records(drawn):
 
 
 def test_every_class_has_a_colour_on_the_contact_sheet():
-    assert set(PART_COLOURS) == set(PARTS)
+    assert set(PART_COLOURS) == set(SEGMENTATION_CLASSES)

@@ -3,7 +3,7 @@
 keypoints.json                  21 joints in pixels and metres, camera and side of every picture's hand
 images/0000/00000000.jpg        10,000 in each subfolder
 masks/0000/00000000.png         0 or 255            depth/0000/00000000.png  16 bit, steps of 0.1 mm
-parts/0000/00000000.png         positions in contracts.PARTS
+parts/0000/00000000.png         positions in contracts.SEGMENTATION_CLASSES
 normals/0000/00000000.png       127 (n + 1), x in red, black: none
 labels/0000/00000000.npz        all of HandTargets in float32, and `intrinsics`
 """

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ...contracts import PARTS
+from ...contracts import SEGMENTATION_CLASSES
 from ...mano.hand import Hand
 from ...render.shading import Topology
 from ...skeleton import MODEL_PARENTS, NUM_VERTICES
@@ -27,7 +27,7 @@ from . import noise
 from .hand_mesh import HandMesh, hand_mesh
 from .shading import Channels, Material
 
-LABEL = {name: k for k, name in enumerate(PARTS)}
+LABEL = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
 SKIN = ("hand", "forearm")  # labels of the mask
 BENT = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
 
@@ -39,7 +39,7 @@ class RenderMesh:
     hand: HandMesh
     shapes: tuple[PartShape, ...]  # of all parts, the hand first
     rows: dict[str, slice]  # of each part's vertices among all drawn ones
-    topology: Topology  # of the drawn vertices; `parts` are positions in contracts.PARTS
+    topology: Topology  # of the drawn vertices; `parts` are positions in contracts.SEGMENTATION_CLASSES
     casters: Int64[Tensor, "g 3"]  # faces that cast shadows, over the hand's 778 vertices and then the other parts
     skin_faces: int  # how many faces, the first ones, are skin
     palm: Float[Tensor, "s 1"]  # of the vertices of skin, the first ones: 0 on the back of the hand, 1 on the palm

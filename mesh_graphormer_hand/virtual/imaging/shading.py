@@ -97,7 +97,7 @@ class GBuffer:
 
     colour: Float[Tensor, "b h w 3"]  # linear
     depth: Float[Tensor, "b h w"]  # m along z, 0 where empty
-    part: Int64[Tensor, "b h w"]  # label of the part, a position in contracts.PARTS; -1 where empty
+    part: Int64[Tensor, "b h w"]  # label of the part, a position in contracts.SEGMENTATION_CLASSES; -1 where empty
     normal: Float[Tensor, "b h w 3"]  # unit, camera axes, of the mesh; 0 where empty
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from ...contracts import PARTS
+from ...contracts import SEGMENTATION_CLASSES
 from ..records import Shared
 
 ABSENT = 0.0  # m: a part that a sample does not have shrinks to a point inside the wrist, which is never drawn
@@ -22,7 +22,7 @@ class PartShape(Shared):
     """What a part of the mesh has in all samples. One object a part: meshes are cached by its identity."""
 
     name: str
-    label: str  # class of the part's pixels, of contracts.PARTS
+    label: str  # class of the part's pixels, of contracts.SEGMENTATION_CLASSES
     faces: Int64[np.ndarray, "f 3"]  # outward counter-clockwise
     uv: Float[np.ndarray, "v 2"]  # m along and across the surface, for grain, hair and weave
     grain: Float[np.ndarray, "v"]  # how hairy skin is, how strong the weave of cloth is, 0 to 1
@@ -30,8 +30,10 @@ class PartShape(Shared):
     casts_shadow: bool = True
 
     def __post_init__(self) -> None:
-        if self.label not in PARTS:
-            raise ValueError(f"part {self.name!r}: no class {self.label!r} (there are: {', '.join(PARTS)})")
+        if self.label not in SEGMENTATION_CLASSES:
+            raise ValueError(
+                f"part {self.name!r}: no class {self.label!r} (there are: {', '.join(SEGMENTATION_CLASSES)})"
+            )
         if len(self.faces) and self.faces.max() >= len(self.uv):
             raise ValueError(f"part {self.name!r}: a face names vertex {self.faces.max()} of {len(self.uv)}")
 
