@@ -271,8 +271,8 @@ class HandBatch(Record):
     targets: HandTargets
     keys: list[str] = field(default_factory=list)  # sample ids, to join predictions with files
     image_from_crop: Float[Tensor, "*b 2 3"] | None = None  # px of the crop -> px of the whole, unmirrored photo
-    left_out: tuple[str, ...] = ()  # samples that were asked for and are broken: what and why
-    no_hand: tuple[str, ...] = ()  # samples that were asked for and, by their labels, show no hand: "WHICH: WHY"
+    left_out: tuple[str, ...] = ()  # requested samples that are broken: what and why
+    no_hand: tuple[str, ...] = ()  # requested samples that show no hand, by their labels: "WHICH: WHY"
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -56,7 +56,7 @@ class HandDataset(Protocol):
 
 
 def join(parts: Sequence[HandBatch]) -> HandBatch:
-    """One batch from parts that know different things: a label that a part lacks becomes zeros with a False mask."""
+    """One batch from parts with different labels: a label that a part lacks becomes zeros with a False mask."""
     parts = [p for p in parts if len(p)]
     if len(parts) == 1:
         return parts[0]

@@ -86,8 +86,8 @@ def is_cut_short(data: bytes) -> bool:
 def focal_length(data: bytes, width: int, height: int) -> float | None:
     """The focal length in px of a JPEG of `width` x `height` px as its EXIF gives it, None where it does not.
 
-    From FocalLengthIn35mmFilm (CIPA DC-008), which compares diagonals: f = f35 / 43.27 mm * diagonal in px. An image
-    that was cut from a larger one but kept its EXIF is told a focal length that is too short.
+    From FocalLengthIn35mmFilm (CIPA DC-008), which compares diagonals: f = f35 / 43.27 mm * diagonal in px. For an
+    image that was cut from a larger one and kept its EXIF the result is too short.
     """
     for marker, segment in _jpeg_segments(data):
         if marker == 0xE1 and segment[:6] == b"Exif\x00\x00":

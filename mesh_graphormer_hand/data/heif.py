@@ -20,7 +20,7 @@ def is_avif(data: bytes) -> bool:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the primary item, as coded; None where it is not said."""
+    """Width and height of the primary item, as coded; None where the file does not give them."""
     for kind, payload in _properties(data):
         if kind == b"ispe" and len(payload) >= 12:
             return struct.unpack(">II", payload[4:12])

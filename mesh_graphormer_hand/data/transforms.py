@@ -27,7 +27,7 @@ from . import labels
 from .axes import look_along_crops
 
 BACKGROUND = SEGMENTATION_CLASSES.index("background")
-SCENE_DEPTH_M = 0.5  # m behind the hand within which a rendered thing is part of the scene, not of what is behind it
+SCENE_DEPTH_M = 0.5  # m behind the hand: a surface within it belongs to the scene, one beyond it to the background
 WANTED_RATIO = 0.4  # share of a hand's box inside the moved frame from which it is one to be found
 UNSURE_RATIO = 0.1  # share from which what is left is neither a hand to be found nor background
 
@@ -75,7 +75,7 @@ def generator(*seed: int, device: str | torch.device = "cpu") -> torch.Generator
 
 
 class Draws:
-    """Random numbers for some rows of a batch, the same ones whichever rows are asked for together."""
+    """Random numbers for some rows of a batch, the same for a row whichever rows are drawn with it."""
 
     def __init__(self, seed: tuple[int, ...], start: int, count: int, total: int) -> None:
         self.seed, self.rows, self.total = seed, slice(start, start + count), total
@@ -99,7 +99,7 @@ def augment(
 ) -> HandBatch:
     """The batch seen otherwise: moved, then recoloured; `seed` decides all of it.
 
-    The rows may be those from `start` on of a batch of `total`: they come out as if the others were beside them.
+    The rows may be those from `start` on of a batch of `total`: each comes out as it does in the whole batch.
     """
     if not config.enabled or batch.inputs.image is None:
         return batch

@@ -1,4 +1,4 @@
-"""Pictures of predictions: what the network sees, its answer, and the labels beside it.
+"""Pictures of predictions: what the network sees, its prediction and the labels.
 
 Images are RGB uint8. A mesh is drawn with the predicted weak-perspective camera, a skeleton where there is only that.
 """
@@ -35,7 +35,7 @@ def picture_sheet(
 
 
 def draw(batch: HandBatch, prediction: HandPrediction, template: HandTemplate | None) -> list[Image]:
-    """For every sample: the crop with its labelled joints, beside the crop with the prediction on it."""
+    """For every sample: the crop with its labelled joints, next to the crop with the prediction on it."""
     return [
         overlay.panel([_labels(batch, i), _answer(batch, prediction, i, template)], gap=GAP_PX)
         for i in range(len(batch))

@@ -1,7 +1,7 @@
 """Test-time augmentation as Mesh Graphormer publishes it, in process: 5 scales x 19 turns of every crop.
 
 Each of the 95 answers is aligned to the plain one by a similarity (proper rotations; joints and vertices each by
-themselves), and all of them and the plain one are averaged. Published numbers use it: say so beside yours. 2D joints
+themselves), and all of them and the plain one are averaged. Published numbers use it: name it with yours. 2D joints
 are brought back through the crops' own maps and averaged; all other fields are the plain answer's.
 """
 

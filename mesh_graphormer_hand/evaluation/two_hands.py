@@ -1,6 +1,6 @@
 """Meshes of two hands (InterHand2.6M with MANO fits) as files, scored as IntagHand and InterWild do.
 
-Beside the other files stand two_hands_truth.npz and two_hands_PREDICTOR.npz, which metrics/protocols/two_hands.py
+Its files are two_hands_truth.npz and two_hands_PREDICTOR.npz, which metrics/protocols/two_hands.py
 reads: a frame is an annotation, the first of its hands is the right one. Joints of both are regressed from the meshes.
 """
 
@@ -95,7 +95,7 @@ class TwoHands:
         return {"vertices": vertices, "joints": self.regressor @ vertices}
 
     def _framed(self, rows: Shaped[np.ndarray, "h ..."]) -> Shaped[np.ndarray, "n 2 ..."]:
-        """One row a hand -> a frame's two hands; zeros for one that was not asked for."""
+        """One row a hand -> a frame's two hands; zeros for a hand that is no sample."""
         names, frame, side = self._frames()
         out = np.zeros((len(names), 2, *rows.shape[1:]), rows.dtype)
         out[frame, side] = rows

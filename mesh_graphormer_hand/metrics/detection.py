@@ -26,7 +26,7 @@ class Frame:
     hand: Int64[Tensor, "n"]  # which hand a detection finds; -1: none
     found_sizes: Float[Tensor, "n"]  # px, longer sides of the boxes
     hand_sizes: Float[Tensor, "m"]
-    side_told: Bool[Tensor, "n"]  # whether its hand's side is known
+    side_labelled: Bool[Tensor, "n"]  # whether its hand's side is known
     side_right: Bool[Tensor, "n"]  # and is the one that the detector says
     complete: bool
 
@@ -59,11 +59,11 @@ def compare(
     hand = torch.full((len(boxes),), -1)
     for found, one in match(boxes, wanted.to(boxes), MATCH_IOU):
         hand[found] = one
-    told = (hand >= 0) & left_valid[hand] if len(wanted) else hand >= 0
+    labelled = (hand >= 0) & left_valid[hand] if len(wanted) else hand >= 0
     right = torch.tensor([left[k] is not None for k in order.tolist()], dtype=torch.bool)
     if len(wanted):
         right &= torch.tensor([bool(left[k]) for k in order.tolist()], dtype=torch.bool) == wanted_left[hand]
-    return Frame(scores, hand, _longer(boxes), _longer(wanted), told, told & right, complete)
+    return Frame(scores, hand, _longer(boxes), _longer(wanted), labelled, labelled & right, complete)
 
 
 def figures(
@@ -73,24 +73,24 @@ def figures(
     The average precision is that of all detections."""
     inside = lambda v: (v >= smallest) & (v < largest)  # noqa: E731
     hands = sum(int(inside(f.hand_sizes).sum()) for f in frames)
-    scores, right, told, side = [], [], [], []
+    scores, right, labelled, side = [], [], [], []
     for f in frames:
         hits = f.hand >= 0
         size = f.found_sizes.clone()
         size[hits] = f.hand_sizes.to(size)[f.hand[hits]]
         counts = inside(size) & (hits | torch.tensor(f.complete))
-        for values, own in ((scores, f.scores), (right, hits), (told, f.side_told), (side, f.side_right)):
+        for values, own in ((scores, f.scores), (right, hits), (labelled, f.side_labelled), (side, f.side_right)):
             values.append(own[counts])
     score, hit = torch.cat(scores), torch.cat(right)
     sure = score >= threshold
-    found, hits_kept, told_kept = int(sure.sum()), int((hit & sure).sum()), int((torch.cat(told) & sure).sum())
+    found, hits_kept, labelled_kept = int(sure.sum()), int((hit & sure).sum()), int((torch.cat(labelled) & sure).sum())
     return Figures(
         hands,
         found,
         _share(hits_kept, hands),
         _share(hits_kept, found),
         average_precision(score, hit, hands),
-        _share(int((torch.cat(side) & sure).sum()), told_kept),
+        _share(int((torch.cat(side) & sure).sum()), labelled_kept),
         _share(found - hits_kept, len(frames)),
     )
 

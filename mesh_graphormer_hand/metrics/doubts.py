@@ -1,4 +1,4 @@
-"""What a scored file may mean by its numbers, where that is not what they are read as: another unit, axes or order.
+"""Signs that a scored file uses another unit, other axes or another joint order than it is read in.
 
 Nothing is converted: a score is of the file as it stands, and the note says what would fit the labels far better.
 """
@@ -33,7 +33,7 @@ def notes(
     known: Bool[np.ndarray, "n 21"] | None = None,
     units: bool = True,
 ) -> list[str]:
-    """What to tell of predictions (px or any length, canonical order) beside their labels.
+    """Notes on predictions compared with their labels (px or any length, canonical order).
 
     Args:
         known: joints that count; None: all.

@@ -14,7 +14,7 @@ Each image has a list of hands; of each hand, all keys but one of the first thre
 Labels that cannot be true are refused with their likely cause; options say how a file of another kind is to be read
 (`units`, `axes`, `origin`, `coordinates`, `K_layout`, `missing`, `labelled_size`: see `conventions.Conventions`).
 
-Splits: all of the file whatever is asked for (give training and test a file each), or, with split_by=sample or
+Splits: all of the file for any split (give training and test a file each), or, with split_by=sample or
 sequence, 70/15/15 of its photos or of the folders that they lie in.
 
 docs/your_own_photos.md shows it step by step.
@@ -81,7 +81,7 @@ class Config(SplitConfig, Conventions):
     order: str = "canonical"  # of the joints in the file, a key of skeleton.PERMUTATIONS
     min_score: float = 0.0  # hands with a lower score are left out
     files: str = "*"  # only images whose names match this pattern, such as crop_*
-    on_broken: str = "stop"  # stop: a broken image is an error | skip: it is left out (training: replaced), and told
+    on_broken: str = "stop"  # stop: a broken image is an error | skip: it is left out (training: replaced) and logged
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class FolderDataset(FileDataset):
             intrinsics=conventions.camera_in_pixels(entry.intrinsics, self.config, size),
         )
         points = _points(entry)
-        told = {"joints": entry.joints_m, "K": entry.intrinsics, "box": entry.box, "relative": entry.relative}
-        problem = plausibility.find(points=None if points is None else points.numpy(), **told, size=size, own=True)
+        given = {"joints": entry.joints_m, "K": entry.intrinsics, "box": entry.box, "relative": entry.relative}
+        problem = plausibility.find(points=None if points is None else points.numpy(), **given, size=size, own=True)
         conventions.refuse(problem, f"{self.root / self.config.labels}: {entry.file!r}, hand {entry.index}")
         return entry
 
@@ -327,7 +327,7 @@ def _array(value: Any, key: str, where: str) -> np.ndarray | None:
             return None
         value = [
             [float("inf")] * shape[1] if row is None else row for row in value
-        ]  # told apart from a NaN in the file
+        ]  # not the same as a NaN in the file
     try:
         array = np.array(value, dtype=np.float32)
     except (TypeError, ValueError):

@@ -2,7 +2,7 @@
 
     training/rgb/00000000.jpg ... 00130239.jpg     evaluation/rgb/00000000.jpg ... 00003959.jpg     224 x 224
     training/mask/00000000.jpg ... 00032559.jpg    training_{K,xyz,verts,mano,scale}.json   evaluation_{K,scale}.json
-    evaluation_{xyz,verts,mano}.json               released later (FreiHAND_pub_v2_eval.zip): beside the others
+    evaluation_{xyz,verts,mano}.json               released later (FreiHAND_pub_v2_eval.zip): in the same folder
 
 Licence: research only, not commercial; cite the paper. Vertices and parameters fall under MANO's licence as well.
 Counts: 32,560 labels; each picture in four versions, file number = label + 32,560 x version: `gs` (green screen), `hom`
@@ -130,8 +130,8 @@ def find_root(root: Path) -> Path:
 
 
 def _folder(root: Path, part: str, asked: str) -> str:
-    """Where the official split `part` lies. What hand-generate wrote is one split, training unless it was told
-    otherwise: a test that names none reads that one."""
+    """Where the official split `part` lies. What hand-generate wrote is one split, training unless --split names
+    another: a test that names none reads that one."""
     folder, other = SPLIT_FOLDERS[part], SPLIT_FOLDERS["train"]
     generated = (root / "manifest.json").is_file() and (root / f"{other}_K.json").is_file()
     if asked or not generated or (root / f"{folder}_K.json").is_file():

@@ -90,7 +90,7 @@ def _index(root: Path, cache: str) -> Index:
         for number, path in enumerate(paths):
             try:
                 hands = _hands(path)
-            except DataError as error:  # told when the sample is asked for
+            except DataError as error:  # raised again when the sample is loaded
                 writer.extra["broken"][path.stem] = str(error)
                 hands = [(0, np.full((21, 2), ABSENT_ROW_X))]
             for side, points in hands:
@@ -118,7 +118,7 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDatase
     """One split.
 
     Raises:
-        DataError: no files, or it is asked for official splits.
+        DataError: no files, or `split_by: official`.
     """
     check_config(config, split, "hiu_dmtl")
     if config.split_by == "official":

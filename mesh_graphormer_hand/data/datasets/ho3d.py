@@ -9,7 +9,7 @@ Licence: academic use, not commercial. Counts: version 2 66,034 and 11,524; vers
 Joints: MANO's 16, then 5 tips (skeleton.PERMUTATIONS["mano"]). Units and frame: metres, OpenGL's axes (y up, z
 backwards): turned here. MANO parameters: axis-angles with the mean pose included (flat_hand_mean=True). Depth: metres,
 (R + 256 G) x 0.000124986. Left hands: none. The pickles are read without executing them, all of them once.
-Label errors: evaluation labels give the wrist and a box only, unless the released files are beside them; frames without
+Label errors: evaluation labels give the wrist and a box only, unless the released files are there; frames without
 a label may stand in the lists (they are counted when the set is opened).
 
 Splits: train and evaluation; by sequence (neighbouring frames are nearly equal) or sample they cut the training part.

@@ -302,7 +302,7 @@ def _pictures(writer: IndexWriter, path: Path, cameras: np.ndarray, steps: np.nd
         part = slice(start, start + ANNOTATIONS_AT_ONCE)
         both = annotations["valid"][part] & valid[moment[part]]
         count = np.unpackbits(both, axis=1, count=42).reshape(-1, 2, 21).sum(-1)
-        # a moment that is missing is a mistake of the files, told when the sample is asked for
+        # a moment that is missing is a mistake of the files, raised when the sample is loaded
         writer.append("known", np.where(moment[part, None] < 0, 21, count), "u1")
 
 

@@ -1,5 +1,5 @@
 """Crops without a hand, for models that tell whether they see one (the loss `presence`): squares of any size from
-photographs without hands, and from photographs of people beside their hands, where faces, arms and clothes are.
+photographs without hands, and from photographs of people away from their hands, where faces, arms and clothes are.
 
 `backgrounds` are folders of photographs without hands. `sets` are folders with a `frames.json`,
 

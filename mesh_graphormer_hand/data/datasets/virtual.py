@@ -1,4 +1,4 @@
-"""Virtual hands, rendered when they are asked for (see `virtual`): every label, exact, and no licence.
+"""Virtual hands, rendered when they are loaded (see `virtual`): every label, exact, and no licence.
 
 The training split never ends. The test split is the frozen one of configs/virtual_test.yaml, whatever the generator's
 defaults have become; options that differ from the defaults are applied to it.
@@ -27,7 +27,7 @@ class Config(VirtualConfig):
     """The generator's own options (`count`: samples, endless by default in training) and these. `repeat` and `spacing`
     (see `data.stream`): above 1, `repeat` buys speed where rendering is the bottleneck."""
 
-    split: str = ""  # of the generator; empty: the one that is asked for
+    split: str = ""  # of the generator; empty: the one that data.train or data.test names
     repeat: int = 1  # how often a training image is shown, each time augmented differently
     spacing: int = 4  # blocks of a lane between two showings
     extra: list[str] = field(default_factory=list)  # labels to make as well, of virtual.labels.EXTRA

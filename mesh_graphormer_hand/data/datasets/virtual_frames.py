@@ -29,7 +29,7 @@ TEST_COUNT = 2000
 class Config(VirtualConfig):
     """The generator's own options and these."""
 
-    split: str = ""  # of the generator; empty: the one that is asked for
+    split: str = ""  # of the generator; empty: the one that data.train or data.test names
     frames: FrameOptions = field(default_factory=FrameOptions)
     close: int = 4  # every so many-th block holds crops that one hand fills; 0: none
     repeat: int = 1  # see data.stream

@@ -45,7 +45,7 @@ class Conventions:
     origin: str = "camera"  # of 3D joints: camera | wrist (relative ones, of a hand that stands nobody knows where)
     coordinates: str = "pixels"  # of 2D joints and boxes: pixels | normalised (shares of width and height)
     K_layout: str = "pixels"  # pixels | normalised (rows in shares of width and height) | transposed
-    missing: str = "null"  # what stands for a joint that is not known, beside null: zero (all 0) | minus_one (all -1)
+    missing: str = "null"  # what stands for an unknown joint, besides null: zero (all 0) | minus_one (all -1)
     labelled_size: list[int] = field(default_factory=list)  # width, height that labels and K are of; empty: the photo's
 
 
@@ -70,7 +70,7 @@ def known(values: Float[np.ndarray, "21 c"], conventions: Conventions) -> Float[
 
 
 def in_metres(joints: Float[np.ndarray, "21 3"], conventions: Conventions) -> Float[np.ndarray, "21 3"]:
-    """3D joints in metres and OpenCV's axes, relative to the wrist where they are said to be so."""
+    """3D joints in metres and OpenCV's axes, relative to the wrist where the options declare them so."""
     joints = joints * np.float32(METRES_OF_UNIT[conventions.units]) * np.float32(OPENCV_FROM_AXES[conventions.axes])
     return joints - joints[0] if conventions.origin == "wrist" else joints
 

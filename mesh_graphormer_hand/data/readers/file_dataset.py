@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ReaderConfig(SplitConfig):
-    """What every reader can be told."""
+    """Options of every reader."""
 
     root: str = ""  # the data set's folder, as it is unpacked
     scale: float = 1.25  # side of the square crop: longer side of the hand's box times this
-    on_broken: str = "stop"  # stop: a broken sample is an error | skip: it is left out (training: replaced), and told
+    on_broken: str = "stop"  # stop: a broken sample is an error | skip: it is left out (training: replaced) and logged
     cache: str = ""  # folder for indexes of large label files; empty: inside `root`
 
 

@@ -1,4 +1,4 @@
-"""Labels that cannot be true, each told with its likely cause: another unit, other axes, another image size.
+"""Labels that cannot be true, each named with its likely cause: another unit, other axes, another image size.
 
 One hand at a time: `joints` 21 x 3 (m, camera axes x right, y down, z forward), `points` 21 x 2 (px), rows of NaN
 where unknown; `K` 3 x 3 (px); `box` x0, y0, x1, y1 (px). Limits are far beyond any hand: what they refuse is no rare
@@ -53,13 +53,13 @@ def find(
     own: bool = False,
     relative: bool = False,
 ) -> Problem | None:
-    """The first thing that cannot be true about one hand; None: nothing is found.
+    """The first label of one hand that cannot be true; None: all can be.
 
     Args:
         size: width and height of the image, px; None: only what needs no image is looked at.
         own: labels of one's own, of which also is told what happens in official sets (crops with a shifted K, hands
             that are mostly out of the picture).
-        relative: the joints are said to be relative to the wrist.
+        relative: the joints are declared as relative to the wrist.
     """
     found = of_joints(joints, relative) if joints is not None else None
     found = found or (of_camera(K, size, own) if K is not None else None)
@@ -260,8 +260,8 @@ def of_size(labelled: tuple[int, int], size: tuple[int, int]) -> Problem | None:
     if tuple(labelled) == tuple(size):
         return None
     turned = " (turned by its EXIF?)" if tuple(labelled) == tuple(size)[::-1] else ""
-    said = f"the labels are of an image of {labelled[0]} x {labelled[1]} px, this one has {size[0]} x {size[1]}"
-    return Problem("resolution", f"{said}{turned}")
+    sizes = f"the labels are of an image of {labelled[0]} x {labelled[1]} px, this one has {size[0]} x {size[1]}"
+    return Problem("resolution", f"{sizes}{turned}")
 
 
 def _dummy(values: np.ndarray, wrist_too: bool = True) -> Problem | None:

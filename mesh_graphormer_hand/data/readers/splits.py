@@ -18,7 +18,7 @@ SPLIT_BY = ("official", "sample", "sequence")
 class SplitConfig:
     """How a data set is divided."""
 
-    split: str = ""  # train | val | test; empty: the one that is asked for
+    split: str = ""  # train | val | test; empty: the one that data.train or data.test names
     # official: the data set's own splits | sample: of all labelled training data, by `split_seed`, so that pictures of
     # one moment stay on one side | sequence: the same, with whole recordings on one side
     split_by: str = "official"

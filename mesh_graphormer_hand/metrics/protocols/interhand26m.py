@@ -12,7 +12,7 @@ Each hand is compared minus its own wrist, which is included with its error of 0
 of per-joint means, MRRPE (interacting hands, both wrists known) the error of the vector between the wrists.
 
 Every hand with a valid joint and wrist needs an answer, others may have one. With partial=true those that are not
-answered do not count, and the share of those that do is told. All files are read record by record.
+answered do not count, and a note gives the share of those that do. All files are read record by record.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Config:
     """Options of the protocol."""
 
     split: str = "test"
-    partial: bool = False  # score the hands that are answered, and tell their share, instead of asking for all
+    partial: bool = False  # score the hands that have predictions and note their share, instead of requiring all
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Share:
 
     @property
     def note(self) -> str | None:
-        """What to tell of numbers that are not about all hands."""
+        """A note for scores that are not of all hands; None where they are."""
         if self.scored == self.labelled:
             return None
         part = f"{self.scored:,} of {self.labelled:,} labelled hands ({self.scored / self.labelled:.1%})"
@@ -126,7 +126,7 @@ def write(predictions: Predictions, folder: Path, truth: Path | None, config: Co
 
 def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
     """The official scores."""
-    errors, banks, relative, told, seen = [], [], [], [], []
+    errors, banks, relative, same_types, seen = [], [], [], [], []
     for sample, answer in pairs:
         error = distance(_rooted(sample.joints), _rooted(answer.joints))
         errors.append(np.where(sample.valid, error, np.nan))
@@ -137,10 +137,10 @@ def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
             vector = sample.joints[WRIST_ROWS[1]] - sample.joints[WRIST_ROWS[0]]
             relative.append(float(np.linalg.norm(vector - answer.left_from_right)))
         if sample.hand_type_valid and answer.right_left is not None:
-            told.append(_same_type(sample.hand_type, answer.right_left))
+            same_types.append(_same_type(sample.hand_type, answer.right_left))
     all_errors, bank = np.reshape(errors, (-1, 42)), np.array(banks, str)
     of = {"all": Errors(all_errors), **{n: Errors(all_errors[bank == n]) for n in ("single", "interacting")}}
-    official = {"handedness_accuracy": _mean(told), "mrrpe": _mean(relative)}
+    official = {"handedness_accuracy": _mean(same_types), "mrrpe": _mean(relative)}
     official |= {f"mpjpe_{name}": e.mean() for name, e in of.items()}
     official = {name: value for name, value in official.items() if not np.isnan(value)}
     return Scores(
@@ -149,10 +149,10 @@ def compare(pairs: Iterable[tuple[Sample, Answer]]) -> Scores:
         units={name: "mm" for name in official if name != "handedness_accuracy"},
         extra={f"mpjpe_{n}_flat": e.flat_mean() for n, e in of.items() if e.known.any()},  # as mmpose averages
         counts={"samples": len(errors), "single": banks.count("single"), "mrrpe": len(relative)}
-        | {"handedness": len(told)},
+        | {"handedness": len(same_types)},
         per_joint={f"mpjpe_{name}_mm": e.by_joint for name, e in of.items()},
         notes=_doubts(seen)
-        + ([] if told else ["no handedness_accuracy: no answer predicts which hands there are (`hand_type`)"]),
+        + ([] if same_types else ["no handedness_accuracy: no answer predicts which hands there are (`hand_type`)"]),
     )
 
 
@@ -282,12 +282,12 @@ def _answer(raw: Any, where: str) -> Answer:
     if not isinstance(raw, dict) or "joints_mm" not in raw:
         raise ValueError(f"{where}: no `joints_mm`")
     joints = numbers(raw["joints_mm"], (42, 3), f"{where}: joints_mm")
-    told, vector, hands = (raw.get(key) for key in ("hand_type", "left_from_right_mm", "hands"))
+    types, vector, hands = (raw.get(key) for key in ("hand_type", "left_from_right_mm", "hands"))
     if hands is not None and not (isinstance(hands, list) and hands and set(hands) <= set(HAND_ROWS)):
         raise ValueError(f'{where}: hands should be some of ["right", "left"]')
     return Answer(
         joints,
-        None if told is None else numbers(told, (2,), f"{where}: hand_type"),
+        None if types is None else numbers(types, (2,), f"{where}: hand_type"),
         joints[WRIST_ROWS[1]] - joints[WRIST_ROWS[0]]
         if vector is None
         else numbers(vector, (3,), f"{where}: left_from_right"),
@@ -317,7 +317,7 @@ def _mean(values: list[float] | list[bool]) -> float:
 
 
 def _compact(world: Any) -> Any:
-    """An array instead of lists of lists; what is none is told when its annotation comes."""
+    """An array for nested lists; anything else unchanged, and refused when its annotation is read."""
     try:
         return np.asarray(world, np.float64)
     except (TypeError, ValueError):
