@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 BRANDS = (b"avif", b"avis")
 
@@ -27,7 +28,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def upright(image: np.ndarray, data: bytes) -> np.ndarray:
+def upright(image: Shaped[np.ndarray, "h w *c"], data: bytes) -> np.ndarray:
     """The decoded picture (h, w, ...) as its file says that it is to be seen."""
     for kind, payload in _properties(data):
         if kind == b"irot":

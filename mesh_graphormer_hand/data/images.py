@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from ..config import ConfigError
@@ -127,7 +127,7 @@ def _with_its_end(data: bytes) -> bytes:
     return scan + JPEG_END if whole is not None and all(np.array_equal(whole, other) for other in longer) else data
 
 
-def _in_8_bits(image: np.ndarray, where: str) -> UInt8[np.ndarray, "..."]:
+def _in_8_bits(image: Shaped[np.ndarray, "h w *c"], where: str) -> UInt8[np.ndarray, "..."]:
     """The image; of 16 bits the upper 8 of those that its brightest pixel uses, since sensors give 10, 12 or 14."""
     if image.dtype == np.uint8:
         return image
@@ -163,7 +163,7 @@ def _decode_heic(data: bytes, path: str | Path) -> np.ndarray:
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., :3]
 
 
-def as_photo(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+def as_photo(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w 3"]:
     """An array as a plain photo: RGB uint8 as it stands; grey, one channel, RGBA and uint16 as `read_image` does.
 
     Raises:
@@ -251,7 +251,7 @@ def paste_mask(
     return (pasted > 0) & (forward > 0)
 
 
-def _from_centres(matrix: np.ndarray) -> np.ndarray:
+def _from_centres(matrix: Float[np.ndarray, "3 3"]) -> np.ndarray:
     """A map of pixels for OpenCV, which measures from the first pixel's centre."""
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     return np.linalg.inv(half) @ matrix @ half

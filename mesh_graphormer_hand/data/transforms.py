@@ -152,7 +152,13 @@ def move(
     return look_along_crops(moved_batch)
 
 
-def _move_targets(targets: HandTargets, new_from_old: Tensor, turn: Tensor, grid: Tensor, size: int) -> HandTargets:
+def _move_targets(
+    targets: HandTargets,
+    new_from_old: Float[Tensor, "b 2 3"],
+    turn: Float[Tensor, "b 3 3"],
+    grid: Float[Tensor, "b h w 2"],
+    size: int,
+) -> HandTargets:
     moved = labels.turn(targets, turn)
     moved |= labels.move(replace(targets, **moved), new_from_old, lambda values: _sample_labels(values, grid), size)
     if targets.boxes is not None:
@@ -185,7 +191,7 @@ def mirror(batch: HandBatch) -> HandBatch:
     )
 
 
-def _mirror_some(batch: HandBatch, chosen: Tensor) -> HandBatch:
+def _mirror_some(batch: HandBatch, chosen: Bool[Tensor, "b"]) -> HandBatch:
     """The batch with the chosen whole frames mirrored: their hands change sides."""
     frames = chosen.to(batch.targets.boxes.device)
     if batch.targets.boxes_known is not None:
@@ -274,7 +280,7 @@ def _draw_motion(size: int, config: Augmentation, draws: Draws) -> tuple[Tensor,
     return angle, invert_affine(old_from_new)
 
 
-def _grid(old_from_new: Tensor, size: int) -> Tensor:
+def _grid(old_from_new: Float[Tensor, "b 2 3"], size: int) -> Tensor:
     """Where each new pixel's centre lies in the old crop, in grid_sample's [-1, 1] from edge to edge."""
     centres = torch.arange(size, dtype=old_from_new.dtype, device=old_from_new.device) + 0.5
     across = old_from_new[:, None, :, 0] * centres[:, None]  # b, column, (x, y)
@@ -282,7 +288,9 @@ def _grid(old_from_new: Tensor, size: int) -> Tensor:
     return across[:, None] * (2 / size) + (down[:, :, None] * (2 / size) - 1)
 
 
-def _sample_image(image: Tensor, grid: Tensor, border: Tensor) -> Tensor:
+def _sample_image(
+    image: Float[Tensor, "b c h w"], grid: Float[Tensor, "b h w 2"], border: Float[Tensor, "b c"]
+) -> Tensor:
     moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     if not (border >= 0).any():
         return moved
@@ -290,12 +298,12 @@ def _sample_image(image: Tensor, grid: Tensor, border: Tensor) -> Tensor:
     return torch.where(outside, border[:, :, None, None].to(moved.dtype), moved)
 
 
-def _sample_labels(values: Tensor, grid: Tensor) -> Tensor:
+def _sample_labels(values: Float[Tensor, "b c h w"], grid: Float[Tensor, "b h w 2"]) -> Tensor:
     """Nearest neighbour: a depth or a mask between two surfaces belongs to neither."""
     return F.grid_sample(values, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
-def _turn_about_z(angle: Tensor) -> Tensor:
+def _turn_about_z(angle: Float[Tensor, "b"]) -> Tensor:
     cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
     rows = [
         torch.stack([cos, -sin, zero], -1),
@@ -328,7 +336,7 @@ def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
     return replace(batch, inputs=inputs, targets=replace(targets, **labels.cover(targets, under, covered)))
 
 
-def _recolour(image: Tensor, config: Augmentation, draws: Draws) -> Tensor:
+def _recolour(image: Float[Tensor, "b c h w"], config: Augmentation, draws: Draws) -> Tensor:
     """Colour, sharpness and noise, in the order in which a camera does them."""
     draw = draws.uniform
     gain = 1 + (draw(3) * 2 - 1) * config.channel_gain
@@ -354,12 +362,12 @@ def _recolour(image: Tensor, config: Augmentation, draws: Draws) -> Tensor:
     return image.clamp_(0, 1)
 
 
-def _where(image: Tensor, chosen: Tensor, change: Any) -> Tensor:
+def _where(image: Float[Tensor, "b c h w"], chosen: Bool[Tensor, "b"], change: Any) -> Tensor:
     """The image with `change(rows, chosen)` in place of the chosen rows."""
     return image.index_copy(0, chosen.nonzero()[:, 0], change(image[chosen], chosen))
 
 
-def _gaussian_blur(image: Tensor, sigma: Tensor, radius: int = 5) -> Tensor:
+def _gaussian_blur(image: Float[Tensor, "b c h w"], sigma: Float[Tensor, "b"], radius: int = 5) -> Tensor:
     b, c, h, w = image.shape
     taps = torch.arange(-radius, radius + 1, device=image.device)
     kernel = torch.softmax(-0.5 * (taps / sigma.clamp_min(0.05)[:, None]) ** 2, -1).repeat_interleave(c, 0)
@@ -368,6 +376,6 @@ def _gaussian_blur(image: Tensor, sigma: Tensor, radius: int = 5) -> Tensor:
     return F.conv2d(x, kernel[:, None, :, None], groups=b * c).view(b, c, h, w)
 
 
-def _shrink(image: Tensor, factor: int) -> Tensor:
+def _shrink(image: Float[Tensor, "b c h w"], factor: int) -> Tensor:
     small = F.interpolate(image, scale_factor=1 / factor, mode="area")
     return F.interpolate(small, size=image.shape[-2:], mode="bilinear", align_corners=False)

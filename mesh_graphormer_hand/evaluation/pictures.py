@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from ..contracts import HandBatch, HandPrediction
 from ..mano.template import HandTemplate
@@ -85,7 +85,9 @@ def _answer(batch: HandBatch, prediction: HandPrediction, index: int, template: 
     return overlay.draw_skeleton(image, prediction.joints_2d[index].double().numpy() * scale)
 
 
-def _mesh(image: Image, vertices: torch.Tensor, camera: torch.Tensor, template: HandTemplate) -> Image | None:
+def _mesh(
+    image: Image, vertices: Float[torch.Tensor, "778 3"], camera: Float[torch.Tensor, "3"], template: HandTemplate
+) -> Image | None:
     """The mesh on the crop; None for one that is no mesh (yet): an untrained network says anything."""
     if not (vertices.isfinite().all() and camera.isfinite().all()) or float(camera[0]) <= 0:
         return None

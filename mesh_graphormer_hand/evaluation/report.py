@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from ..contracts import HandBatch, HandPrediction
 from ..files import write_text
@@ -138,7 +138,7 @@ def _errors(evaluation: Evaluation, metric: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _within(errors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def _within(errors: Float[np.ndarray, "n"], thresholds: Float[np.ndarray, "t"]) -> np.ndarray:
     return np.searchsorted(errors, thresholds, side="right") / len(errors)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -78,14 +79,16 @@ def _fields(prediction: HandPrediction) -> list[str]:
     return [n for n in ("joints", "vertices", "joints_2d") if getattr(prediction, n) is not None]
 
 
-def _brought_back(name: str, answer: HandPrediction, plain: HandPrediction, old_from_new: Tensor) -> Tensor:
+def _brought_back(
+    name: str, answer: HandPrediction, plain: HandPrediction, old_from_new: Float[Tensor, "b 2 3"]
+) -> Tensor:
     points = getattr(answer, name).float()
     if name == "joints_2d":
         return apply_affine(points, old_from_new)
     return procrustes(points, getattr(plain, name).float())
 
 
-def _normalised(old_from_new: Tensor, size: int) -> Tensor:
+def _normalised(old_from_new: Float[Tensor, "b 2 3"], size: int) -> Tensor:
     """The map between crops in affine_grid's [-1, 1] from edge to edge."""
     linear, shift = old_from_new[..., :2], old_from_new[..., 2]
     centre = size / 2

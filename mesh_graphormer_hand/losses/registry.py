@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..config import ConfigError, nearest
@@ -151,6 +151,6 @@ def _without_unlabelled(targets: HandTargets, names: tuple[str, ...]) -> HandTar
     return replace(targets, **{n: v.masked_fill(~_spread(masks[n], v), 0) for n, v in values.items()})
 
 
-def _spread(mask: Tensor, like: Tensor) -> Tensor:
+def _spread(mask: Bool[Tensor, "*m"], like: Shaped[Tensor, "*s"]) -> Tensor:
     """`mask` with as many dimensions as `like`, by trailing ones."""
     return mask.reshape(*mask.shape, *[1] * (like.ndim - mask.ndim))

@@ -87,7 +87,7 @@ def table(
     return out
 
 
-def _named(label: str, index: int, edges: Tensor, limits: tuple[float, ...] | None) -> str:
+def _named(label: str, index: int, edges: Float[Tensor, "e"], limits: tuple[float, ...] | None) -> str:
     """A bin's name; of thirds with what it spans, since that is the data set's."""
     if limits is not None:
         return label

@@ -65,7 +65,9 @@ def _of_unit(ratio: float, columns: int) -> list[str]:
     return [f"{size}: {guess if columns == 3 else 'pixels of another image size, or shares of the image'}?"]
 
 
-def _of_layout(wanted: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> list[str]:
+def _of_layout(
+    wanted: Float[np.ndarray, "n 21 c"], predicted: Float[np.ndarray, "n 21 c"], known: Bool[np.ndarray, "n 21"]
+) -> list[str]:
     """The reading, of all axes and orders, that fits best, where it is far better than the file as it stands."""
     orders = {"": tuple(range(NUM_JOINTS))}
     for name, order in PERMUTATIONS.items():
@@ -85,7 +87,7 @@ def _of_layout(wanted: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> 
     return [f"the predictions fit the labels {times} better {' and '.join(filter(None, best))}: are they meant so?"]
 
 
-def _shape(joints: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shape(joints: Float[np.ndarray, "n 21 c"], known: Bool[np.ndarray, "n 21"]) -> tuple[np.ndarray, np.ndarray]:
     """Joints about their middle, of size 1, with 0 where they do not count; and their sizes."""
     weight = known[..., None] / known.sum(1)[:, None, None]
     joints = np.where(known[..., None], joints, 0.0)

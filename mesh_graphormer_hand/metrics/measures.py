@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
@@ -109,7 +109,13 @@ def f_scores(predicted: Float[Tensor, "b n 3"], target: Float[Tensor, "b m 3"]) 
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def _measure_joints(out: Measured, predicted: Tensor, target: Tensor, valid: Tensor, allow_reflection: bool) -> None:
+def _measure_joints(
+    out: Measured,
+    predicted: Float[Tensor, "b n 3"],
+    target: Float[Tensor, "b n 3"],
+    valid: Bool[Tensor, "b n"],
+    allow_reflection: bool,
+) -> None:
     wrist = slice(WRIST, WRIST + 1)
     rooted = _distance(predicted - predicted[:, wrist], target - target[:, wrist])
     out.joints["mpjpe"] = _unlabelled(rooted, valid & valid[:, wrist])  # without its wrist a hand cannot be rooted
@@ -119,7 +125,13 @@ def _measure_joints(out: Measured, predicted: Tensor, target: Tensor, valid: Ten
     out.joints["auc"] = area_under_curve(out.joints["pa_mpjpe"], AUC_MM)
 
 
-def _measure_vertices(out: Measured, predicted: Tensor, target: Tensor, valid: Tensor, allow_reflection: bool) -> None:
+def _measure_vertices(
+    out: Measured,
+    predicted: Float[Tensor, "b n 3"],
+    target: Float[Tensor, "b n 3"],
+    valid: Bool[Tensor, "b"],
+    allow_reflection: bool,
+) -> None:
     aligned = procrustes(predicted, target, allow_reflection)
     values = {
         "mpvpe": _distance(predicted, target).mean(-1),
@@ -129,7 +141,9 @@ def _measure_vertices(out: Measured, predicted: Tensor, target: Tensor, valid: T
     out.samples.update({name: _unlabelled(value, valid) for name, value in values.items()})
 
 
-def _measure_joints_2d(out: Measured, predicted: Tensor, target: Tensor, valid: Tensor) -> None:
+def _measure_joints_2d(
+    out: Measured, predicted: Float[Tensor, "b n 2"], target: Float[Tensor, "b n 2"], valid: Bool[Tensor, "b n"]
+) -> None:
     labelled = valid[..., None]
     high = torch.where(labelled, target, -torch.inf).amax(1)
     low = torch.where(labelled, target, torch.inf).amin(1)
@@ -191,7 +205,7 @@ def _check_finite(name: str, values: Tensor) -> None:
 
 
 def _check_hands(
-    prediction: HandPrediction, targets: HandTargets, labelled: Tensor, what: str, unknown_allowed: bool
+    prediction: HandPrediction, targets: HandTargets, labelled: Bool[Tensor, "b"], what: str, unknown_allowed: bool
 ) -> None:
     """Raise HandMismatchError for a labelled sample whose hand is not the prediction's. With `unknown_allowed`, labels
     or predictions of no parametric hand pass."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from omegaconf import OmegaConf
 
 from ...files import ArchiveError, read_arrays
@@ -124,7 +125,7 @@ class DexYcb(FileDataset):
             **mesh,
         )
 
-    def _mesh(self, pose: np.ndarray, calibration: str, is_left: bool) -> dict[str, np.ndarray]:
+    def _mesh(self, pose: Float[np.ndarray, "51"], calibration: str, is_left: bool) -> dict[str, np.ndarray]:
         if self.fitter is None or not pose.any():
             return {}
         shape = _betas(self.root, calibration)

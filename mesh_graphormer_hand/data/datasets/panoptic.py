@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ...mano.hand import Hand
 from ..base import HandDataset
@@ -130,7 +131,7 @@ def _whole(entry: dict[str, Any], key: str, where: str) -> int:
     return int(array(entry.get(key, 0), (), f"{where}: {key}"))
 
 
-def _box(joints: np.ndarray, centre: np.ndarray | None, where: str) -> np.ndarray:
+def _box(joints: Float[np.ndarray, "21 2"], centre: Float[np.ndarray, "2"] | None, where: str) -> np.ndarray:
     """A square of the joints' larger side round the centre."""
     known = joints[joints[:, 2] > 0, :2]
     if not len(known):

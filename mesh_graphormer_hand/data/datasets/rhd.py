@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ...mano import pickles
 from ...mano.hand import Hand, HandFileError
@@ -118,7 +119,7 @@ class Rhd(FileDataset):
         return (image[..., 2] * 256 + image[..., 1]) / 65535 * DEPTH_RANGE_M
 
 
-def _dominant(mask: np.ndarray) -> int:
+def _dominant(mask: UInt8[np.ndarray, "h w"]) -> int:
     """The side (0 left, 1 right) with more pixels."""
     left, right = (int(((mask >= low) & (mask <= high)).sum()) for low, high in MASK_RANGES)
     return 0 if left > right else 1

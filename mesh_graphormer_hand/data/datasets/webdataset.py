@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from ...contracts import DEPTH_UNIT, IMAGE_LABELS, LABELS, HandBatch, HandInputs, HandTargets, sample_shape
@@ -178,7 +178,7 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     mirrored = bool(rows.get("is_left", torch.tensor(False)))
 
-    def fit(image: np.ndarray, how: int) -> np.ndarray:
+    def fit(image: Shaped[np.ndarray, "h w *c"], how: int) -> np.ndarray:
         image = image if scale == 1 else cv2.resize(image, (image_size, image_size), interpolation=how)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
@@ -202,7 +202,7 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
     return HandBatch(inputs, HandTargets(**rows), [where.rpartition("/")[2]])
 
 
-def _label(name: str, raw: np.ndarray, mirrored: bool) -> Tensor:
+def _label(name: str, raw: Shaped[np.ndarray, "h w *c"], mirrored: bool) -> Tensor:
     """A label that is an image, from its file."""
     if name == "depth":
         return torch.from_numpy(raw.astype(np.float32) * np.float32(DEPTH_UNIT))

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ...contracts import HandInputs, HandTargets
@@ -177,8 +177,8 @@ def to_sample(a: Annotation, place: Float[Tensor, "2 3"], size: int, mesh: bool)
     return inputs, _with_mesh(a, targets, mirror) if mesh else targets
 
 
-def _with_mesh(a: Annotation, targets: HandTargets, mirror: Tensor) -> HandTargets:
-    def tensor(value: np.ndarray | None, *shape: int) -> Tensor:
+def _with_mesh(a: Annotation, targets: HandTargets, mirror: Float[Tensor, "3"]) -> HandTargets:
+    def tensor(value: Float[np.ndarray, "..."] | None, *shape: int) -> Tensor:
         return torch.zeros(shape) if value is None else torch.from_numpy(np.array(value, np.float64))
 
     wrist = None if a.mesh_joints is None else a.mesh_joints[0]
@@ -197,14 +197,16 @@ def _with_mesh(a: Annotation, targets: HandTargets, mirror: Tensor) -> HandTarge
     )
 
 
-def _known(values: np.ndarray | None, valid: np.ndarray | None, columns: int) -> tuple[Tensor, Tensor]:
+def _known(
+    values: Float[np.ndarray, "21 c"] | None, valid: Bool[np.ndarray, "21"] | None, columns: int
+) -> tuple[Tensor, Tensor]:
     if values is None:
         return torch.zeros(NUM_JOINTS, columns), torch.zeros(NUM_JOINTS, dtype=torch.bool)
     known = np.asarray(valid, bool)
     return torch.from_numpy(np.where(known[:, None], values, 0.0).astype(np.float32)), torch.from_numpy(known)
 
 
-def crop_label_image(image: np.ndarray, image_from_crop: Float[Tensor, "2 3"], size: int) -> np.ndarray:
+def crop_label_image(image: Shaped[np.ndarray, "h w"], image_from_crop: Float[Tensor, "2 3"], size: int) -> np.ndarray:
     """The crop of a label image: nearest values, 0 beyond the image."""
     matrix = image_from_crop.double().numpy().copy()
     matrix[:, 2] += matrix[:, :2].sum(-1) / 2 - 0.5  # OpenCV measures from the first pixel's centre

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ...config import ConfigError
@@ -68,7 +68,7 @@ class FileDataset(HandDataset):
         """The data set's name in messages: its module's."""
         return type(self).__module__.rpartition(".")[2]
 
-    def in_split(self, groups: dict[str, np.ndarray]) -> Bool[np.ndarray, "n"]:
+    def in_split(self, groups: dict[str, Shaped[np.ndarray, "n"]]) -> Bool[np.ndarray, "n"]:
         """Which rows belong to this split, when it is not the official one; `groups`: what stays together, per way of
         splitting ("sample", "sequence").
 
@@ -152,7 +152,7 @@ class FileDataset(HandDataset):
             raise DataError(f"{error} (image of {annotation.where})") from None
 
     def _with_depth(
-        self, annotation: Annotation, place: Tensor, inputs: HandInputs, targets: HandTargets
+        self, annotation: Annotation, place: Float[Tensor, "2 3"], inputs: HandInputs, targets: HandTargets
     ) -> tuple[HandInputs, HandTargets]:
         if not self.depth:
             return inputs, targets

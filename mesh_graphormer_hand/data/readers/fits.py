@@ -112,7 +112,7 @@ class Fitter:
         return vertices @ rotation.T + shift, joints @ rotation.T + shift, turned
 
 
-def _row(values: np.ndarray) -> torch.Tensor:
+def _row(values: Float[np.ndarray, "n"]) -> torch.Tensor:
     return torch.from_numpy(np.array(values, np.float64))[None]
 
 

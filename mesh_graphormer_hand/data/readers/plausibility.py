@@ -93,7 +93,7 @@ def of_joints(joints: Float[np.ndarray, "21 3"], relative: bool = False) -> Prob
     return None
 
 
-def _of_depth(joints: np.ndarray, known: np.ndarray) -> Problem | None:
+def _of_depth(joints: Float[np.ndarray, "n 3"], known: Float[np.ndarray, "k 3"]) -> Problem | None:
     if not (known[:, 2] <= 0).any():
         return None
     first = int(np.flatnonzero(joints[:, 2] <= 0)[0])
@@ -181,7 +181,7 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _of_principal_point(centre: np.ndarray, size: tuple[int, int]) -> Problem | None:
+def _of_principal_point(centre: Float[np.ndarray, "2"], size: tuple[int, int]) -> Problem | None:
     """A principal point on the image's diagonal, but far from its middle, is the middle of another image size."""
     share = centre / np.array(size)
     ratio = float(2 * share.mean())
@@ -264,7 +264,7 @@ def of_size(labelled: tuple[int, int], size: tuple[int, int]) -> Problem | None:
     return Problem("resolution", f"{sizes}{turned}")
 
 
-def _dummy(values: np.ndarray, wrist_too: bool = True) -> Problem | None:
+def _dummy(values: Float[np.ndarray, "n c"], wrist_too: bool = True) -> Problem | None:
     """A joint that is all 0 or all -1: what some programs write for one that is not there."""
     for number in (0, -1):
         rows = np.flatnonzero((values == number).all(-1))
@@ -278,9 +278,9 @@ def _dummy(values: np.ndarray, wrist_too: bool = True) -> Problem | None:
     return None
 
 
-def _spread(places: np.ndarray) -> float:
+def _spread(places: Float[np.ndarray, "n c"]) -> float:
     return float(np.median(np.linalg.norm(places - np.median(places, 0), axis=-1)))
 
 
-def _extent(places: np.ndarray) -> float:
+def _extent(places: Float[np.ndarray, "n c"]) -> float:
     return float(np.linalg.norm(np.ptp(places, axis=0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 
 from ...config import nearest
 from ..images import DataError
@@ -55,7 +55,9 @@ def check_choice(name: str, key: str, value: str, known: tuple[str, ...] | list[
     return value
 
 
-def in_split(groups: dict[str, np.ndarray], config: SplitConfig, split: str, name: str) -> Bool[np.ndarray, "n"]:
+def in_split(
+    groups: dict[str, Shaped[np.ndarray, "n"]], config: SplitConfig, split: str, name: str
+) -> Bool[np.ndarray, "n"]:
     """Which samples belong to `split`; `groups`: what stays together, per way of splitting ("sample", "sequence").
 
     Raises:
@@ -66,7 +68,7 @@ def in_split(groups: dict[str, np.ndarray], config: SplitConfig, split: str, nam
     return split_groups(groups[config.split_by], config, split)
 
 
-def split_groups(groups: np.ndarray, config: SplitConfig, split: str) -> Bool[np.ndarray, "n"]:
+def split_groups(groups: Shaped[np.ndarray, "n"], config: SplitConfig, split: str) -> Bool[np.ndarray, "n"]:
     """Which samples belong to `split`, when all samples with equal `groups` stay together.
 
     Groups are shuffled by `split_seed` and dealt out until each part has its share of the samples; at least one group

@@ -108,7 +108,7 @@ class Errors:
         """Area under `curve` over `steps` thresholds from `low` to `high`, by trapezoids, over that of ones."""
         return area(np.linspace(low, high, steps), self.curve(np.linspace(low, high, steps)))
 
-    def _within(self, joint: int, thresholds: np.ndarray, strict: bool) -> np.ndarray:
+    def _within(self, joint: int, thresholds: Float[np.ndarray, "t"], strict: bool) -> np.ndarray:
         errors = np.sort(self.distances[self.known[:, joint], joint])
         return np.searchsorted(errors, thresholds, side="left" if strict else "right") / len(errors)
 
@@ -274,7 +274,7 @@ def first(names: Iterable[Any], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "") if names else "nothing"
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: Float[np.ndarray, "j"]) -> float:
     return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
 
 

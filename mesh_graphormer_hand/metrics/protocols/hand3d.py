@@ -177,7 +177,7 @@ def read_stb(folder: Path, config: Config) -> Iterator[Sample]:
             yield Sample(f"{sequence}_{config.cameras}/{i}", xyz, None, np.ones(21, bool))
 
 
-def _score_3d(scores: Scores, samples: list[Sample], predicted: np.ndarray, config: Config) -> None:
+def _score_3d(scores: Scores, samples: list[Sample], predicted: Float[np.ndarray, "n 21 3"], config: Config) -> None:
     target, visible = np.stack([s.xyz for s in samples]), np.stack([s.visible for s in samples])
     errors = compare_3d(target, predicted, visible, config)
     scores.notes += doubts.notes(target, predicted, visible, units=config.scale == "none")
@@ -189,7 +189,7 @@ def _score_3d(scores: Scores, samples: list[Sample], predicted: np.ndarray, conf
     scores.curves["xyz"] = Curve(thresholds, errors.curve(thresholds), "mm")
 
 
-def _score_2d(scores: Scores, samples: list[Sample], predicted: np.ndarray, config: Config) -> None:
+def _score_2d(scores: Scores, samples: list[Sample], predicted: Float[np.ndarray, "n 21 2"], config: Config) -> None:
     target, visible = np.stack([s.uv for s in samples]), np.stack([s.visible for s in samples])
     scores.notes += doubts.notes(target, predicted, visible)
     if config.root == "palm":

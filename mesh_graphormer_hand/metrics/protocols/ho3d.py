@@ -1,8 +1,8 @@
 """HO-3D v2 and v3 (Hampali et al., CVPR 2020): what its eval.py writes into scores.txt. Distances in cm.
 
 Files as FreiHAND's (`evaluation_xyz.json`, `evaluation_verts.json`, `pred.json`), but in OpenGL camera axes (y up, the
-hand at negative z) and in the order of HO-3D's joints: 16 of MANO, then the tips. In addition to FreiHAND's scores there
-is the scale-translation alignment: the prediction scaled so that wrist to middle MCP (joint 4 there) is as long as the
+hand at negative z) and in the order of HO-3D's joints: 16 of MANO, then the tips. Also scored is the
+scale-translation alignment: the prediction scaled so that wrist to middle MCP (joint 4 there) is as long as the
 truth's, its wrist put onto the truth's.
 """
 

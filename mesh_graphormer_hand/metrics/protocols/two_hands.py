@@ -30,6 +30,7 @@ from ...files import ArchiveError, read_arrays, replacing
 from ...skeleton import WRIST
 from .base import MM_PER_M, Broken, Errors, ScoreError, Scores, distance
 
+Frames = dict[str, Shaped[np.ndarray, "n ..."]]  # by key
 RULE_NAMES = ("intaghand", "interwild")
 MIDDLE_MCP = 9
 FRAME_SHAPES = {
@@ -89,7 +90,7 @@ def write(path: Path, frames: dict[str, Shaped[np.ndarray, "n ..."]]) -> None:
         np.savez(temporary, **frames)
 
 
-def intaghand(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
+def intaghand(target: Frames, predicted: Frames) -> Scores:
     """IntagHand's scores: `joint_*` and `vert_*`, mm.
 
     Raises:
@@ -122,7 +123,7 @@ def intaghand(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -
     )
 
 
-def interwild(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Scores:
+def interwild(target: Frames, predicted: Frames) -> Scores:
     """InterWild's scores, mm and percent."""
     fits, both_kinds = target["valid"].astype(bool), target["interacting"].astype(bool)
     known = target["joints_valid"].astype(bool)
@@ -148,15 +149,16 @@ def interwild(target: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -
 
 
 def _rooted_error(
-    target: np.ndarray, target_joints: np.ndarray, predicted: np.ndarray, predicted_joints: np.ndarray
+    target: Float[np.ndarray, "n 2 p 3"],
+    target_joints: Float[np.ndarray, "n 2 21 3"],
+    predicted: Float[np.ndarray, "n 2 p 3"],
+    predicted_joints: Float[np.ndarray, "n 2 21 3"],
 ) -> np.ndarray:
     """Distances in mm, each hand minus its own wrist."""
     return MM_PER_M * distance(target - target_joints[:, :, :1], predicted - predicted_joints[:, :, :1])
 
 
-def _placed_error(
-    target: dict[str, np.ndarray], predicted: dict[str, np.ndarray], relative: tuple, pairs: Bool[np.ndarray, "n"]
-) -> np.ndarray:
+def _placed_error(target: Frames, predicted: Frames, relative: tuple, pairs: Bool[np.ndarray, "n"]) -> np.ndarray:
     """Mean over all 1,556 vertices, each hand minus its wrist, the left one moved by the vector between them; mm."""
     placed = []
     for part, vector in zip((target, predicted), relative, strict=True):
@@ -166,7 +168,7 @@ def _placed_error(
     return MM_PER_M * distance(*placed).mean((1, 2))
 
 
-def _left_from_right(part: dict[str, np.ndarray]) -> Float[np.ndarray, "n 3"]:
+def _left_from_right(part: Frames) -> Float[np.ndarray, "n 3"]:
     if "left_from_right" in part:
         return part["left_from_right"]
     return part["joints"][:, 1, WRIST] - part["joints"][:, 0, WRIST]
@@ -179,11 +181,11 @@ def _iou(a: Float[np.ndarray, "n 2 4"], b: Float[np.ndarray, "n 2 4"]) -> Float[
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
 
 
-def _nanmean(values: np.ndarray) -> float:
+def _nanmean(values: Float[np.ndarray, "*s"]) -> float:
     return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: Float[np.ndarray, "*s"]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
