@@ -1,4 +1,4 @@
-"""What an AVIF says of its picture before it is decoded: size, quarter turns, mirrors (ISO/IEC 23008-12, 6.5).
+"""What an AVIF says of its picture before it is decoded: quarter turns, mirrors (ISO/IEC 23008-12, 6.5).
 
 OpenCV decodes the picture as it was coded; viewers turn it by the properties `irot` and `imir` of the primary item, and
 pass over the orientation that its EXIF may hold, as the standard says. Of a damaged file nothing is known.
@@ -18,14 +18,6 @@ BRANDS = (b"avif", b"avis")
 def is_avif(data: bytes) -> bool:
     """Whether the file says that it is one."""
     return data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in BRANDS)
-
-
-def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the primary item, as coded; None where the file does not give them."""
-    for kind, payload in _properties(data):
-        if kind == b"ispe" and len(payload) >= 12:
-            return struct.unpack(">II", payload[4:12])
-    return None
 
 
 def upright(image: Shaped[np.ndarray, "h w *c"], data: bytes) -> np.ndarray:

@@ -83,7 +83,7 @@ def decode_image(data: bytes, path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
         image = _decode(data, path, READ_COLOUR)
     if image.dtype not in (np.uint8, np.uint16):  # a TIFF of floats and the like: OpenCV's own way to 8 bits
         image = _decode(data, path, cv2.IMREAD_COLOR)
-    if headers.may_hold_several(data) and (count := _count(data)) > 1:
+    if (count := headers.count_pictures(data)) > 1:
         raise DataError(f"{path} holds {count} pictures; give one of them, or make a video file of them")
     return np.ascontiguousarray(_in_8_bits(image, str(Path(path).parent))[..., ::-1])
 
@@ -181,17 +181,6 @@ def as_photo(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w 3"]:
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[..., :3])
-
-
-def _count(data: bytes) -> int:
-    """How many pictures an animation or a file of pages holds; 1 where OpenCV cannot tell."""
-    buffer = np.frombuffer(data, np.uint8)
-    try:
-        if data[:2] in (b"II", b"MM"):
-            return len(cv2.imdecodemulti(buffer, cv2.IMREAD_REDUCED_GRAYSCALE_8)[1])
-        return len(cv2.imdecodeanimation(buffer)[1].frames)
-    except (cv2.error, AttributeError, IndexError):  # AttributeError: OpenCV before 4.11 reads the first picture only
-        return 1
 
 
 def cut_crop(
