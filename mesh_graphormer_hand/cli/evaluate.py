@@ -98,7 +98,7 @@ def evaluate_one(
     from ..data.loader import worker_count
     from ..evaluation import predictions, report
     from ..evaluation.evaluate import MeanPose, evaluate
-    from ..evaluation.tta import Averaged
+    from ..evaluation.tta import TestTimeAugmentation
     from ..evaluation.two_hands import TwoHands
     from ..mano import hand as hands
     from ..mano.template import hand_template
@@ -109,7 +109,11 @@ def evaluate_one(
     template = hand_template(hand)
     predictors: dict[str, Callable] = {"model": model, "mean_pose": MeanPose(template)}
     if arguments.tta:
-        predictors = {"model": model, TTA_COLUMN: Averaged(model).eval(), "mean_pose": predictors["mean_pose"]}
+        predictors = {
+            "model": model,
+            TTA_COLUMN: TestTimeAugmentation(model).eval(),
+            "mean_pose": predictors["mean_pose"],
+        }
     if name == "virtual":
         raw = {"extra": ["look"], **raw}  # skin and light, for the report
     dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")

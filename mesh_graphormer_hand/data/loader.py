@@ -74,7 +74,7 @@ class SequentialBatches:
 
 
 class LockedSource:
-    """A source that several threads may ask: what it keeps from one batch to the next is changed by one of them."""
+    """A source behind a lock: several threads may take batches from it, one at a time."""
 
     def __init__(self, source: Batches) -> None:
         self.source, self.lock = source, threading.Lock()
@@ -112,7 +112,7 @@ def _from_processes(source: Batches, indices: Sequence[int], workers: int, devic
         "prefetch_factor": PREFETCH,
     }
     options |= {"worker_init_fn": _start_worker, "pin_memory": device.type == "cuda"}
-    loader = DataLoader(_Told(source), batch_size=None, sampler=indices, num_workers=workers, **options)
+    loader = DataLoader(_CatchErrors(source), batch_size=None, sampler=indices, num_workers=workers, **options)
     others = set(multiprocessing.active_children())
     coming = iter(loader)
     mine = set(multiprocessing.active_children()) - others
@@ -139,7 +139,7 @@ class _Failure:
     error: Exception
 
 
-class _Told:
+class _CatchErrors:
     """A source whose errors are handed over: DataLoader would raise them from within, as text in another's words."""
 
     def __init__(self, source: Batches) -> None:

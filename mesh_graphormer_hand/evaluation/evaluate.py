@@ -18,7 +18,7 @@ Predictor = Callable[[HandInputs], HandPrediction]
 
 
 class MeanPose:
-    """The answer of somebody who has not seen the photo: the hand's template, whatever the image."""
+    """A predictor that ignores the image: it gives the hand's template."""
 
     def __init__(self, template: HandTemplate) -> None:
         self.template = template

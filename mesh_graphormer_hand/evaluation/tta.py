@@ -1,8 +1,8 @@
 """Test-time augmentation as Mesh Graphormer publishes it, in process: 5 scales x 19 turns of every crop.
 
-Each of the 95 answers is aligned to the plain one by a similarity (proper rotations; joints and vertices each by
+Each of the 95 predictions is aligned to the plain one by a similarity (proper rotations; joints and vertices each by
 themselves), and all of them and the plain one are averaged. Published numbers use it: name it with yours. 2D joints
-are brought back through the crops' own maps and averaged; all other fields are the plain answer's.
+are mapped back through the crops' own maps and averaged; all other fields are the plain prediction's.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ ROTATIONS_DEG = tuple(float(d) for k in range(10) for d in dict.fromkeys((10 * k
 VIEWS = len(SCALES_OF_CROP) * len(ROTATIONS_DEG)
 
 
-class Averaged(nn.Module):
-    """A predictor that answers with the mean over scales and turns of `predict`'s answers."""
+class TestTimeAugmentation(nn.Module):
+    """A predictor of the mean of `predict` over scales and rotations of its crop."""
 
     def __init__(
         self,
         predict: Callable[[HandInputs], HandPrediction],
         scales: Sequence[float] = SCALES_OF_CROP,
-        turns: Sequence[float] = ROTATIONS_DEG,
+        rotations: Sequence[float] = ROTATIONS_DEG,
     ) -> None:
         super().__init__()
-        self.predict, self.scales, self.turns = predict, tuple(scales), tuple(turns)
+        self.predict, self.scales, self.rotations = predict, tuple(scales), tuple(rotations)
 
     @torch.no_grad()
     def forward(self, inputs: HandInputs) -> HandPrediction:
@@ -42,12 +42,12 @@ class Averaged(nn.Module):
         plain = self.predict(inputs)
         sums = {name: getattr(plain, name).float().clone() for name in _fields(plain)}
         for scale in self.scales:
-            for turn in self.turns:
-                seen, old_from_new = seen_through(inputs, scale, turn)
+            for rotation in self.rotations:
+                seen, old_from_new = augmented_view(inputs, scale, rotation)
                 answer = self.predict(seen)
                 for name in sums:
-                    sums[name] += _brought_back(name, answer, plain, old_from_new)
-        count = 1 + len(self.scales) * len(self.turns)
+                    sums[name] += _in_plain_crop(name, answer, plain, old_from_new)
+        count = 1 + len(self.scales) * len(self.rotations)
         means = {name: total / count for name, total in sums.items()}
         for name in ("joints", "vertices"):  # alignments move the origin a little: it is the wrist
             if name in means and "joints" in means:
@@ -55,13 +55,13 @@ class Averaged(nn.Module):
         return replace(plain, **means)
 
 
-def seen_through(inputs: HandInputs, scale: float, turn: float) -> tuple[HandInputs, Tensor]:
-    """The crops `scale` times as wide, their content turned by `turn` degrees (black beyond the old crop, as
-    published), and old_from_new (b, 2, 3), px."""
+def augmented_view(inputs: HandInputs, scale: float, rotation: float) -> tuple[HandInputs, Float[Tensor, "b 2 3"]]:
+    """The crops `scale` times as wide, their content turned by `rotation` degrees (black beyond the old crop, as
+    published), and old_from_new, px."""
     image = inputs.image
     count, size = len(image), image.shape[-1]
     centre = image.new_full((count, 2), size / 2)
-    angle = torch.deg2rad(image.new_full((count,), turn))
+    angle = torch.deg2rad(image.new_full((count,), rotation))
     old_from_new = crop_affine(centre, image.new_full((count,), size * scale), size, angle)
     theta = _normalised(old_from_new, size)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
@@ -79,7 +79,7 @@ def _fields(prediction: HandPrediction) -> list[str]:
     return [n for n in ("joints", "vertices", "joints_2d") if getattr(prediction, n) is not None]
 
 
-def _brought_back(
+def _in_plain_crop(
     name: str, answer: HandPrediction, plain: HandPrediction, old_from_new: Float[Tensor, "b 2 3"]
 ) -> Tensor:
     points = getattr(answer, name).float()

@@ -20,7 +20,13 @@ from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.base import HandDataset
 from mesh_graphormer_hand.evaluation import predictions, report
 from mesh_graphormer_hand.evaluation.evaluate import evaluate
-from mesh_graphormer_hand.evaluation.tta import ROTATIONS_DEG, SCALES_OF_CROP, VIEWS, Averaged, seen_through
+from mesh_graphormer_hand.evaluation.tta import (
+    ROTATIONS_DEG,
+    SCALES_OF_CROP,
+    VIEWS,
+    TestTimeAugmentation,
+    augmented_view,
+)
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, mirror_affine
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
@@ -393,7 +399,7 @@ def test_a_view_is_the_crop_moved_as_its_map_says():
     image = torch.zeros(1, 3, SIZE, SIZE)
     image[:, :, 8:10, 20:22] = 1.0  # around (21, 9)
     k = torch.tensor([[[30.0, 0, 16], [0, 30, 16], [0, 0, 1]]])
-    seen, old_from_new = seen_through(HandInputs(image=image, intrinsics=k), 0.8, 30.0)
+    seen, old_from_new = augmented_view(HandInputs(image=image, intrinsics=k), 0.8, 30.0)
     at = torch.nonzero(seen.image[0, 0] > 0.5).float().mean(0).flip(0) + 0.5
     assert_close(apply_affine(at[None], old_from_new[0])[0], torch.tensor([21.0, 9.0]), atol=0.5, rtol=0)
     point = torch.linalg.inv(k[0]) @ torch.tensor([21.0, 9.0, 1.0])
@@ -419,7 +425,7 @@ def test_averaging_turns_answers_back_and_lowers_noise(hand):
         joints = truth.joints @ turn.T + 0.01 * torch.randn(truth.joints.shape, generator=generator)
         return HandPrediction(joints=joints - joints[:, :1], vertices=vertices, hand=truth.hand)
 
-    averaged = Averaged(noisy, scales=(0.9, 1.0), turns=(0.0, 10.0, -10.0)).eval()
+    averaged = TestTimeAugmentation(noisy, scales=(0.9, 1.0), rotations=(0.0, 10.0, -10.0)).eval()
     from mesh_graphormer_hand.metrics import per_sample
 
     first = per_sample(noisy(batch.inputs), truth)
@@ -441,13 +447,13 @@ def test_projected_joints_come_back_through_the_maps(hand):
         return HandPrediction(joints_2d=apply_affine(fixed, invert_affine(maps.pop(0))) if maps else fixed)
 
     views = [(s, t) for s in (0.7, 1.1) for t in (0.0, 40.0)]
-    maps = [seen_through(inputs, s, t)[1] for s, t in views]
+    maps = [augmented_view(inputs, s, t)[1] for s, t in views]
     first = [True]
 
     def plain_first(seen):
         return HandPrediction(joints_2d=fixed) if first and first.pop() else follow(seen)
 
-    assert_close(Averaged(plain_first, (0.7, 1.1), (0.0, 40.0))(inputs).joints_2d, fixed, atol=1e-4, rtol=0)
+    assert_close(TestTimeAugmentation(plain_first, (0.7, 1.1), (0.0, 40.0))(inputs).joints_2d, fixed, atol=1e-4, rtol=0)
 
 
 # --- generalisation
