@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import HandBatch
@@ -16,8 +16,8 @@ from . import labels
 
 
 def look_along_crops(batch: HandBatch) -> HandBatch:
-    """The batch with every label as the camera sees it that looks at the crop's centre, and intrinsics that project
-    from there: K' = K R, targets' = R^T targets. Twice is once. Samples without intrinsics keep the axes they have."""
+    """Turn labels and intrinsics into the axes of a camera that looks at the crop's centre: K' = K R, targets' = R^T
+    targets. A second call changes nothing. Samples without intrinsics keep their axes."""
     inputs, targets = batch.inputs, batch.targets
     if inputs.image is None or inputs.intrinsics is None:
         return batch
@@ -38,9 +38,13 @@ def look_along_crops(batch: HandBatch) -> HandBatch:
     return replace(batch, inputs=replace(inputs, **changed), targets=replace(targets, **turned))
 
 
-def photo_cameras(batch: HandBatch) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3 3"], Tensor]:
-    """The photos' intrinsics, what turns points of the crops into their cameras' axes (and mirrors left hands back),
-    and which are known: where not, K is the identity and only the mirror is undone."""
+def photo_cameras(batch: HandBatch) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3 3"], Bool[Tensor, "b"]]:
+    """The cameras of the photos that the crops come from.
+
+    Returns:
+        K of each photo (px); photo camera axes from crop axes, which also mirrors left hands back; whether the camera
+        is known. Where it is not, K is the identity and the axes only undo the mirror.
+    """
     inputs, left = batch.inputs, batch.targets.is_left
     count, device = len(batch), inputs.image.device
     mirror = torch.eye(3, device=device).repeat(count, 1, 1)

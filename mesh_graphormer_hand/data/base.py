@@ -1,4 +1,4 @@
-"""What a data set is, and how batches of data sets with different labels are joined.
+"""The interface of data sets, and joining batches of data sets with different labels.
 
 A data set is one file `data/datasets/NAME.py` with a dataclass `Config` and
 `build(config, split: "train" | "test", hand: Hand, image_size: int) -> HandDataset`.
@@ -61,7 +61,7 @@ def join(parts: Sequence[HandBatch]) -> HandBatch:
     if len(parts) == 1:
         return parts[0]
     inputs = _complete([p.inputs for p in parts], [len(p) for p in parts])
-    targets = _complete(_same_places([p.targets for p in parts]), [len(p) for p in parts])
+    targets = _complete(_pad_hands([p.targets for p in parts]), [len(p) for p in parts])
     filled = [replace(p, inputs=i, targets=t) for p, i, t in zip(parts, inputs, targets, strict=True)]
     placed = next((p.image_from_crop for p in parts if p.image_from_crop is not None), None)
     if placed is not None:  # a sample without a photo is its own photo
@@ -72,8 +72,8 @@ def join(parts: Sequence[HandBatch]) -> HandBatch:
     return HandBatch.cat(filled)
 
 
-def _same_places(parts: list[HandTargets]) -> list[HandTargets]:
-    """The parts with room for the boxes of as many hands as any of them has."""
+def _pad_hands(parts: list[HandTargets]) -> list[HandTargets]:
+    """Pad the boxes of every part to the largest number of hands of any part."""
     most = max((p.boxes.shape[1] for p in parts if p.boxes is not None), default=0)
     grown = []
     for part in parts:
@@ -85,7 +85,7 @@ def _same_places(parts: list[HandTargets]) -> list[HandTargets]:
 
 
 def _complete(parts: list[Part], sizes: list[int]) -> list[Part]:
-    """The parts with every field that any of them has."""
+    """Fill the fields that a part lacks and another has: zeros, with a False mask."""
     known = {}
     for f in fields(parts[0]):
         known[f.name] = next((v for v in (getattr(p, f.name) for p in parts) if v is not None), None)

@@ -14,7 +14,7 @@ MMAP_THRESHOLD_BYTES = 2**30  # bytes; a block of this size still goes back
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library's allocator; returns whether it listened (glibc does, others have no such setting)."""
+    """Set the C library's allocator to keep freed memory; returns False where it has no such setting (not glibc)."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -1,5 +1,5 @@
-"""Predictions as files: in the photo's own frame (unmirrored, the camera's axes, metres, pixels), in the official
-layout where a data set has one, else as our table (metrics/protocols/base.py). Scores come from these files.
+"""Predictions as files in the photo's own frame (unmirrored, the camera's axes, metres, pixels): in the layout of the
+data set's protocol and as our table (metrics/protocols/base.py). Scores come from these files.
 """
 
 from __future__ import annotations

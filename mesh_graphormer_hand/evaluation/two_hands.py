@@ -27,7 +27,7 @@ Rows = dict[str, list[np.ndarray]]  # parts of arrays, one row a hand
 
 
 class TwoHands:
-    """Watches an evaluation. Memory holds every mesh: 9 kB a hand for the truth, and for each predictor."""
+    """A callback of `evaluate` that keeps meshes: 9 kB a hand for the truth and for each predictor."""
 
     def __init__(self, dataset: HandDataset, who: tuple[str, ...]) -> None:
         """`who`: the predictors to keep.

@@ -55,7 +55,7 @@ def difference_mm(vertices: Float[np.ndarray, "n 778 3"], first: str, second: st
 
 
 def warning(predicted: str | None, truth: str | None, vertices: Float[np.ndarray, "n 778 3"]) -> str | None:
-    """What to tell whoever reads the scores, None where both use the same fingertips or one is unknown."""
+    """A note where prediction and truth use different fingertips; None where they use the same or one is unknown."""
     if predicted is None or truth is None or predicted == truth:
         return None
     bias = ", ".join(f"{mm:.1f}" for mm in difference_mm(vertices, predicted, truth))

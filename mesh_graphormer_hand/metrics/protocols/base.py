@@ -1,4 +1,4 @@
-"""What all protocols share: scores with names, files read with care, errors collected joint by joint.
+"""What all protocols share: named scores, file reading with checks, errors by joint.
 
 A protocol is one file `metrics/protocols/NAME.py` with a dataclass `Config` (its options) and
 `score(truth: Path, predictions: Path, config: Config, skip_broken: bool) -> Scores`. The file name is the registry.
@@ -127,7 +127,7 @@ class Broken:
         self.found: dict[Any, str] = {}
 
     def add(self, sample: Any, why: str) -> None:
-        """Note one.
+        """Record a broken sample.
 
         Raises:
             ScoreError: unless broken samples are to be skipped.
@@ -138,7 +138,7 @@ class Broken:
 
     @property
     def listed(self) -> list[str]:
-        """One line a sample."""
+        """The reasons, one line a sample."""
         return list(self.found.values())
 
 
@@ -224,7 +224,7 @@ def numbers(value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray
 def read_table(
     path: Path, samples: Iterable[str], key: str, shape: tuple[int | None, ...], broken: Broken
 ) -> dict[str, np.ndarray]:
-    """The answers `key` of our table of predictions for `samples`: sample -> array. A sample without one is broken.
+    """The values of `key` in our table of predictions: sample -> array. A sample without one is broken.
 
     Raises:
         ScoreError: a file that is no such table, a broken answer, or none that is whole.
