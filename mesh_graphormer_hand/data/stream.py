@@ -46,7 +46,7 @@ class Block:
     """A rendered block in memory: images as bytes, a quarter of their size; virtual ones are rounded so anyway."""
 
     image: UInt8[Tensor, "b 3 h w"]
-    rest: HandBatch
+    without_image: HandBatch
 
     @classmethod
     def of(cls, batch: HandBatch) -> Block:
@@ -56,8 +56,8 @@ class Block:
 
     def samples(self, rows: Int64[Tensor, "n"]) -> HandBatch:
         """Some of its samples."""
-        rest = self.rest[rows]
-        return replace(rest, inputs=replace(rest.inputs, image=self.image[rows].float().div_(255)))
+        without_image = self.without_image[rows]
+        return replace(without_image, inputs=replace(without_image.inputs, image=self.image[rows].float().div_(255)))
 
 
 class Stream(Dataset):

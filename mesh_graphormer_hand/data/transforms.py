@@ -226,12 +226,12 @@ def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> Ha
         return batch
     image, kept = image.clone(), _foreground(targets)
     behind = chosen.to(image.device)[:, None, None] & ~kept
-    look = VirtualConfig(backgrounds=config.backgrounds)
+    options = VirtualConfig(backgrounds=config.backgrounds)
     for row in rows:
         mask, front = targets.mask[row].to(image.dtype), kept[row].to(image.dtype)
         skin = (image[row] * mask).sum((1, 2)) / mask.sum()
         rng = np.random.default_rng([*(s & 0xFFFFFFFFFFFFFFFF for s in draws.seed), draws.rows.start + row])
-        picture = paint(rng, look, skin.cpu().numpy(), image.shape[-1])
+        picture = paint(rng, options, skin.cpu().numpy(), image.shape[-1])
         picture = torch.from_numpy(np.ascontiguousarray(picture)).to(image).permute(2, 0, 1)
         soft = F.avg_pool2d(front[None, None], 3, 1, 1, count_include_pad=False)[0, 0]  # no cut-out looks: half a pixel
         image[row] = torch.lerp(picture, image[row], soft * front + 0.5 * soft * (1 - front))

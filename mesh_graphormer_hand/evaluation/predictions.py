@@ -121,11 +121,11 @@ def _wrists(
     """Where (m, the photos' cameras) the wrists stand, by the predictor's own rule, and whether all do."""
     size, device = batch.inputs.image.shape[-1], batch.inputs.image.device
     whole = torch.eye(2, 3).expand(len(batch), 2, 3)
-    places = whole if batch.image_from_crop is None else batch.image_from_crop.cpu()
+    crops = whole if batch.image_from_crop is None else batch.image_from_crop.cpu()
     own, k, wrists, placed = prediction.map(Tensor.cpu), k.cpu().numpy(), torch.zeros(len(batch), 1, 3), True
     for i, has_camera in enumerate(known.tolist()):
         own_joints = None if joints is None else joints[i].cpu().numpy()
-        wrist = place_wrist(own[i], own_joints, homogeneous(places[i]), k[i], size) if has_camera else None
+        wrist = place_wrist(own[i], own_joints, homogeneous(crops[i]), k[i], size) if has_camera else None
         placed &= wrist is not None
         if wrist is not None:
             wrists[i, 0] = torch.from_numpy(wrist)

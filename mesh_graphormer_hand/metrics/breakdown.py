@@ -55,7 +55,7 @@ def attributes(targets: HandTargets) -> dict[str, Float[Tensor, "b"]]:
     if targets.joints_2d is not None and targets.joints_2d_valid is not None and targets.crop_size is not None:
         out["size_in_crop"] = _size_in_crop(targets)
     if targets.look_valid is not None:
-        out |= {n: torch.where(targets.look_valid, v, torch.nan) for n, v in _look(targets).items()}
+        out |= {n: torch.where(targets.look_valid, v, torch.nan) for n, v in _appearance(targets).items()}
     return {name: value.float().cpu() for name, value in out.items()}
 
 
@@ -121,7 +121,7 @@ def _size_in_crop(targets: HandTargets) -> Float[Tensor, "b"]:
     return torch.where(side > 0, side, torch.nan)
 
 
-def _look(targets: HandTargets) -> dict[str, Float[Tensor, "b"]]:
+def _appearance(targets: HandTargets) -> dict[str, Float[Tensor, "b"]]:
     weights = targets.skin_tone.new_tensor(TO_LUMINANCE)
     luminance = targets.skin_tone @ weights
     lightness = torch.where(luminance > 0.008856, 116 * luminance.clamp_min(1e-9) ** (1 / 3) - 16, 903.3 * luminance)

@@ -76,8 +76,8 @@ def _of_layout(
             orders[f"in canonical order, where `{name}` is expected"] = tuple(np.argsort(order).tolist())
     errors = {}
     for axes, signs in AXES_SIGNS[wanted.shape[2]].items():
-        for order, places in orders.items():
-            shape, _ = _shape(predicted[:, list(places)] * np.array(signs), known)
+        for order, permutation in orders.items():
+            shape, _ = _shape(predicted[:, list(permutation)] * np.array(signs), known)
             errors[axes, order] = float(np.linalg.norm(shape - wanted, axis=-1)[known].mean())
     best = min(errors, key=errors.get)
     if errors[best] >= BETTER_RATIO * errors["", ""]:

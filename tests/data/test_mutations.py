@@ -20,6 +20,7 @@ from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.axes import photo_cameras
 from mesh_graphormer_hand.data.datasets import folder as folder_reader
 from mesh_graphormer_hand.data.images import read_image
+from mesh_graphormer_hand.data.readers import file_dataset
 from mesh_graphormer_hand.geometry.crops import apply_affine
 from mesh_graphormer_hand.geometry.viewing import turn_points
 

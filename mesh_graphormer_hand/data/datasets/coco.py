@@ -65,9 +65,9 @@ class Coco(FileDataset):
         self.index = index = _index(self.root, self.path, config.cache)
         self.folder = _images(self.root, config.images, self.path, index.text("file", 0))
         named = [index.extra["names"].get(str(c), [""])[0] for c in index["category"]]
-        told_side = np.asarray(index["side"])  # 0 left, 1 right, -1: look at the category
+        named_side = np.asarray(index["side"])  # 0 left, 1 right, -1: look at the category
         by_name = np.array([_side(name, config.side) for name in named])
-        self.left = np.where(told_side >= 0, told_side == 0, by_name == "left")
+        self.left = np.where(named_side >= 0, named_side == 0, by_name == "left")
         keep = np.isin(np.where(self.left, "left", "right"), config.sides)
         few = keep & ((index["joints"][:, :, 2] > 0).sum(-1) < config.min_joints)
         keep &= ~few
@@ -82,7 +82,7 @@ class Coco(FileDataset):
         row, at = int(self.rows[index]), self.index
         order = self._order(str(int(at["category"][row])))
         joints, box = at["joints"][row][order].astype(np.float64), at["box"][row].astype(np.float64)
-        places, name = at["joints_m"][row][order].astype(np.float64), at.text("file", row)
+        joints_m, name = at["joints_m"][row][order].astype(np.float64), at.text("file", row)
         K, side = at["K"][row].astype(np.float64), LEFT_RIGHT[int(not self.left[row])]
         label_box = self.config.box == "label" and box[2] > 0
         return Annotation(
@@ -96,7 +96,7 @@ class Coco(FileDataset):
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
             visible=joints[:, 2] > 1,
-            joints=places if at["has_3d"][row] else None,
+            joints=joints_m if at["has_3d"][row] else None,
             intrinsics=K if K.any() else None,
         )
 
@@ -136,8 +136,8 @@ def _images(root: Path, named: str, path: Path, first: str) -> Path:
     if named:
         return root / named if (root / named).is_dir() else Path(named)
     words = [path.stem, *(w for ws in NAME_WORDS.values() for w in ws), *(f"{w}2017" for w in ("train", "val", "test"))]
-    places = [path.parent, root, *(base / w for w in ("images", *words) for base in (root, root / "images"))]
-    return next((p for p in places if (p / first).is_file()), root)
+    folders = [path.parent, root, *(base / w for w in ("images", *words) for base in (root, root / "images"))]
+    return next((p for p in folders if (p / first).is_file()), root)
 
 
 def named_order(names: list[str], where: str = "") -> list[int] | None:
@@ -237,7 +237,7 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
     side = str(value.get("handedness") or "").lower()
     if side and side not in LEFT_RIGHT:
         raise DataError(f'{where}: handedness {side!r} should be "left" or "right"')
-    places, category = value.get("joints_m"), value.get("category_id", 0)
+    joints_m, category = value.get("joints_m"), value.get("category_id", 0)
     if not isinstance(category, int):
         raise DataError(f"{where}: category_id {category!r} should be a number of `categories`")
     return {
@@ -247,8 +247,8 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
         "side": LEFT_RIGHT.index(side) if side else -1,
         "joints": joints,
         "box": array(value.get("bbox") or [0, 0, 0, 0], (4,), f"{where}: bbox"),
-        "joints_m": np.zeros((21, 3)) if places is None else array(places, (21, 3), f"{where}: joints_m"),
-        "has_3d": places is not None,
+        "joints_m": np.zeros((21, 3)) if joints_m is None else array(joints_m, (21, 3), f"{where}: joints_m"),
+        "has_3d": joints_m is not None,
     }
 
 

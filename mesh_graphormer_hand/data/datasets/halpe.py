@@ -79,8 +79,8 @@ class Halpe(FileDataset):
 def _images(root: Path, named: str, folders: tuple[str, ...]) -> Path:
     if named:
         return Path(named)
-    places = [base / folder for folder in folders for base in (root, root / "images")]
-    return next((p for p in places if p.is_dir()), places[0])
+    candidates = [base / folder for folder in folders for base in (root, root / "images")]
+    return next((p for p in candidates if p.is_dir()), candidates[0])
 
 
 def _index(root: Path, path: Path, starts: list[int], cache: str) -> Index:

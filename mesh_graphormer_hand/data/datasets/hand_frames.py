@@ -207,10 +207,12 @@ class Frame:
         boxes = labels.boxes * ratio + corner
         cut = np.concatenate([np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])], 1)
         area = [np.clip(v[:, 2:] - v[:, :2], 0, None).prod(1) for v in (cut, boxes)]
-        rest = area[0] / np.maximum(area[1], 1e-6)
-        for k in np.flatnonzero(rest > UNSURE_RATIO):
+        kept_ratio = area[0] / np.maximum(area[1], 1e-6)
+        for k in np.flatnonzero(kept_ratio > UNSURE_RATIO):
             small = (cut[k, 2:] - cut[k, :2]).max() < MIN_BOX_SIDE_PX
-            self._add(cut[k], bool(small or rest[k] <= WANTED_RATIO), bool(labels.left[k]), bool(labels.left_valid[k]))
+            self._add(
+                cut[k], bool(small or kept_ratio[k] <= WANTED_RATIO), bool(labels.left[k]), bool(labels.left_valid[k])
+            )
         if not labels.complete:
             self._add(window, True, False, False)
 

@@ -131,7 +131,7 @@ def _whole(entry: dict[str, Any], key: str, where: str) -> int:
     return int(array(entry.get(key, 0), (), f"{where}: {key}"))
 
 
-def _box(joints: Float[np.ndarray, "21 2"], centre: Float[np.ndarray, "2"] | None, where: str) -> np.ndarray:
+def _box(joints: Float[np.ndarray, "21 3"], centre: Float[np.ndarray, "2"] | None, where: str) -> np.ndarray:
     """A square of the joints' larger side round the centre."""
     known = joints[joints[:, 2] > 0, :2]
     if not len(known):

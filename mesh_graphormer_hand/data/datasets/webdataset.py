@@ -103,9 +103,9 @@ class WebDataset(HandDataset):
             count = int(manifest["count"])
         except (OSError, ValueError, KeyError, TypeError):
             count = 0
-        rest = count - first * (len(self.tars) - 1)
-        if 0 < rest <= first:
-            return [first] * (len(self.tars) - 1) + [rest]
+        last = count - first * (len(self.tars) - 1)
+        if 0 < last <= first:
+            return [first] * (len(self.tars) - 1) + [last]
         return [len(self._index(t)) - 1 for t in range(len(self.tars))]
 
     def _index(self, number: int) -> Int64[np.ndarray, "n"]:

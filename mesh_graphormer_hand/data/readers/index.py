@@ -159,11 +159,11 @@ def cached_index(
             raise DataError(f"{source}: no such file; is root={root} the folder of the data set as it is unpacked?")
     stats = [(str(s.relative_to(root)), s.stat().st_size, s.stat().st_mtime_ns) for s in sources]
     key = hashlib.sha256(json.dumps([INDEX_VERSION, name, about, stats, sys.byteorder]).encode()).hexdigest()[:16]
-    places = _places(root, cache)
-    for place in places:
+    folders = _cache_folders(root, cache)
+    for place in folders:
         if (place / f"{name}-{key}" / "index.json").is_file():
             return Index(place / f"{name}-{key}")
-    scratch = _writable(places, f"{name}-{key}.{os.getpid()}")
+    scratch = _writable(folders, f"{name}-{key}.{os.getpid()}")
     logger.info("reading the labels of %s once, into %s", root, scratch.parent)
     writer = IndexWriter(scratch)
     collecting = gc.isenabled()
@@ -195,7 +195,7 @@ def _named(sources: list[Path]) -> str:
     return " or ".join(str(source) for source in sources) or "one of its files"
 
 
-def _places(root: Path, cache: str) -> list[Path]:
+def _cache_folders(root: Path, cache: str) -> list[Path]:
     """Where an index may lie, best first."""
     mark = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
     if cache:
@@ -204,17 +204,17 @@ def _places(root: Path, cache: str) -> list[Path]:
     return [root / INDEX_FOLDER, home / INDEX_FOLDER.strip(".") / mark]
 
 
-def _writable(places: list[Path], name: str) -> Path:
+def _writable(folders: list[Path], name: str) -> Path:
     """A new folder in the first place that can be written to."""
     problem: OSError | None = None
-    for place in places:
+    for place in folders:
         try:
             (place / name).mkdir(parents=True)
         except OSError as error:
             problem = error
         else:
             return place / name
-    tried = " and ".join(str(p) for p in places)
+    tried = " and ".join(str(p) for p in folders)
     raise DataError(f"no index can be written to {tried}: {problem}; name a folder for it with cache=DIR")
 
 

@@ -278,9 +278,9 @@ def _dummy(values: Float[np.ndarray, "n c"], wrist_too: bool = True) -> Problem 
     return None
 
 
-def _spread(places: Float[np.ndarray, "n c"]) -> float:
-    return float(np.median(np.linalg.norm(places - np.median(places, 0), axis=-1)))
+def _spread(points: Float[np.ndarray, "n c"]) -> float:
+    return float(np.median(np.linalg.norm(points - np.median(points, 0), axis=-1)))
 
 
-def _extent(places: Float[np.ndarray, "n c"]) -> float:
-    return float(np.linalg.norm(np.ptp(places, axis=0)))
+def _extent(points: Float[np.ndarray, "n c"]) -> float:
+    return float(np.linalg.norm(np.ptp(points, axis=0)))

@@ -326,8 +326,8 @@ def _compact(world: Any) -> Any:
 
 def _file(folder: Path, split: str, part: str) -> Path:
     name = f"InterHand2.6M_{split}_{part}.json"
-    places = (folder / name, folder / split / name, folder / "annotations" / split / name)
-    found = next((place for place in places if place.is_file()), None)
+    candidates = (folder / name, folder / split / name, folder / "annotations" / split / name)
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
         raise ScoreError(f"{folder / name}: no such file (truth); give the folder of annotations/{split}")
     return found
