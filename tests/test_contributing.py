@@ -10,10 +10,13 @@ import yaml
 
 from helpers import tiny
 from helpers.places import ROOT
+from mesh_graphormer_hand import contracts
 from mesh_graphormer_hand.cli import train
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.losses import supervised
+from mesh_graphormer_hand.contracts import HandBatch, HandInputs
+from mesh_graphormer_hand.data import labels
+from mesh_graphormer_hand.data.base import join
+from mesh_graphormer_hand.losses import registry
 
 BLOCKS = dict(
     re.findall(r"^```python\n# (\S+)\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -25,9 +28,11 @@ def plugged(tmp_path, monkeypatch):
     """The recipes' files where the package looks for plug-ins; gone afterwards."""
     before = set(sys.modules)
     for name, code in BLOCKS.items():
-        if name == "mesh_graphormer_hand/losses/supervised.py":
-            monkeypatch.setattr(supervised, "TERMS", dict(supervised.TERMS))
-            exec(compile(code, name, "exec"), {"Term": supervised.Term, "TERMS": supervised.TERMS})
+        if name == "mesh_graphormer_hand/losses/registry.py":
+            monkeypatch.setattr(registry, "TERMS", dict(registry.TERMS))
+            exec(compile(code, name, "exec"), {"Term": registry.Term, "TERMS": registry.TERMS})
+            continue
+        if name == "mesh_graphormer_hand/contracts.py":  # lines of a class
             continue
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +71,23 @@ def test_the_backbone_serves_every_network(plugged):
         model = tiny.build(options | {"backbone": {"name": "patches_8"}}).eval()
         with torch.inference_mode():
             assert model(HandInputs(image=torch.rand(1, 3, 64, 64))).vertices.shape == (1, 778, 3)
+
+
+def test_a_label_is_two_lines(monkeypatch):
+    """It has a mask in mixed batches, and turns and mirrors with the others."""
+    body = BLOCKS["mesh_graphormer_hand/contracts.py"].replace("\n", "\n    ")
+    code = f"@dataclass(frozen=True)\nclass Targets(HandTargets):\n    {body}"
+    space = dict(vars(contracts))
+    exec(compile(code, "contracts.py", "exec"), space)
+    monkeypatch.setattr(labels, "LABELS", contracts.labels_of(space["Targets"]))
+    known = space["Targets"](nail_normal=torch.tensor([[0.6, 0.0, 0.8]]), is_left=torch.tensor([False]))
+    other = space["Targets"](is_left=torch.tensor([False]))
+    batch = join([HandBatch(HandInputs(), t, ["a"]) for t in (known, other)])
+    assert batch.targets.nail_normal_valid.tolist() == [True, False]
+    mirrored = labels.mirror(batch.targets, 8)["nail_normal"]
+    torch.testing.assert_close(mirrored, torch.tensor([[-0.6, 0.0, 0.8], [0.0, 0, 0]]))
+    half_turn = torch.diag(torch.tensor([-1.0, -1, 1])).expand(2, 3, 3)
+    torch.testing.assert_close(labels.turn(batch.targets, half_turn)["nail_normal"][0], torch.tensor([-0.6, 0, 0.8]))
 
 
 def test_without_its_file_a_recipe_is_unknown():
