@@ -18,13 +18,12 @@ from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
-from mesh_graphormer_hand.evaluation import predictions, report
+from mesh_graphormer_hand.evaluation import predictions, report, tta
 from mesh_graphormer_hand.evaluation.evaluate import evaluate
 from mesh_graphormer_hand.evaluation.tta import (
     ROTATIONS_DEG,
     SCALES_OF_CROP,
     VIEWS,
-    TestTimeAugmentation,
     augmented_view,
 )
 from mesh_graphormer_hand.geometry.crops import apply_affine, compose_affine, crop_affine, homogeneous, mirror_affine
@@ -425,7 +424,7 @@ def test_averaging_turns_answers_back_and_lowers_noise(hand):
         joints = truth.joints @ turn.T + 0.01 * torch.randn(truth.joints.shape, generator=generator)
         return HandPrediction(joints=joints - joints[:, :1], vertices=vertices, hand=truth.hand)
 
-    averaged = TestTimeAugmentation(noisy, scales=(0.9, 1.0), rotations=(0.0, 10.0, -10.0)).eval()
+    averaged = tta.TestTimeAugmentation(noisy, scales=(0.9, 1.0), rotations=(0.0, 10.0, -10.0)).eval()
     from mesh_graphormer_hand.metrics import per_sample
 
     first = per_sample(noisy(batch.inputs), truth)
@@ -453,7 +452,9 @@ def test_projected_joints_come_back_through_the_maps(hand):
     def plain_first(seen):
         return HandPrediction(joints_2d=fixed) if first and first.pop() else follow(seen)
 
-    assert_close(TestTimeAugmentation(plain_first, (0.7, 1.1), (0.0, 40.0))(inputs).joints_2d, fixed, atol=1e-4, rtol=0)
+    assert_close(
+        tta.TestTimeAugmentation(plain_first, (0.7, 1.1), (0.0, 40.0))(inputs).joints_2d, fixed, atol=1e-4, rtol=0
+    )
 
 
 # --- generalisation

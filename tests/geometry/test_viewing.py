@@ -12,7 +12,7 @@ from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.axes import look_along_crops, photo_cameras
 from mesh_graphormer_hand.data.datasets.virtual import Config, build
 from mesh_graphormer_hand.data.images import cut_view
-from mesh_graphormer_hand.data.readers.annotation import Annotation, completed, placement
+from mesh_graphormer_hand.data.readers.annotation import Annotation, completed, placement, to_sample
 from mesh_graphormer_hand.data.transforms import move
 from mesh_graphormer_hand.evaluation import predictions
 from mesh_graphormer_hand.geometry.cameras import perspective_project
@@ -160,7 +160,7 @@ def answer(joints: np.ndarray, side: str, own: np.ndarray | None = None):
     a = Annotation("a", "a", Path("a"), is_left=side == "left", box=box, joints=joints, intrinsics=K)
     a = completed(a)
     place = placement(a, 1400, 1400, BOX_SCALE, SIZE)
-    inputs, targets = labels(a, place, SIZE, mesh=False)
+    inputs, targets = to_sample(a, place, SIZE, mesh=False)
     inputs = dataclasses.replace(inputs, image=torch.zeros(3, SIZE, SIZE))
     labelled = look_along_crops(HandBatch.stack([HandBatch(inputs, targets, ["a"], place)])).targets
     said = labelled.joints if own is None else torch.from_numpy(np.float32(own * [1 - 2 * a.is_left, 1, 1]))
