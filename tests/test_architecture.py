@@ -34,7 +34,7 @@ MAX_FILES = 16  # of a folder, without __init__.py; folders of plug-ins may have
 # What still breaks a rule. Lists may only shrink: a row that is not needed any more fails, too.
 CIRCLES: set[tuple[str, str]] = set()  # pairs of modules that import each other, directly or not
 FOREIGN_PRIVATE_NAMES: dict[str, set[str]] = {}  # file -> underscore names of other packages
-FULL_FOLDERS = {f"{NAME}/data": 17}  # folder -> files
+FULL_FOLDERS: dict[str, int] = {}  # folder -> files
 MANY_PARAMETERS = {  # file:function -> parameters
     f"{NAME}/evaluation/evaluate.py:evaluate": 9,
     f"{NAME}/render/effects.py:soft_shadow": 9,
