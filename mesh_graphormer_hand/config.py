@@ -217,6 +217,11 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     return f", did you mean {match[0]!r}?" if match else ""
 
 
+def renamed(word: str, table: Mapping[str, str]) -> str:
+    """ ", which is now 'x'" where `table` (old name -> new name) has the word, or nothing."""
+    return f", which is now {table[word]!r}" if word in table else ""
+
+
 def _check_sections(schema: type, raw: Any, where: str) -> None:
     """Refuse a plain value where a section belongs: OmegaConf's own message would not say where."""
     known = [f.name for f in dataclasses.fields(schema)]

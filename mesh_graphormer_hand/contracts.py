@@ -204,16 +204,16 @@ class HandTargets(Record):
     normals: Float[Tensor, "*b 3 h w"] | None = label(Kind.VECTOR_IMAGE, "normals_valid")
     normals_valid: Bool[Tensor, "*b"] | None = None
     # visible share in [0, 1] of a joint's skin that faces the camera
-    joints_share: Float[Tensor, "*b 21"] | None = label(Kind.VISIBILITY, "joints_share_valid")
-    joints_share_valid: Bool[Tensor, "*b"] | None = None
+    joint_visibility: Float[Tensor, "*b 21"] | None = label(Kind.VISIBILITY, "joint_visibility_valid")
+    joint_visibility_valid: Bool[Tensor, "*b"] | None = None
     # linear RGB of the back of the hand
-    skin_tone: Float[Tensor, "*b 3"] | None = label(Kind.CONSTANT, "look_valid")
+    skin_tone: Float[Tensor, "*b 3"] | None = label(Kind.CONSTANT, "appearance_valid")
     # radiance from all around, harmonics as in render.shading.Lights
-    light_sh: Float[Tensor, "*b 9 3"] | None = label(Kind.HARMONICS, "look_valid")
+    light_sh: Float[Tensor, "*b 9 3"] | None = label(Kind.HARMONICS, "appearance_valid")
     # unit vector towards the directional light, camera axes; and its irradiance / pi
-    light_direction: Float[Tensor, "*b 3"] | None = label(Kind.VECTORS, "look_valid")
-    light_colour: Float[Tensor, "*b 3"] | None = label(Kind.CONSTANT, "look_valid")
-    look_valid: Bool[Tensor, "*b"] | None = None  # of skin tone and light
+    light_direction: Float[Tensor, "*b 3"] | None = label(Kind.VECTORS, "appearance_valid")
+    light_colour: Float[Tensor, "*b 3"] | None = label(Kind.CONSTANT, "appearance_valid")
+    appearance_valid: Bool[Tensor, "*b"] | None = None  # of skin tone and light
     # the crop's side, for losses in crop units
     crop_size: Float[Tensor, "*b"] | None = label(Kind.CONSTANT, unit="px")
     # of a whole frame (the "crop" is the frame): all its hands, in the first of n entries

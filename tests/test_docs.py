@@ -146,7 +146,7 @@ def test_options_of_data_sets_and_of_the_generator_are_known(page):
             name = words[words.index("--data") + 1]
             known = {f.name for f in dataclasses.fields(assembly.plugin("datasets", name).Config)}
         elif command.endswith(("generate.py", "hand-generate")):
-            what = words[words.index("--what") + 1] if "--what" in words else "crops"
+            what = words[words.index("--kind") + 1] if "--kind" in words else "crops"
             known = {f.name for f in dataclasses.fields(SCHEMAS[what])}
         else:
             continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from .. import paths
@@ -54,6 +55,17 @@ def format_error(error: BaseException) -> str:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     text = re.sub(r"\n\s+", " ", text.strip())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def refuse_renamed(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
+    """Answer old options (`table`: old -> new) with the new one's name, where argparse would guess or find none."""
+
+    class Refuse(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+            parser.error(f"{self.option_strings[0]} is now {table[self.option_strings[0]]}")
+
+    for old in table:
+        parser.add_argument(old, action=Refuse, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 NETWORKS = ("[!v]*.yaml", "baselines/*.yaml", "weights/*.yaml")  # patterns of configs: all but the generator's

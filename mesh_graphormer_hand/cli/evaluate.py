@@ -115,7 +115,7 @@ def evaluate_one(
             "mean_pose": predictors["mean_pose"],
         }
     if name == "virtual":
-        raw = {"extra": ["look"], **raw}  # skin and light, for the report
+        raw = {"extra": ["appearance"], **raw}  # skin and light, for the report
     dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
     predictors, notes = said_of_data(predictors, dataset, hand.fingerprint)
     judged = tuple(n for n in predictors if n != "mean_pose")

@@ -2,8 +2,8 @@
 
 CONFIG holds the generator's options (default: virtual.yaml). The same command goes on after a kill. --shard i/n writes
 one share of n, into the same folder or another; copy the folders over one another and run the command without --shard
-to finish. Under `accelerate launch` or torchrun each process takes its own share. --what says what to write: crops of
-one hand each, whole frames, moments seen by several cameras (views=V) or sequences (length=T rate=HZ).
+to finish. Under `accelerate launch` or torchrun each process takes its own share. --kind is crops of one hand each,
+whole frames, moments seen by several cameras (views=V) or sequences (length=T rate=HZ).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from .. import config as configs
 from ..config import ConfigError
 from ..files import write_bytes
-from ..generation.renderer import KINDS, LABELS, SHEET, Plan, Renderer, contact_sheet
+from ..generation.renderer import KINDS, SHEET, Plan, Renderer, contact_sheet
 from ..generation.write import estimate, write
+from ..virtual.config import EXTRA_LABELS, check_labels
 from . import console
 
 if TYPE_CHECKING:
@@ -41,15 +42,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="the generator's options, such as seed=1")
     parser.add_argument("--out", metavar="DIR", help="where to write")
     parser.add_argument("--count", type=int, metavar="N", help="samples (default: the config's, where it has a number)")
-    parser.add_argument("--what", default="crops", help=f"{', '.join(KINDS)} (default: crops)")
+    parser.add_argument("--kind", default="crops", help=f"{', '.join(KINDS)} (default: crops)")
     layouts = "; ".join(f"of {name}: {', '.join(kind.layouts)}" for name, kind in KINDS.items())
     parser.add_argument("--layout", help=f"{layouts} (default: the first)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the pictures (default: 224; frames: 640)")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--lossless", action="store_true", help="pictures as PNG")
-    parser.add_argument("--left", type=float, default=0.0, metavar="P", help="share of left hands (default: 0)")
+    parser.add_argument("--left-fraction", type=float, default=0.0, metavar="P", help="of the hands (default: 0)")
     parser.add_argument(
-        "--labels", default="all", metavar="LIST", help="beyond the usual ones: all (default), none, or some of LABELS"
+        "--labels", default="all", metavar="LIST", help=f"all (default), none, or some of {','.join(EXTRA_LABELS)}"
     )
     parser.add_argument("--shard", metavar="i/n", help="write one share of n, counted from 0")
     parser.add_argument("--workers", type=int, default=-1, metavar="W", help="processes; 0: none (default: the cores)")
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sheet", metavar="FILE", help=f"draw a contact sheet of the first {SHEET} samples, too")
     parser.add_argument("--check", type=int, metavar="N", help="render N samples, write none, and judge their labels")
     parser.add_argument("--plots", metavar="FILE", help="with --check: draw what the samples cover")
+    console.refuse_renamed(parser, {"--what": "--kind", "--left": "--left-fraction"})
     arguments = parser.parse_intermixed_args(argv)
     return console.run(lambda: generate(arguments))
 
@@ -71,7 +73,7 @@ def generate(arguments: argparse.Namespace) -> int:
     check(arguments)
     share, of = shard_of(arguments.shard, os.environ)
     wanted = arguments.config, arguments.overrides, arguments.count
-    config = read_config(*wanted, needs_count=bool(arguments.out), what=arguments.what)
+    config = read_config(*wanted, needs_count=bool(arguments.out), kind=arguments.kind)
     if arguments.sheet and not (arguments.out or arguments.dry_run):
         config = replace(config, count=max(config.count, SHEET))
     console.log_to_terminal()
@@ -90,15 +92,15 @@ def generate(arguments: argparse.Namespace) -> int:
         arguments.layout,
         encoding,
         Shard(share, of),
-        arguments.left,
+        arguments.left_fraction,
         labels_of(arguments),
-        arguments.what,
+        arguments.kind,
     )
     workers = worker_count(arguments.workers, os.environ)
     if arguments.check:
         from ..generation.check_samples import check_samples
 
-        plan = replace(plan, config=replace(config, count=arguments.check), labels=LABELS, left=0.0)
+        plan = replace(plan, config=replace(config, count=arguments.check), labels=EXTRA_LABELS, left_fraction=0.0)
         table, good = check_samples(plan, workers, Path(arguments.plots) if arguments.plots else None)
         print("\n".join([*table, *([arguments.plots] if arguments.plots else [])]))
         return 0 if good else 1
@@ -115,12 +117,12 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse values that make no sense, before anything slow; fill in what depends on --what.
+    """Refuse values that make no sense, before anything slow; fill in what depends on --kind.
 
     Raises:
         ConfigError: one of them.
     """
-    check_what(arguments)
+    check_kind(arguments)
     low, high = SIZES
     if not (arguments.out or arguments.sheet or arguments.dry_run or arguments.check):
         raise ConfigError("--out is missing: say where to write (or --dry-run, --sheet FILE, --check N)")
@@ -132,10 +134,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--image-size {arguments.image_size} should be {low} to {high} pixels")
     if not 1 <= arguments.quality <= 100:
         raise ConfigError(f"--quality {arguments.quality} should be 1 to 100")
-    if not 0 <= arguments.left <= 1:
-        raise ConfigError(f"--left {arguments.left} should be a share, 0 to 1")
-    if arguments.left and arguments.layout == "freihand":
-        raise ConfigError("--left: FreiHAND's files hold right hands; take another layout")
+    if not 0 <= arguments.left_fraction <= 1:
+        raise ConfigError(f"--left-fraction {arguments.left_fraction} should be a number from, 0 to 1")
+    if arguments.left_fraction and arguments.layout == "freihand":
+        raise ConfigError("--left-fraction: FreiHAND's files hold right hands; take another layout")
     labels_of(arguments)
     if arguments.count is not None and not 1 <= arguments.count <= MOST:
         raise ConfigError(f"--count {arguments.count} should be 1 to {MOST}")
@@ -143,27 +145,28 @@ def check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--sheet {arguments.sheet}: its name should end in .png or .jpg")
 
 
-def check_what(arguments: argparse.Namespace) -> None:
+def check_kind(arguments: argparse.Namespace) -> None:
     """Settle layout and size by what is to be written, and refuse what only crops have.
 
     Raises:
         ConfigError: an unknown name, or options that do not fit.
     """
-    what = arguments.what
-    if what not in KINDS:
-        hint = configs.nearest(what, tuple(KINDS))
-        raise ConfigError(f"--what: no {what!r}{hint} (there are: {', '.join(KINDS)})")
-    layouts = KINDS[what].layouts
+    kind = arguments.kind
+    if kind not in KINDS:
+        hint = configs.nearest(kind, tuple(KINDS))
+        raise ConfigError(f"--kind: no {kind!r}{hint} (there are: {', '.join(KINDS)})")
+    layouts = KINDS[kind].layouts
     if arguments.layout is None:
         arguments.layout = layouts[0]
     if arguments.layout not in layouts:
         hint = configs.nearest(arguments.layout, layouts)
-        raise ConfigError(f"--layout: no layout {arguments.layout!r} of {what}{hint} (there are: {', '.join(layouts)})")
+        raise ConfigError(f"--layout: no layout {arguments.layout!r} of {kind}{hint} (there are: {', '.join(layouts)})")
     if arguments.image_size is None:
-        arguments.image_size = KINDS[what].size
-    alone = [name for name in ("sheet", "check", "left") if getattr(arguments, name)]
-    if what != "crops" and alone:
-        raise ConfigError(f"--{alone[0]} is for crops: leave it away with --what {what}")
+        arguments.image_size = KINDS[kind].size
+    alone = [name for name in ("sheet", "check", "left_fraction") if getattr(arguments, name)]
+    if kind != "crops" and alone:
+        option = alone[0].replace("_", "-")
+        raise ConfigError(f"--{option} is for crops: leave it away with --kind {kind}")
 
 
 def labels_of(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -174,12 +177,12 @@ def labels_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """
     if arguments.labels == "none" or arguments.layout in ("freihand", "coco"):
         return ()
-    asked = LABELS if arguments.labels == "all" else tuple(arguments.labels.split(","))
-    for name in asked:
-        if name not in LABELS:
-            hint = configs.nearest(name, LABELS)
-            raise ConfigError(f"--labels: no label {name!r}{hint} (there are: {', '.join(LABELS)}, or all, none)")
-    return tuple(name for name in LABELS if name in asked)
+    wanted = EXTRA_LABELS if arguments.labels == "all" else tuple(arguments.labels.split(","))
+    try:
+        check_labels(wanted)
+    except ConfigError as error:
+        raise ConfigError(f"--labels: {error}, or all, none") from None
+    return tuple(name for name in EXTRA_LABELS if name in wanted)
 
 
 def shard_of(text: str | None, environment: dict[str, str] | os._Environ) -> tuple[int, int]:
@@ -209,7 +212,7 @@ def worker_count(asked: int, environment: dict[str, str] | os._Environ) -> int:
 
 
 def read_config(
-    path: str, overrides: list[str], count: int | None, needs_count: bool, what: str = "crops"
+    path: str, overrides: list[str], count: int | None, needs_count: bool, kind: str = "crops"
 ) -> VirtualConfig:
     """The generator's options with the number of samples in them.
 
@@ -218,7 +221,7 @@ def read_config(
     """
     from ..generation.kinds import SCHEMAS
 
-    config = configs.parse(SCHEMAS[what], configs.read(path, overrides))
+    config = configs.parse(SCHEMAS[kind], configs.read(path, overrides))
     if config.count < 1:
         raise ConfigError(f"count: {config.count} should be 1 or more")
     if count is None:

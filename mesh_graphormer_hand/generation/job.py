@@ -273,9 +273,9 @@ def card(manifest: dict[str, Any], layout: Layout) -> str:
     free = "no licence lies on these images and labels: do anything with them"
     bound = "the licence of that hand model governs these images and labels"
     sides = "right hands"
-    if manifest.get("left"):
+    if manifest.get("left_fraction"):
         sides = "right and left hands (of a left one the `npz` has the mirrored, right hand, and `is_left`)"
-    elif manifest.get("what") == "frames":
+    elif manifest.get("kind") == "frames":
         sides = "right and left hands"
     return (
         f"# {manifest['count']:,} {TITLES.get(manifest.get('what'), 'virtual hands')}\n\n"

@@ -68,18 +68,18 @@ class Source:
         return self.make(indices, device, image_size)
 
 
-def source(what: str, config: VirtualConfig, hand: Hand, extra: Sequence[str]) -> VirtualHands | Source:
-    """The generator of `what`, a key of SCHEMAS, with the labels `extra` where it makes such."""
-    if what == "frames":
+def source(kind: str, config: VirtualConfig, hand: Hand, extra: Sequence[str]) -> VirtualHands | Source:
+    """The generator of `kind`, a key of SCHEMAS, with the labels `extra` where it makes such."""
+    if kind == "frames":
         photos = frames.VirtualFrames(config, hand, config.frames)
         return Source(hand, lambda indices, device, size: photos.render(indices, size, device))
-    if what == "views":
+    if kind == "views":
         moments = views.VirtualViews(config, hand, config.views, extra)
         return Source(
             hand,
             lambda indices, device, size: [HandBatch.cat(moments.render([i], device, size)).to("cpu") for i in indices],
         )
-    if what == "sequences":
+    if kind == "sequences":
         moving = VirtualSequences(config, hand, config.length, config.rate, extra)
         return Source(hand, lambda indices, device, size: [moving.render(i, device, size).to("cpu") for i in indices])
     return VirtualHands(config, hand, extra)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import ConfigError
+from ..virtual.config import EXTRA_LABELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
     from .layouts.base import Encoding, Layout
 
 LAYOUTS = ("webdataset", "freihand", "folder")
-LABELS = ("parts", "normals", "share", "look")  # as in virtual.labels.EXTRA
 SHEET = 24  # samples on a contact sheet
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What --what may name."""
+    """What --kind may name."""
 
     layouts: tuple[str, ...]  # the first one by default
     unit: str  # on the progress bar
@@ -51,23 +51,23 @@ class Plan:
     layout: str
     encoding: Encoding
     shard: Shard
-    left: float = 0.0
-    labels: tuple[str, ...] = LABELS
-    what: str = "crops"
+    left_fraction: float = 0.0
+    labels: tuple[str, ...] = EXTRA_LABELS
+    kind: str = "crops"
 
     @property
     def block(self) -> int:
         """How many samples are rendered and written together."""
         from ..virtual.generator import BLOCK
 
-        return KINDS[self.what].block or BLOCK
+        return KINDS[self.kind].block or BLOCK
 
     def hands(self) -> VirtualHands | Source:
         """The generator."""
         from ..mano import hand
         from .kinds import source
 
-        return source(self.what, self.config, hand.load(self.hand), self.labels)
+        return source(self.kind, self.config, hand.load(self.hand), self.labels)
 
 
 @dataclass
@@ -103,12 +103,12 @@ class Renderer:
         from ..virtual.rng import generator
 
         made = self.hands.render(indices, device=self.plan.device, image_size=self.plan.size)
-        if self.plan.what != "crops":
+        if self.plan.kind != "crops":
             return made
         batch: HandBatch = made.to("cpu")
-        if not self.plan.left:
+        if not self.plan.left_fraction:
             return batch
-        left = [bool(generator(self.plan.config, i, "side").random() < self.plan.left) for i in indices]
+        left = [bool(generator(self.plan.config, i, "side").random() < self.plan.left_fraction) for i in indices]
         return replace(batch, targets=replace(batch.targets, is_left=torch.tensor(left)))
 
     def work(self, number: int, indices: list[int]) -> int:

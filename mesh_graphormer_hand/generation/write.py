@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .job import Job, Store
     from .kinds import Source
 
-FORMAT = 4  # of the folder; rises when equal settings would give other bytes
+FORMAT = 5  # of the folder; rises when equal settings would give other bytes
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
     first = replace(plan.config, count=min(plan.config.count, BLOCK))
     return {
         "format": FORMAT,
-        **({} if plan.what == "crops" else {"what": plan.what}),
+        **({} if plan.kind == "crops" else {"kind": plan.kind}),
         "layout": plan.layout,
         "count": plan.config.count,
         "block": plan.block,
         "image_size": plan.size,
         "encoding": configs.to_mapping(plan.encoding),
-        "left": plan.left,
+        "left_fraction": plan.left_fraction,
         "labels": list(plan.labels),
         "device": plan.device.partition(":")[0],
         "hand": {"name": hands.hand.name, "fingerprint": hands.hand.fingerprint_hex},
@@ -82,7 +82,7 @@ def run(renderer: Renderer, job: Job, pending: list[int], workers: int) -> None:
 
     initial = job.samples() - job.samples(pending)
     quiet = bool(int(os.environ.get("LOCAL_RANK", 0)))
-    look = {"unit": KINDS[renderer.plan.what].unit, "desc": "generate", "dynamic_ncols": True}
+    look = {"unit": KINDS[renderer.plan.kind].unit, "desc": "generate", "dynamic_ncols": True}
     bar = tqdm(total=job.samples(), initial=initial, disable=quiet, **look)
     done = _here(renderer, job, pending) if not workers else _in_processes(renderer, job, pending, workers)
     with bar:
@@ -159,7 +159,7 @@ def estimate(renderer: Renderer, workers: int, out: Path) -> str:
         + (f" (shard {plan.shard})" if plan.shard.count > 1 else ""),
         f"bytes  {_bytes(files + parts)} ({_bytes(peak)} at most on the way; {_bytes(free)} free in {where})",
         f"files  {count:,}",
-        f"hours  {share / rate / 3600:.2f} with {workers} workers, {rate:.3g} {plan.what}/s, on {plan.device}",
+        f"hours  {share / rate / 3600:.2f} with {workers} workers, {rate:.3g} {plan.kind}/s, on {plan.device}",
     ]
     if peak > free:
         lines.append("This does not fit on the disk.")

@@ -54,8 +54,8 @@ def attributes(targets: HandTargets) -> dict[str, Float[Tensor, "b"]]:
         out["hand_size"] = torch.where(known, MM_PER_M * length.float(), torch.nan)
     if targets.joints_2d is not None and targets.joints_2d_valid is not None and targets.crop_size is not None:
         out["size_in_crop"] = _size_in_crop(targets)
-    if targets.look_valid is not None:
-        out |= {n: torch.where(targets.look_valid, v, torch.nan) for n, v in _appearance(targets).items()}
+    if targets.appearance_valid is not None:
+        out |= {n: torch.where(targets.appearance_valid, v, torch.nan) for n, v in _appearance(targets).items()}
     return {name: value.float().cpu() for name, value in out.items()}
 
 

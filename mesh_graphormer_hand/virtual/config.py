@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import config
-from ..config import SHARE, ConfigError, nearest
+from ..config import SHARE, ConfigError, nearest, renamed
 
 FAMILIES = ("free", "grasp", "named", "flat", "digits")  # of poses, see `poses`
 SPLITS = ("train", "validation", "test")  # the position of a name enters every sample's key: append, never reorder
+EXTRA_LABELS = ("parts", "normals", "joint_visibility", "appearance")  # made on request only, see `labels`
+RENAMED_LABELS = {"share": "joint_visibility", "look": "appearance"}
 PROBABILITIES = (
     *("view_uniform", "truncated", "forearm", "sleeve", "watch", "bracelet", "ring", "held_object", "second_hand"),
     *("occluder", "nail_polish", "tattoo", "photograph", "scenery", "shadow", "ground_shadow"),
@@ -77,6 +80,18 @@ class VirtualConfig:
             name = min(unknown)
             known = ", ".join(FAMILIES)
             raise ConfigError(f"pose_weights: no family {name!r}{nearest(name, FAMILIES)} (known here: {known})")
+
+
+def check_labels(names: Iterable[str]) -> None:
+    """Refuse names that are none of EXTRA_LABELS.
+
+    Raises:
+        ConfigError: one of them, with the name that comes nearest, or that it has now.
+    """
+    for name in names:
+        if name not in EXTRA_LABELS:
+            hint = renamed(name, RENAMED_LABELS) or nearest(name, EXTRA_LABELS)
+            raise ConfigError(f"no label {name!r}{hint} (there are: {', '.join(EXTRA_LABELS)})")
 
 
 def read(path: str | Path) -> VirtualConfig:

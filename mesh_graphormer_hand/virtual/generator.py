@@ -22,7 +22,7 @@ from ..mano.layer import skin
 from ..render.shading import Lights
 from ..skeleton import NUM_VERTICES, PERMUTATIONS
 from . import labels
-from .config import VirtualConfig
+from .config import VirtualConfig, check_labels
 from .hand.anatomy import Anatomy
 from .hand.skin_tone import linear_to_screen
 from .imaging import sensor
@@ -51,14 +51,13 @@ class VirtualHands:
     Args:
         config: what to draw.
         hand: a right hand; its render mesh is drawn where it has one, else its own 778 vertices.
-        extra: names of labels.EXTRA to make as well.
+        extra: names of config.EXTRA_LABELS to make as well.
     """
 
     def __init__(self, config: VirtualConfig, hand: Hand, extra: Sequence[str] = ()) -> None:
         if hand.side != "right":
             raise ValueError("virtual hands are right hands: pass the right hand")
-        if unknown := set(extra) - set(labels.EXTRA):
-            raise ValueError(f"no labels {sorted(unknown)} (there are: {', '.join(labels.EXTRA)})")
+        check_labels(extra)
         self.config, self.hand, self.anatomy, self.extra = config, hand, Anatomy.of(hand), tuple(extra)
         self._last: tuple[tuple, HandBatch] | None = None
 

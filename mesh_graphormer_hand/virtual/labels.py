@@ -1,6 +1,6 @@
 """What a rendered sample knows beyond its mesh: which joints are seen and how much of each, parts, normals, the look.
 
-Labels named in EXTRA are made on request only: training that does not read them does not pay for them.
+Labels named in config.EXTRA_LABELS are made on request only: training that does not read them does not pay for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ..skeleton import NUM_VERTICES, PERMUTATIONS
 from .imaging.shading import GBuffer
 from .parameters import Parameters
 
-EXTRA = ("parts", "normals", "share", "look")
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
 DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
 FACING = 0.25  # cosine from which skin faces the camera: less is an outline's, where one pixel decides
@@ -46,7 +45,7 @@ def extra(
     drawn: GBuffer,
     occluded: Bool[Tensor, "b h w"],
 ) -> dict[str, Any]:
-    """Fields of HandTargets for the EXTRA `names`."""
+    """Fields of HandTargets for `names`, some of config.EXTRA_LABELS."""
     known = torch.ones(len(pinhole), dtype=torch.bool, device=pinhole.device)
     made: dict[str, Any] = {}
     if "parts" in names:
@@ -56,23 +55,21 @@ def extra(
         rows = occluded.flatten(1).any(1).nonzero()[:, 0]  # few
         normals[rows] *= ~occluded[rows, None]
         made |= {"normals": normals, "normals_valid": known}
-    if "share" in names:
-        made |= {"joints_share": share(hand, labels, pinhole, drawn.depth, occluded), "joints_share_valid": known}
-    if "look" in names:
-        made |= look(p, pinhole.device) | {"look_valid": known}
+    if "joint_visibility" in names:
+        visibility = joint_visibility(hand, labels, pinhole, drawn.depth, occluded)
+        made |= {"joint_visibility": visibility, "joint_visibility_valid": known}
+    if "appearance" in names:
+        made |= appearance(p, pinhole.device) | {"appearance_valid": known}
     return made
 
 
 def parts(drawn: Int64[Tensor, "b h w"], occluded: Bool[Tensor, "b h w"]) -> Tensor:
     """Positions in SEGMENTATION_CLASSES, bytes, from the drawn parts (-1 where none is) and what an occluder covers."""
-    return (
-        drawn.clamp(min=SEGMENTATION_CLASSES.index("background"))
-        .to(torch.uint8)
-        .masked_fill_(occluded, SEGMENTATION_CLASSES.index("in front"))
-    )
+    background, in_front = (SEGMENTATION_CLASSES.index(name) for name in ("background", "in front"))
+    return drawn.clamp(min=background).to(torch.uint8).masked_fill_(occluded, in_front)
 
 
-def share(
+def joint_visibility(
     hand: Hand,
     labels: dict[str, Tensor],
     pinhole: Float[Tensor, "b 4"],
@@ -92,7 +89,7 @@ def share(
     return counts[0] / counts[1].clamp_min(1)
 
 
-def look(p: Parameters, device: torch.device) -> dict[str, Tensor]:
+def appearance(p: Parameters, device: torch.device) -> dict[str, Tensor]:
     """Skin tone and light as the renderer had them."""
     arrays = {
         "skin_tone": p.skin.tone,

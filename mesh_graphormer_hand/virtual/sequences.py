@@ -40,7 +40,7 @@ class VirtualSequences:
         hand: a right hand.
         length: pictures of a sequence.
         rate: pictures a second.
-        extra: names of labels.EXTRA to make as well.
+        extra: names of config.EXTRA_LABELS to make as well.
     """
 
     def __init__(

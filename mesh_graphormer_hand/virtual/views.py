@@ -37,7 +37,7 @@ class VirtualViews:
         config: what to draw.
         hand: a right hand.
         views: cameras of a moment, 1 to 8.
-        extra: names of labels.EXTRA to make as well.
+        extra: names of config.EXTRA_LABELS to make as well.
     """
 
     def __init__(self, config: VirtualConfig, hand: Hand, views: int = 2, extra: Sequence[str] = ()) -> None:

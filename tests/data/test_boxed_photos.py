@@ -39,7 +39,7 @@ def test_coco(tmp_path):
 def test_frames_that_hand_generate_wrote(tmp_path):
     from mesh_graphormer_hand.cli.generate import main
 
-    options = ["--what", "frames", "--count", "4", "--image-size", "64", "--workers", "0", "--out", str(tmp_path / "f")]
+    options = ["--kind", "frames", "--count", "4", "--image-size", "64", "--workers", "0", "--out", str(tmp_path / "f")]
     assert main([*options, "seed=3"]) == 0
     found = read_set(tmp_path / "f")
     assert len(found) == 4 and all(p.path.is_file() for p in found) and sum(len(p.boxes) for p in found) > 0

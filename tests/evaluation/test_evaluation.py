@@ -490,7 +490,7 @@ def test_visible_skin_and_size_are_sorted_into_bins(hand):
         light_sh=sh,
         light_direction=torch.zeros(4, 3),
         light_colour=torch.tensor([[0.0] * 3, [0.5] * 3, [4.0] * 3, [0.0] * 3]),
-        look_valid=torch.tensor([True, True, True, False]),
+        appearance_valid=torch.tensor([True, True, True, False]),
     )
     known = breakdown.attributes(targets)
     rows = breakdown.table({"error": torch.tensor([1.0, 2, 3, 5])}, known)

@@ -8,9 +8,8 @@ import torch
 from mesh_graphormer_hand.cli import generate
 from mesh_graphormer_hand.generation import audit, check_samples
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.labels import EXTRA
 
 SIZE = 64
 
@@ -22,7 +21,7 @@ def hand():
 
 @pytest.fixture(scope="module")
 def batch(hand):
-    return VirtualHands(VirtualConfig(), hand, EXTRA).render(range(16), image_size=SIZE)
+    return VirtualHands(VirtualConfig(), hand, EXTRA_LABELS).render(range(16), image_size=SIZE)
 
 
 def verdicts(batch, hand) -> dict[str, bool]:

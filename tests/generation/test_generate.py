@@ -40,19 +40,18 @@ from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.virtual import parameters
-from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.frames import FrameOptions, VirtualFrames
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 
 COUNT, SIZE = 40, 48  # three blocks, the last one not full
 COMMON = ["--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0", "--hand", "open"]
 CASES = {  # three blocks each
     **{layout: ["--layout", layout] for layout in LAYOUTS},
-    "frames": ["--what", "frames", "--count", "9", "--image-size", "96", "frames.hands=[1, 2, 1]"],
-    "views": ["--what", "views", "--count", "9", "views=3", "--labels", "none"],
-    "sequences": ["--what", "sequences", "--count", "3", "length=4", "--labels", "parts"],
+    "frames": ["--kind", "frames", "--count", "9", "--image-size", "96", "frames.hands=[1, 2, 1]"],
+    "views": ["--kind", "views", "--count", "9", "views=3", "--labels", "none"],
+    "sequences": ["--kind", "sequences", "--count", "3", "length=4", "--labels", "parts"],
 }
 
 
@@ -153,7 +152,7 @@ def tree(*folders: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def truth():
     """What the files should say."""
-    made = VirtualHands(VirtualConfig(count=COUNT), hands.load("open"), EXTRA)
+    made = VirtualHands(VirtualConfig(count=COUNT), hands.load("open"), EXTRA_LABELS)
     return made.render(list(range(COUNT)), image_size=SIZE)
 
 
@@ -526,18 +525,19 @@ def test_sheet(tmp_path):
         (["--hand", "nowhere.pkl"], "nowhere.pkl"),
         (["--layout", "freihand", "--lossless"], "--lossless"),
         (["--device", "nothing"], "--device nothing: "),
-        (["--left", "2"], "--left 2.0 should be a share"),
-        (["--left", "0.5", "--layout", "freihand"], "hold right hands"),
+        (["--left-fraction", "2"], "--left-fraction 2.0 should be a number"),
+        (["--left-fraction", "0.5", "--layout", "freihand"], "hold right hands"),
         (["--labels", "normls"], "did you mean 'normals'"),
+        (["--labels", "parts,look"], "no label 'look', which is now 'appearance'"),
         (["--check", "4"], "leave --out away"),
         (["--sheet", "sheet.gif"], "should end in .png"),
-        (["--what", "frame"], "did you mean 'frames'"),
-        (["--what", "views", "--layout", "folder"], "no layout 'folder' of views"),
-        (["--what", "frames", "--left", "0.5"], "--left is for crops"),
-        (["--what", "frames", "frames.hands=[]"], "frames.hands: []"),
-        (["--what", "frames", "frames.lft=0"], "did you mean"),
-        (["--what", "views", "views=9"], "views: 9 should be 1 to 8"),
-        (["--what", "sequences", "rate=0"], "rate: 0"),
+        (["--kind", "frame"], "did you mean 'frames'"),
+        (["--kind", "views", "--layout", "folder"], "no layout 'folder' of views"),
+        (["--kind", "frames", "--left-fraction", "0.5"], "--left-fraction is for crops"),
+        (["--kind", "frames", "frames.hands=[]"], "frames.hands: []"),
+        (["--kind", "frames", "frames.lft=0"], "did you mean"),
+        (["--kind", "views", "views=9"], "views: 9 should be 1 to 8"),
+        (["--kind", "sequences", "rate=0"], "rate: 0"),
         (["views=2"], "views"),
     ],
 )
@@ -546,6 +546,13 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ") and message in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [("--what", "--kind"), ("--left", "--left-fraction")])
+def test_old_options_are_answered_with_the_new_name(tmp_path, capsys, old, new):
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "out", old, "0.5")
+    assert stop.value.code == 2 and f"error: {old} is now {new}" in capsys.readouterr().err
 
 
 def test_missing_arguments(tmp_path, capsys):
@@ -572,8 +579,8 @@ def test_places_that_cannot_be_written_to(tmp_path, capsys):
         (["seed=1"], "config.seed is 0 there, 1 here"),
         (["--layout", "freihand"], "layout is 'folder' there"),
         (["--quality", "80"], "encoding.quality is 95 there"),
-        (["--left", "0.5"], "left is 0.0 there"),
-        (["--what", "views", "--layout", "groups"], "what is None there, 'views' here"),
+        (["--left-fraction", "0.5"], "left_fraction is 0.0 there"),
+        (["--kind", "views", "--layout", "groups"], "kind is None there, 'views' here"),
     ],
 )
 def test_another_job_is_refused(whole, capsys, arguments, message):

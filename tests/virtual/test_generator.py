@@ -15,12 +15,11 @@ from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.render.rasterizer.raster import rasterize
 from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual import parameters
-from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.hand import poses
 from mesh_graphormer_hand.virtual.hand import tattoo as ink
 from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
-from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.rng import Draws
 from mesh_graphormer_hand.virtual.scene import camera
 
@@ -35,7 +34,7 @@ def hand():
 
 @pytest.fixture(scope="module")
 def batch(hand):
-    return VirtualHands(VirtualConfig(), hand, EXTRA).render(list(range(32)), image_size=SIZE)
+    return VirtualHands(VirtualConfig(), hand, EXTRA_LABELS).render(list(range(32)), image_size=SIZE)
 
 
 def images(config, hand, indices):
@@ -103,7 +102,7 @@ def test_joints_in_sight_are_not_behind_the_surface(batch):
 
 @pytest.mark.parametrize("indices", [[5], [5, 21, 2], [31, 5], list(range(16))])
 def test_same_bytes_alone_and_in_any_batch(batch, hand, indices):
-    alone = VirtualHands(VirtualConfig(), hand, EXTRA).render(indices, image_size=SIZE)
+    alone = VirtualHands(VirtualConfig(), hand, EXTRA_LABELS).render(indices, image_size=SIZE)
     rows = torch.tensor(indices)
     assert torch.equal(alone.inputs.image, batch.inputs.image[rows])
     for field in dataclasses.fields(alone.targets):

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 import torch
 
+from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import SEGMENTATION_CLASSES
 from mesh_graphormer_hand.data.labels import turn_harmonics
 from mesh_graphormer_hand.data.transforms import Augmentation, augment, mirror
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.render.rasterizer.raster import rasterize
-from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, RENAMED_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
-from mesh_graphormer_hand.virtual.labels import EXTRA
 from mesh_graphormer_hand.virtual.parameters import draw
 from mesh_graphormer_hand.virtual.views import turn_light
 
@@ -28,7 +28,7 @@ def hand():
 
 @pytest.fixture(scope="module")
 def batch(hand):
-    return VirtualHands(VirtualConfig(occluder=0.4), hand, EXTRA).render(range(16), image_size=SIZE)
+    return VirtualHands(VirtualConfig(occluder=0.4), hand, EXTRA_LABELS).render(range(16), image_size=SIZE)
 
 
 def test_every_extra_label_is_there_and_changes_nothing_else(batch, hand):
@@ -41,8 +41,11 @@ def test_every_extra_label_is_there_and_changes_nothing_else(batch, hand):
         assert absent or value is not None, field.name
         assert value is None or torch.isfinite(value.double()).all(), field.name
     assert plain.targets.parts is None and plain.targets.normals is None
-    with pytest.raises(ValueError, match="no labels"):
+    with pytest.raises(ValueError, match="no label 'normal', did you mean 'normals'"):
         VirtualHands(VirtualConfig(), hand, ["normal"])
+    for old, new in RENAMED_LABELS.items():
+        with pytest.raises(ConfigError, match=f"no label '{old}', which is now '{new}'"):
+            VirtualHands(VirtualConfig(), hand, [old])
 
 
 def test_parts_agree_with_mask_and_depth(batch):
@@ -75,15 +78,17 @@ def test_normals_are_those_of_the_depth(batch):
 
 def test_shares_follow_visibility(batch):
     t = batch.targets
-    assert (t.joints_share >= 0).all() and (t.joints_share <= 1).all()
-    assert t.joints_share[t.joints_visible].mean() > t.joints_share[~t.joints_visible].mean() + 0.25
+    assert (t.joint_visibility >= 0).all() and (t.joint_visibility <= 1).all()
+    assert t.joint_visibility[t.joints_visible].mean() > t.joint_visibility[~t.joints_visible].mean() + 0.25
     outside = ((t.joints_2d < -9) | (t.joints_2d > SIZE + 9)).any(-1)
-    assert not outside.any() or t.joints_share[outside].mean() < 0.5
+    assert not outside.any() or t.joint_visibility[outside].mean() < 0.5
 
 
 def test_shares_are_counted_right_for_a_hand_alone(hand):
     """Against the z-buffer of the 778 vertices themselves: what faces the camera and is not hidden."""
-    made = VirtualHands(VirtualConfig(occluder=0.0, held_object=0.0, sleeve=0.0, forearm=0.0), hand, ["share"])
+    made = VirtualHands(
+        VirtualConfig(occluder=0.0, held_object=0.0, sleeve=0.0, forearm=0.0), hand, ["joint_visibility"]
+    )
     batch = made.render(range(16), image_size=192)
     t, k = batch.targets, batch.inputs.intrinsics
     cameras = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], 1)
@@ -92,12 +97,12 @@ def test_shares_are_counted_right_for_a_hand_alone(hand):
     column, row = t.joints_2d.long().clamp(0, 191).unbind(-1)
     near = depth[torch.arange(16)[:, None], row, column]
     clear = (near > 0) & ((t.joints + t.root[:, None])[..., 2] - near < 0.012)
-    assert t.joints_share[clear].mean() > 0.85
+    assert t.joint_visibility[clear].mean() > 0.85
 
 
 def test_look_is_in_range(batch):
     t = batch.targets
-    assert ((t.skin_tone > 0) & (t.skin_tone < 1)).all() and t.look_valid.all()
+    assert ((t.skin_tone > 0) & (t.skin_tone < 1)).all() and t.appearance_valid.all()
     torch.testing.assert_close(t.light_direction.norm(dim=1), torch.ones(16))
     assert (t.light_colour >= 0).all() and t.light_sh.shape == (16, 9, 3)
 

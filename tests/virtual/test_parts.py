@@ -48,9 +48,8 @@ def test_the_order_of_parts_means_nothing(hands, drawn):
         for shadows in (False, True)
         for p in (drawn, shuffled)
     )
-    assert {"hand", "forearm", "sleeve", "object", "worn"} <= {
-        SEGMENTATION_CLASSES[k] for k in a.part.unique() if k >= 0
-    }
+    shown = {SEGMENTATION_CLASSES[k] for k in a.part.unique() if k >= 0}
+    assert {"hand", "forearm", "sleeve", "object", "worn"} <= shown
     for name in ("depth", "part", "normal", "colour"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
     assert not torch.equal(dark.colour, a.colour)

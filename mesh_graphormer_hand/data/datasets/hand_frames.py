@@ -1,5 +1,5 @@
 """Whole photos with a box round every hand, for the hand detector: your own photos, open photo sets, frames that
-`hand-generate --what frames` wrote. `data/readers/boxed_photos.py` says which label files are read.
+`hand-generate --kind frames` wrote. `data/readers/boxed_photos.py` says which label files are read.
 
     root/SET/frames.json | keypoints.json | annotations/*.json      root/BACKGROUNDS/*.jpg: photos without hands
 

@@ -30,7 +30,7 @@ class Config(VirtualConfig):
     split: str = ""  # of the generator; empty: the one that data.train or data.test names
     repeat: int = 1  # how often a training image is shown, each time augmented differently
     spacing: int = 4  # blocks of a lane between two showings
-    extra: list[str] = field(default_factory=list)  # labels to make as well, of virtual.labels.EXTRA
+    extra: list[str] = field(default_factory=list)  # labels to make as well, of virtual.config.EXTRA_LABELS
 
     def __post_init__(self) -> None:
         if self.split:

@@ -37,6 +37,13 @@ PICTURE_ENDINGS = ("jpg", "jpeg", "png")
 BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
 
 
+OLD_NAMES = {  # of labels in tars of format 4 and before
+    "joints_share": "joint_visibility",
+    "joints_share_valid": "joint_visibility_valid",
+    "look_valid": "appearance_valid",
+}
+
+
 @dataclass
 class Config(SplitConfig):
     # split_by: official: all of the tars | sample: by runs of BLOCK samples of a tar | sequence: by tars
@@ -218,11 +225,11 @@ def _label(name: str, raw: Shaped[np.ndarray, "h w *c"], mirrored: bool) -> Tens
 
 
 def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
-    names = {f.name for f in fields(HandTargets)} - set(IMAGE_LABELS) | {"intrinsics"}
+    names = {f.name for f in fields(HandTargets)} - set(IMAGE_LABELS) | {"intrinsics"} | set(OLD_NAMES)
     rows: dict[str, Tensor] = {}
     try:
         for name, array in read_arrays(io.BytesIO(content), names).items():
-            rows[name] = torch.from_numpy(np.array(array))
+            rows[OLD_NAMES.get(name, name)] = torch.from_numpy(np.array(array))
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}.npz cannot be read ({error}); make or copy its tar again") from None
     for name, value in rows.items():

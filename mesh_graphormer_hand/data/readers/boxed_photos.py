@@ -3,7 +3,7 @@
     frames.json         {"photo.jpg": {"hands": [{"keypoints_px": 21 x [x, y], "handedness": "left"}, ...],
                         "human_boxes": [[x0, y0, x1, y1], ...] or null}, ...}: boxes that people drew are complete
     keypoints.json      {"crop.jpg": [{"keypoints_px": ..., "handedness": ...}, ...], ...}, the data set `folder`'s
-    annotations/*.json  COCO's, with a category of hands or one a side: what `hand-generate --what frames` writes, too
+    annotations/*.json  COCO's, with a category of hands or one a side: what `hand-generate --kind frames` writes, too
 
 Pixels are measured from the photo's top-left corner. A list of key points may miss hands of its photo: such a photo
 says where hands are, not where none are.

@@ -134,13 +134,13 @@ class Samples:
     def readable(self, k: int) -> dict[str, object]:
         """`photo_labels`, and the rest of the labels but the mesh. The pose is a right hand's."""
         row = self.arrays(k)
-        also = {"share": "joints_share", "skin_tone": "skin_tone", "light_direction": "light_direction"}
+        also = ("joint_visibility", "skin_tone", "light_direction")
         return {
             "key": self.keys[k],
             **self.photo_labels(k),
             "box": self._box(row),
             "visible": row["joints_visible"].tolist(),
-            **{name: np.round(row[field].astype(float), 4).tolist() for name, field in also.items() if field in row},
+            **{name: np.round(row[name].astype(float), 4).tolist() for name in also if name in row},
             "pose": numbers(row["pose"], "rad"),
             "shape": numbers(row["shape"], "rad"),
             "hand": fingerprint_to_hex(int(row["hand"])),

@@ -1,9 +1,9 @@
 """WebDataset tars: SPLIT-000000.tar, ..., of 1024 samples each.
 
 Of each sample NUMBER.jpg (or .png), NUMBER.mask.png (0 or 255), NUMBER.depth.png (16 bit, steps of 0.1 mm),
-NUMBER.parts.png (positions in contracts.SEGMENTATION_CLASSES), NUMBER.normals.png (127 (n + 1), x in red, black: none),
-NUMBER.json (the labels that a person reads) and NUMBER.npz (all of HandTargets in float32, and `intrinsics`). The data
-set `webdataset` reads them.
+NUMBER.parts.png (positions in contracts.SEGMENTATION_CLASSES), NUMBER.normals.png (127 (n + 1), x in red, black where
+there is none), NUMBER.json (the labels that a person reads) and NUMBER.npz (all of HandTargets in float32, and
+`intrinsics`). The data set `webdataset` reads them.
 """
 
 from __future__ import annotations

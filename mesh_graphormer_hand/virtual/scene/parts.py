@@ -31,9 +31,8 @@ class PartShape(Shared):
 
     def __post_init__(self) -> None:
         if self.label not in SEGMENTATION_CLASSES:
-            raise ValueError(
-                f"part {self.name!r}: no class {self.label!r} (there are: {', '.join(SEGMENTATION_CLASSES)})"
-            )
+            known = ", ".join(SEGMENTATION_CLASSES)
+            raise ValueError(f"part {self.name!r}: no class {self.label!r} (there are: {known})")
         if len(self.faces) and self.faces.max() >= len(self.uv):
             raise ValueError(f"part {self.name!r}: a face names vertex {self.faces.max()} of {len(self.uv)}")
 

@@ -20,9 +20,8 @@ from mesh_graphormer_hand.generation.renderer import Renderer
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.mano import hand as hands
-from mesh_graphormer_hand.virtual.config import VirtualConfig
+from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.labels import EXTRA
 
 COUNT, SIZE = 20, 48
 EXACT = ("joints", "joints_2d", "vertices", "pose", "joints_visible", "mask", "parts", "light_sh", "crop_size", "hand")
@@ -35,7 +34,7 @@ def hand():
 
 @pytest.fixture(scope="module")
 def truth(hand):
-    return VirtualHands(VirtualConfig(count=COUNT), hand, EXTRA).render(list(range(COUNT)), image_size=SIZE)
+    return VirtualHands(VirtualConfig(count=COUNT), hand, EXTRA_LABELS).render(list(range(COUNT)), image_size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def tars(tmp_path_factory, truth):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         patch.delenv(name, raising=False)
     command = ["virtual", "--out", str(out), "--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0"]
-    assert generate.main([*command, "--hand", "open", "--lossless", "--left", "0.5"]) == 0
+    assert generate.main([*command, "--hand", "open", "--lossless", "--left-fraction", "0.5"]) == 0
     patch.undo()
     return out
 
@@ -79,6 +78,18 @@ def test_every_label_comes_back(tars, truth, hand):
     gap = (batch.targets.normals - truth.targets.normals).abs().amax(1)
     assert gap[there].max() < 0.006 and batch.targets.normals_valid.all()
     assert batch.keys[3] == "train-000000.tar: 00000003"
+
+
+def test_arrays_of_old_tars_have_their_new_names(tars):
+    """Tars of format 4 call two labels otherwise; nothing of them is lost."""
+    with tarfile.open(next(iter(sorted(tars.glob("*.tar"))))) as tar:
+        content = np.load(io.BytesIO(tar.extractfile("00000000.npz").read()))
+    old = {new: name for name, new in webdataset.OLD_NAMES.items()}
+    written = io.BytesIO()
+    np.savez(written, **{old.get(name, name): content[name] for name in content.files})
+    rows = webdataset._arrays(written.getvalue(), "here")
+    assert set(old) <= set(rows) and not set(old.values()) & set(rows)
+    assert np.array_equal(rows["joint_visibility"], content["joint_visibility"])
 
 
 def test_left_hands_are_left_in_the_picture(tars, truth):
