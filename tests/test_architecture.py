@@ -43,7 +43,7 @@ MANY_PARAMETERS = {  # file:function -> parameters
     f"{NAME}/render/shading.py:_render_chunk": 9,
     f"{NAME}/virtual/imaging/shading.py:draw_hands": 10,
 }
-PLUGINS = ("models/baselines", "data/datasets")
+PLUGINS = ("models/baselines", "data/datasets", "virtual/scene/objects")
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]
 TOOLS = sorted((ROOT / "tools").rglob("*.py"))

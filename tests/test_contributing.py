@@ -13,10 +13,13 @@ from helpers.places import ROOT
 from mesh_graphormer_hand import contracts
 from mesh_graphormer_hand.cli import train
 from mesh_graphormer_hand.config import ConfigError
-from mesh_graphormer_hand.contracts import HandBatch, HandInputs
+from mesh_graphormer_hand.contracts import SEGMENTATION_CLASSES, HandBatch, HandInputs
 from mesh_graphormer_hand.data import labels
 from mesh_graphormer_hand.data.base import join
 from mesh_graphormer_hand.losses import registry
+from mesh_graphormer_hand.mano.hand import load
+from mesh_graphormer_hand.virtual import config as virtual
+from mesh_graphormer_hand.virtual.generator import VirtualHands
 
 BLOCKS = dict(
     re.findall(r"^```python\n# (\S+)\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -88,6 +91,14 @@ def test_a_label_is_two_lines(monkeypatch):
     torch.testing.assert_close(mirrored, torch.tensor([[-0.6, 0.0, 0.8], [0.0, 0, 0]]))
     half_turn = torch.diag(torch.tensor([-1.0, -1, 1])).expand(2, 3, 3)
     torch.testing.assert_close(labels.turn(batch.targets, half_turn)["nail_normal"][0], torch.tensor([-0.6, 0, 0.8]))
+
+
+def test_the_occluder_is_drawn(plugged, monkeypatch):
+    """A config that names the ball draws it, held or near the hand, and labels it."""
+    monkeypatch.setattr(virtual, "OBJECTS", (*virtual.OBJECTS, "ball"))
+    wanted = virtual.VirtualConfig(objects={"ball": 1.0}, held_object=0.0, second_hand=0.0, mesh_faces=2000)
+    parts = VirtualHands(wanted, load("open"), ["parts"]).render(range(16), image_size=64).targets.parts
+    assert ((parts == SEGMENTATION_CLASSES.index("object")).flatten(1).sum(1) > 10).sum() >= 4
 
 
 def test_without_its_file_a_recipe_is_unknown():

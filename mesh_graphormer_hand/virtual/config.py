@@ -14,6 +14,7 @@ FAMILIES = ("free", "grasp", "named", "flat", "digits")  # of poses, see `poses`
 SPLITS = ("train", "validation", "test")  # the position of a name enters every sample's key: append, never reorder
 EXTRA_LABELS = ("parts", "normals", "joint_visibility", "appearance")  # made on request only, see `labels`
 RENAMED_LABELS = {"share": "joint_visibility", "look": "appearance"}
+OBJECTS = tuple(sorted(f.stem for f in (Path(__file__).parent / "scene/objects").glob("[!_]*.py") if f.stem != "base"))
 PROBABILITIES = (
     *("view_uniform", "truncated", "forearm", "sleeve", "watch", "bracelet", "ring", "held_object", "second_hand"),
     *("occluder", "nail_polish", "tattoo", "photograph", "scenery", "shadow", "ground_shadow"),
@@ -50,6 +51,7 @@ class VirtualConfig:
     bracelet: float = 0.08
     ring: float = 0.12
     held_object: float = 0.2  # of the hands that something fits into
+    objects: dict[str, float] = field(default_factory=dict)  # of scene/objects/: {pen: 0.1, cup: 0.1}
     second_hand: float = 0.1
     occluder: float = 0.06
     nail_polish: float = 0.06
@@ -80,6 +82,11 @@ class VirtualConfig:
             name = min(unknown)
             known = ", ".join(FAMILIES)
             raise ConfigError(f"pose_weights: no family {name!r}{nearest(name, FAMILIES)} (known here: {known})")
+        for name, probability in self.objects.items():
+            if name not in OBJECTS:
+                raise ConfigError(f"objects: no {name!r}{nearest(name, OBJECTS)} (there are: {', '.join(OBJECTS)})")
+            if not 0 <= probability <= 1:
+                raise ConfigError(f"objects.{name}: {probability} should be from 0 to 1")
 
 
 def check_labels(names: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from .hand.anatomy import Anatomy
 from .records import arrays
 from .rng import Draws
 from .scene import accessories, camera, forearm, held_object, light
+from .scene.objects.base import draw_objects
 from .scene.parts import MeshPart
 
 SHAPE_LIMIT = 2.5  # standard deviations
@@ -33,10 +34,11 @@ class Parameters:
     forearm: forearm.Forearm
     held_object: MeshPart
     accessories: accessories.Accessories
+    objects: tuple[MeshPart, ...]
 
     def parts(self) -> list[MeshPart]:
         """All parts of the scene but the hand itself."""
-        return [*self.forearm.parts(), self.held_object, self.accessories.part]
+        return [*self.forearm.parts(), self.held_object, self.accessories.part, *self.objects]
 
 
 def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Parameters:
@@ -58,6 +60,7 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
         forearm=arm,
         held_object=held_object.sample(stream("prop"), config, joints),
         accessories=accessories.sample(stream("worn"), config, arm.bare),
+        objects=draw_objects(config, indices, joints),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -28,13 +29,15 @@ TOPICS = (
     "side",
     "view",
     "sequence",
+    "objects",
 )
 
 
 def generator(config: VirtualConfig, index: int, topic: str) -> np.random.Generator:
-    """The stream of one sample and topic."""
+    """The stream of one sample and topic; "objects/pen" is a stream of its own within the topic "objects"."""
+    topic, _, part = topic.partition("/")
     key = np.array([config.seed * len(SPLITS) + SPLITS.index(config.split), index], np.uint64)
-    counter = np.array([0, 0, 0, TOPICS.index(topic)], np.uint64)
+    counter = np.array([0, 0, crc32(part.encode()), TOPICS.index(topic)], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 

@@ -36,7 +36,7 @@ class VirtualSequences:
     """Sequences by index.
 
     Args:
-        config: what to draw. (Held objects are left out: they do not follow the fingers.)
+        config: what to draw. (Objects are left out: they do not follow the fingers.)
         hand: a right hand.
         length: pictures of a sequence.
         rate: pictures a second.
@@ -48,7 +48,7 @@ class VirtualSequences:
     ) -> None:
         if length < 1 or rate <= 0:
             raise ValueError(f"a sequence of {length} pictures at {rate} a second: both should be above 0")
-        self.config = dataclasses.replace(config, held_object=0.0)
+        self.config = dataclasses.replace(config, held_object=0.0, objects={})
         self.length, self.rate, self._hands = length, rate, VirtualHands(self.config, hand, extra)
 
     def __len__(self) -> int:

@@ -11,19 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from ..hand.anatomy import turn
+from .solids import sphere
 
-
-def _sphere(around: int, rings: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vertices and outward faces."""
-    a, b = np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(0, np.pi, rings)
-    x, y = np.sin(b)[:, None] * np.cos(a), np.sin(b)[:, None] * np.sin(a)
-    points = np.stack([x, y, np.cos(b)[:, None] + 0 * a], -1).reshape(-1, 3)
-    ring, place = (k.ravel() for k in np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij"))
-    p, q = ring * around + place, ring * around + (place + 1) % around
-    return points, np.concatenate([np.stack([p, p + around, q], -1), np.stack([q, p + around, q + around], -1)])
-
-
-SPHERE, FACES = _sphere(18, 11)
+SPHERE, FACES = sphere(18, 11)
 SHOULDER = np.array([0.175, 0.03, 0.0])  # m, of the person's left one as the camera sees it (x to the right)
 UPPER_ARM = 0.29  # m
 Point = np.ndarray | tuple[float | int, ...]

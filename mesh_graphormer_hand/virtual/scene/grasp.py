@@ -6,6 +6,7 @@ touch them and go no deeper than the flesh gives way.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 
 from ...skeleton import TIPS
 from ..rng import Draws
+from .camera import uniform_rotations
 
 CYLINDER, BALL, BOX, STICK, CARD = range(5)
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
@@ -39,10 +41,26 @@ class Fit:
     axes: Float[np.ndarray, "b 3 3"]  # columns: the thing's x, y and long z axis
     radius: Float[np.ndarray, "b"]  # of the round space, or half of the pinch
 
+    def where(self, held: Bool[np.ndarray, "b"]) -> Fit:
+        """The same places, of which only those of `held` hold something."""
+        return dataclasses.replace(self, held=held)
+
+    def otherwise(self, other: Fit) -> Fit:
+        """`other` where this holds nothing."""
+        chosen = {}
+        for field in dataclasses.fields(self):
+            a, b = getattr(self, field.name), getattr(other, field.name)
+            chosen[field.name] = np.where(self.held.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+        return Fit(**chosen)
+
+    def to_hand(self, points: Float[np.ndarray, "b v 3"]) -> Float[np.ndarray, "b v 3"]:
+        """Points of the objects' own axes (m) in the hands' rest frame."""
+        return self.centre[:, None] + points @ self.axes.transpose(0, 2, 1)
+
 
 def fit(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
     """What fits into hands with `joints`."""
-    size = np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM
+    size = _size(joints)
     balls, flesh = _balls(joints, size)
     wanted = draws.choice((0.42, 0.26, 0.32))
     enclosed = _enclosed(joints, balls, flesh, wanted, size)
@@ -53,6 +71,40 @@ def fit(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
         a, b = getattr(enclosed, name), getattr(pinched, name)
         chosen[name] = np.where(use.reshape(-1, *[1] * (a.ndim - 1)), a, b)
     return Fit(held=enclosed.held | pinched.held, **chosen)
+
+
+def enclose(joints: Float[np.ndarray, "b 21 3"], kind: int) -> Fit:
+    """Where an object of `kind` (CYLINDER, BALL or BOX) fits between fingers and palm; its z axis is the long one."""
+    size = _size(joints)
+    return _enclosed(joints, *_balls(joints, size), np.full(len(joints), kind), size)
+
+
+def pinch(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
+    """Where something thin fits between thumb and index or middle finger; its z axis is the long one."""
+    size = _size(joints)
+    return _pinched(draws, joints, *_balls(joints, size), size)
+
+
+def clear_of(
+    draws: Draws, joints: Float[np.ndarray, "b 21 3"], reach: Float[np.ndarray, "b"], kind: int = STICK
+) -> Fit:
+    """Places near hands for objects that reach `reach` m from their centre: on some side, touching nothing.
+
+    The sides lie towards the fingers, since the forearm leaves the hand towards +x.
+    """
+    balls, flesh = _balls(joints, _size(joints))
+    side = _unit(draws.normal(3))
+    side[:, 0] = -np.abs(side[:, 0])
+    middle = joints.mean(1)
+    extent = (((balls - middle[:, None]) * side[:, None]).sum(-1) + flesh).max(1)
+    centre = middle + (extent + reach + draws.uniform(low=0.003, high=0.06))[:, None] * side
+    b = len(joints)
+    return Fit(np.full(b, kind), np.full(b, True), centre, uniform_rotations(draws, 1)[:, 0], reach)
+
+
+def _size(joints: Float[np.ndarray, "b 21 3"]) -> Float[np.ndarray, "b"]:
+    """Length of the palm, of the mean hand's."""
+    return np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM
 
 
 def _balls(joints: np.ndarray, size: np.ndarray) -> tuple[Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n"]]:

@@ -6,25 +6,15 @@ Each primitive is a superellipsoid: round or square across, round or flat at its
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
 from ..config import VirtualConfig
 from ..rng import Draws
 from . import grasp
 from .parts import ABSENT, MeshPart, PartShape
+from .solids import sphere
 
 ROUND, RINGS, PIECES = 20, 12, 2
-
-
-def sphere(around: int, rings: int) -> tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]:
-    """A unit sphere of `rings` rings of `around` vertices, faces outward counter-clockwise."""
-    a, b = np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(0, np.pi, rings)
-    x, y = np.sin(b)[:, None] * np.cos(a), np.sin(b)[:, None] * np.sin(a)
-    points = np.stack([x, y, np.cos(b)[:, None] + 0 * a], -1).reshape(-1, 3)
-    ring, place = (k.ravel() for k in np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij"))
-    p, q = ring * around + place, ring * around + (place + 1) % around
-    faces = np.concatenate([np.stack([p, p + around, q], -1), np.stack([q, p + around, q + around], -1)])
-    return points, faces.astype(np.int64)
 
 
 SPHERE, FACES = sphere(ROUND, RINGS)
