@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from ..virtual.config import VirtualConfig
 
-SIZES = 16, 4096  # px, least and largest side of a picture
-MOST = 10**8  # samples of one job
+IMAGE_SIZES_PX = 16, 4096  # px, least and largest side of a picture
+MAX_SAMPLES = 10**8  # samples of one job
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +123,13 @@ def check(arguments: argparse.Namespace) -> None:
         ConfigError: one of them.
     """
     check_kind(arguments)
-    low, high = SIZES
+    low, high = IMAGE_SIZES_PX
     if not (arguments.out or arguments.sheet or arguments.dry_run or arguments.check):
         raise ConfigError("--out is missing: say where to write (or --dry-run, --sheet FILE, --check N)")
     if arguments.check is not None and arguments.out:
         raise ConfigError("--check writes no samples: leave --out away")
-    if arguments.check is not None and not 1 <= arguments.check <= MOST:
-        raise ConfigError(f"--check {arguments.check} should be 1 to {MOST}")
+    if arguments.check is not None and not 1 <= arguments.check <= MAX_SAMPLES:
+        raise ConfigError(f"--check {arguments.check} should be 1 to {MAX_SAMPLES}")
     if not low <= arguments.image_size <= high:
         raise ConfigError(f"--image-size {arguments.image_size} should be {low} to {high} pixels")
     if not 1 <= arguments.quality <= 100:
@@ -139,8 +139,8 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.left_fraction and arguments.layout == "freihand":
         raise ConfigError("--left-fraction: FreiHAND's files hold right hands; take another layout")
     labels_of(arguments)
-    if arguments.count is not None and not 1 <= arguments.count <= MOST:
-        raise ConfigError(f"--count {arguments.count} should be 1 to {MOST}")
+    if arguments.count is not None and not 1 <= arguments.count <= MAX_SAMPLES:
+        raise ConfigError(f"--count {arguments.count} should be 1 to {MAX_SAMPLES}")
     if arguments.sheet and Path(arguments.sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"--sheet {arguments.sheet}: its name should end in .png or .jpg")
 
@@ -225,9 +225,9 @@ def read_config(
     if config.count < 1:
         raise ConfigError(f"count: {config.count} should be 1 or more")
     if count is None:
-        if config.count > MOST and needs_count:
+        if config.count > MAX_SAMPLES and needs_count:
             raise ConfigError("--count is missing: say how many samples (this config's are endless)")
-        return replace(config, count=min(config.count, MOST))
+        return replace(config, count=min(config.count, MAX_SAMPLES))
     if count > config.count:
         raise ConfigError(f"--count {count} is more than the {config.count} samples of {path}")
     return replace(config, count=count)

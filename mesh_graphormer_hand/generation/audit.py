@@ -20,20 +20,20 @@ from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..geometry.rotations import axis_angle_to_matrix
 from ..render.rasterizer.raster import rasterize
 
-REPROJECTION = 0.01  # px
-AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
-WORST = 0.85  # least of any sample with enough pixels to say
-ENOUGH = 60  # px of hand
-BEHIND = 0.008  # m that the drawn scene may lie behind the mesh: what is nearer hides it, what is farther is a mistake
-# How far before a joint, in distances to the skin that is nearest to it, a ray meets the hand. Of 6,085 joints on the
-# hand (320 samples of 64 px), all 3,165 below SEEN were labelled in sight, and all 929 beyond HIDDEN were not.
-SEEN, HIDDEN = 1.5, 4.0
+MAX_REPROJECTION_PX = 0.01  # px
+MIN_MEAN_AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
+MIN_AGREEMENT = 0.85  # least of any sample with enough pixels to say
+MIN_HAND_PX = 60  # px of hand
+MAX_BEHIND_M = 0.008  # that the drawn scene may lie behind the mesh: what is nearer hides it, what is farther is wrong
+# How far before a joint a ray meets the hand, in distances from the joint to its nearest skin. Of 6,085 joints on the
+# hand (320 samples of 64 px), all 3,165 below SEEN_RATIO are labelled in sight, and none of 929 beyond HIDDEN_RATIO.
+SEEN_RATIO, HIDDEN_RATIO = 1.5, 4.0
 # Share of such joints whose label may say otherwise, since the drawn skin is finer than the mesh: 1 of 1,462 in 96
 # samples of 224 px, none of 5,198 in 384 of 64 px. Labels that forget what hides a joint are wrong for one in five.
-DENIED = 0.005
-UNEVEN = 3.0  # fullest bin over emptiest of a distribution that is to be even
+MAX_DENIED_FRACTION = 0.005
+MAX_UNEVENNESS = 3.0  # fullest bin over emptiest of a distribution that is to be even
 TIPS = [4, 8, 12, 16, 20]
-NUMBER = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
+CLASS = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Measures:
     finite: Bool[np.ndarray, "n"]
     hand: Int64[np.ndarray, "n"]  # px of the hand in sight
     agreement: Float[np.ndarray, "n"]  # of mask and mesh, by pixels
-    told: Int64[np.ndarray, "n"]  # joints of which rays say whether they are in sight
+    decided: Int64[np.ndarray, "n"]  # joints of which rays say whether they are in sight
     denied: Int64[np.ndarray, "n"]  # those of them whose label says otherwise
     visible: Int64[np.ndarray, "n"]  # joints in sight
     lightness: Float[np.ndarray, "n"]  # CIE L* of the skin
@@ -66,19 +66,19 @@ def measure(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Measures:
     rows = len(batch)
     everything = [batch.inputs.image, batch.inputs.intrinsics, *_tensors(t)]
     finite = torch.stack([v.reshape(rows, -1).double().isfinite().all(1) for v in everything]).all(0)
-    hand = (t.parts == NUMBER["hand"]).flatten(1).sum(1)
+    hand = (t.parts == CLASS["hand"]).flatten(1).sum(1)
     rotation = axis_angle_to_matrix(t.pose[:, 0].double())
     towards = -F.normalize(t.root.double() + t.joints.double().mean(1), dim=1)
     luminance = (t.skin_tone.double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64)).numpy()
     lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
-    told, denied = _visibility(batch, faces)
+    decided, denied = _visibility(batch, faces)
     share = F.one_hot(t.parts.long().flatten(1), len(SEGMENTATION_CLASSES)).double().mean(1)[:, :8]
     return Measures(
         error.numpy(),
         finite.numpy(),
         hand.numpy(),
         _agreement(batch, faces).numpy(),
-        told.sum(1).numpy(),
+        decided.sum(1).numpy(),
         denied.sum(1).numpy(),
         t.joints_visible.sum(1).numpy(),
         lightness,
@@ -114,10 +114,10 @@ def _agreement(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Float[Tensor, "
     mesh = (depth > 0).float()[:, None]
     inside = (1 - F.max_pool2d(1 - mesh, 3, 1, 1))[:, 0] > 0
     near = F.max_pool2d(mesh, 3, 1, 1)[:, 0] > 0
-    covered = t.parts == NUMBER["in front"]
-    missing = inside & ~covered & ((t.depth == 0) | (t.depth - depth > BEHIND))
-    surplus = (t.parts == NUMBER["hand"]) & ~near
-    hand = ((t.parts == NUMBER["hand"]) | (inside & ~covered)).flatten(1).sum(1)
+    covered = t.parts == CLASS["in front"]
+    missing = inside & ~covered & ((t.depth == 0) | (t.depth - depth > MAX_BEHIND_M))
+    surplus = (t.parts == CLASS["hand"]) & ~near
+    hand = ((t.parts == CLASS["hand"]) | (inside & ~covered)).flatten(1).sum(1)
     return 1 - (missing | surplus).flatten(1).sum(1) / hand.clamp_min(1)
 
 
@@ -125,9 +125,9 @@ def _visibility(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> tuple[Bool[Ten
     """Joints for which rays tell without doubt whether they are in sight, and those of them whose label denies it.
 
     Rays go from the camera through the corners of the joint's pixel, since the labels look at one depth a pixel; all
-    of them have to agree. A joint is in sight if they meet the hand's 778 vertices hardly before the skin that is
-    nearest to it, and hidden if that is a piece of hand away (SEEN, HIDDEN). Things that are no hand are not among the
-    vertices: joints under them are left out, but for scraps `in front`, which hide them.
+    of them have to agree. A joint is in sight if they meet the hand's 778 vertices hardly before its nearest skin, and
+    hidden if a piece of hand lies between (SEEN_RATIO, HIDDEN_RATIO). Objects are not among the vertices: joints under
+    them are left out, except under scraps `in front`, which hide them.
     """
     t, k = batch.targets, batch.inputs.intrinsics.double()
     points, joints = ((v + t.root[:, None]).double() for v in (t.vertices, t.joints))
@@ -143,9 +143,9 @@ def _visibility(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> tuple[Bool[Ten
     inside = ((pixels >= 0) & (pixels < size)).all(-1)
     column, row = pixels.long().clamp(0, size - 1).unbind(-1)
     part = t.parts[torch.arange(len(batch))[:, None], row, column]
-    hand = inside & (part == NUMBER["hand"])
-    seen = hand & (before < SEEN).all(-1)
-    hidden = ~inside | (part == NUMBER["in front"]) | (hand & (before > HIDDEN).all(-1))
+    hand = inside & (part == CLASS["hand"])
+    seen = hand & (before < SEEN_RATIO).all(-1)
+    hidden = ~inside | (part == CLASS["in front"]) | (hand & (before > HIDDEN_RATIO).all(-1))
     return seen | hidden, (seen & ~t.joints_visible) | (hidden & t.joints_visible)
 
 
@@ -176,21 +176,32 @@ class Verdict:
 
 def judge(m: Measures) -> list[Verdict]:
     """What the samples' measures say."""
-    enough = m.hand >= ENOUGH
+    enough = m.hand >= MIN_HAND_PX
     agreement = m.agreement[enough] if enough.any() else np.zeros(1)
     skins, views = uneven(m.lightness, 8), uneven_views(m.view)
     low, mean, error = float(np.quantile(agreement, 0.001)), float(agreement.mean()), float(m.reprojection.max())
     strange, empty = int((~m.finite).sum()), int((m.hand == 0).sum())
-    denied = float(m.denied.sum() / max(m.told.sum(), 1))
+    denied = float(m.denied.sum() / max(m.decided.sum(), 1))
     return [
-        Verdict("worst joint's reprojection", f"{error:.5f} px", f"< {REPROJECTION}", error < REPROJECTION),
+        Verdict(
+            "worst joint's reprojection", f"{error:.5f} px", f"< {MAX_REPROJECTION_PX}", error < MAX_REPROJECTION_PX
+        ),
         Verdict("samples with a number that is none", f"{strange}", "0", not strange),
         Verdict("samples without a pixel of hand", f"{empty}", "0", not empty),
-        Verdict("mask and mesh agree, mean", f"{mean:.4f}", f"> {AGREEMENT}", mean > AGREEMENT),
-        Verdict("mask and mesh agree, 1 in 1,000", f"{low:.4f}", f"> {WORST}", low > WORST),
-        Verdict("joints whose visibility rays deny", f"{denied:.3%}", f"< {DENIED:.1%}", denied < DENIED),
-        Verdict("skin lightness, fullest / emptiest eighth", f"{skins:.2f}", f"< {UNEVEN}", skins < UNEVEN),
-        Verdict("views, fullest / emptiest of 8 octants", f"{views:.2f}", f"< {UNEVEN}", views < UNEVEN),
+        Verdict("mask and mesh agree, mean", f"{mean:.4f}", f"> {MIN_MEAN_AGREEMENT}", mean > MIN_MEAN_AGREEMENT),
+        Verdict("mask and mesh agree, 1 in 1,000", f"{low:.4f}", f"> {MIN_AGREEMENT}", low > MIN_AGREEMENT),
+        Verdict(
+            "joints whose visibility rays deny",
+            f"{denied:.3%}",
+            f"< {MAX_DENIED_FRACTION:.1%}",
+            denied < MAX_DENIED_FRACTION,
+        ),
+        Verdict(
+            "skin lightness, fullest / emptiest eighth", f"{skins:.2f}", f"< {MAX_UNEVENNESS}", skins < MAX_UNEVENNESS
+        ),
+        Verdict(
+            "views, fullest / emptiest of 8 octants", f"{views:.2f}", f"< {MAX_UNEVENNESS}", views < MAX_UNEVENNESS
+        ),
     ]
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .audit import Measures
 
-SAME = 6  # blocks that are rendered again by 1, 2 and 3 processes and in two shards
-TABLE = "{:44} {:>14}  {:10} {}"
+REPEATED_BLOCKS = 6  # blocks that are rendered again by 1, 2 and 3 processes and in two shards
+TABLE_ROW = "{:44} {:>14}  {:10} {}"
 
 _renderer: Renderer  # of a worker process
 
@@ -41,9 +41,9 @@ def check_samples(plan: Plan, workers: int, plots: Path | None) -> tuple[list[st
             digests[block] = digest
             bar.update(len(measures.hand))
     measures = audit.Measures.cat(found)
-    verdicts = [*audit.judge(measures), _same_bytes(plan, list(blocks)[:SAME], digests)]
-    table = [TABLE.format(f"{len(measures.hand):,} samples, {plan.size} px", "", "should be", "")]
-    table += [TABLE.format(v.name, v.value, v.wanted, "" if v.good else "NOT MET") for v in verdicts]
+    verdicts = [*audit.judge(measures), _same_bytes(plan, list(blocks)[:REPEATED_BLOCKS], digests)]
+    table = [TABLE_ROW.format(f"{len(measures.hand):,} samples, {plan.size} px", "", "should be", "")]
+    table += [TABLE_ROW.format(v.name, v.value, v.wanted, "" if v.good else "NOT MET") for v in verdicts]
     if plots:
         draw(measures, np.concatenate(tones), plots)
     return table, all(v.good for v in verdicts)

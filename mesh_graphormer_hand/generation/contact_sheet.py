@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..render.overlay import draw_skeleton
 
-OUTLINE, HIDDEN = (60, 220, 120), (255, 255, 255)
-REACH = 0.15  # m before and behind the wrist, from white to black
+OUTLINE_COLOUR, HIDDEN_COLOUR = (60, 220, 120), (255, 255, 255)
+DEPTH_RANGE_M = 0.15  # m before and behind the wrist, from white to black
 PART_COLOURS = {
     "background": (0, 0, 0),
     "hand": (235, 160, 120),
@@ -59,9 +59,9 @@ def _label_tiles(batch: HandBatch, k: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     joints, seen = t.joints_2d[k].cpu().numpy(), t.joints_visible[k].cpu().numpy()
     drawn = draw_skeleton(picture.copy(), joints)
     outlines = cv2.findContours(t.mask[k].cpu().numpy().astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    cv2.drawContours(drawn, outlines, -1, OUTLINE, 1)
+    cv2.drawContours(drawn, outlines, -1, OUTLINE_COLOUR, 1)
     for x, y in np.clip(joints[~seen], -1e4, 1e4):
-        cv2.circle(drawn, (int(x), int(y)), max(2, len(picture) // 90), HIDDEN, 1, cv2.LINE_AA)
+        cv2.circle(drawn, (int(x), int(y)), max(2, len(picture) // 90), HIDDEN_COLOUR, 1, cv2.LINE_AA)
     tiles = [picture, drawn]
     if t.parts is not None:
         tiles.append(PALETTE[t.parts[k].cpu().numpy()])
@@ -71,7 +71,7 @@ def _label_tiles(batch: HandBatch, k: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     if t.depth is not None:
         depth = t.depth[k].cpu().numpy()
         z = float(t.root[k, 2])
-        shade = np.clip(1 - (depth - z + REACH) / (2 * REACH), 0.05, 1) * (depth > 0)
+        shade = np.clip(1 - (depth - z + DEPTH_RANGE_M) / (2 * DEPTH_RANGE_M), 0.05, 1) * (depth > 0)
         tiles.append(np.repeat(np.round(255 * shade).astype(np.uint8)[..., None], 3, 2))
     return tiles
 

@@ -24,8 +24,8 @@ class FramesConfig(VirtualConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         weights = self.frames.hands
-        if not 1 <= len(weights) <= frames.MOST + 1 or min(weights) < 0 or sum(weights) <= 0:
-            raise ConfigError(f"frames.hands: {weights} should be weights of 0, 1, ... up to {frames.MOST} hands")
+        if not 1 <= len(weights) <= frames.MAX_HANDS + 1 or min(weights) < 0 or sum(weights) <= 0:
+            raise ConfigError(f"frames.hands: {weights} should be weights of 0, 1, ... up to {frames.MAX_HANDS} hands")
 
 
 @dataclass
@@ -36,8 +36,8 @@ class ViewsConfig(VirtualConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.views <= views.MOST:
-            raise ConfigError(f"views: {self.views} should be 1 to {views.MOST}")
+        if not 1 <= self.views <= views.MAX_VIEWS:
+            raise ConfigError(f"views: {self.views} should be 1 to {views.MAX_VIEWS}")
 
 
 @dataclass

@@ -24,21 +24,20 @@ from .generator import VirtualHands, faces_for
 from .hand.anatomy import Anatomy
 from .hand.skin_tone import linear_to_screen
 from .imaging import sensor
-from .labels import DEPTHS
+from .labels import JOINT_DEPTHS_M
 from .parameters import Parameters, draw
 from .records import take
 from .rng import generator
-from .scene import background
-from .scene import bodies as people
+from .scene import background, bodies
 from .scene.light import Light
 
-MOST = 4  # hands of a frame
-FIRST = 2**41  # the frames' hands have numbers beyond those of all crops
-REACH = 0.18  # m, a hand's size, for its distance
-WINDOW = 0.42  # m round the wrist in which a hand is drawn with its forearm
-ELBOW = 0.24  # m from the wrist
-CLEAR = 0.3  # share of a hand's joints that nothing else hides, from which the hand counts
-TRIES = 8  # places tried for a hand that does not lie on another
+MAX_HANDS = 4  # hands of a frame
+FIRST_INDEX = 2**41  # the frames' hands have numbers beyond those of all crops
+HAND_SIZE_M = 0.18  # m, a hand's size, for its distance
+WINDOW_M = 0.42  # m round the wrist in which a hand is drawn with its forearm
+ELBOW_M = 0.24  # m from the wrist
+MIN_CLEAR_FRACTION = 0.3  # share of a hand's joints that nothing else hides, from which the hand counts
+MAX_TRIES = 8  # places tried for a hand that does not lie on another
 
 
 @dataclass
@@ -75,7 +74,7 @@ class Frames:
     intrinsics: Float[Tensor, "b 3 3"]  # px
     keys: list[str]
 
-    def batch(self, places: int = MOST) -> HandBatch:
+    def batch(self, places: int = MAX_HANDS) -> HandBatch:
         """As the rest of the program takes it, with room for `places` hands a frame."""
         count = len(self.hands)
         boxes = torch.zeros(count, places, 4)
@@ -92,7 +91,7 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """Where the first `count` of a frame's MOST hands stand. A left hand is a right one in the mirrored frame."""
+    """Where the first `count` of a frame's MAX_HANDS hands stand. A left hand is a right one in the mirrored frame."""
 
     count: int
     is_left: Bool[np.ndarray, "4"]
@@ -108,7 +107,7 @@ class Scene:
 
     colour: Float[Tensor, "h w 3"]  # linear
     depth: Float[Tensor, "h w"]  # m, 0 where only the background is
-    owner: Int64[Tensor, "h w"]  # number of the hand, MOST for people, -1 for the background
+    owner: Int64[Tensor, "h w"]  # number of the hand, MAX_HANDS for people, -1 for the background
 
     @classmethod
     def of(cls, background: Float[Tensor, "h w 3"]) -> Scene:
@@ -160,14 +159,16 @@ class VirtualFrames:
 
     def _frame(self, index: int, size: int, device: torch.device) -> tuple[Tensor, FrameHands, Tensor]:
         rng = generator(self.config, index, "frame")
-        p = draw(self.config, self.anatomy, range(FIRST + index * MOST, FIRST + (index + 1) * MOST))
+        p = draw(
+            self.config, self.anatomy, range(FIRST_INDEX + index * MAX_HANDS, FIRST_INDEX + (index + 1) * MAX_HANDS)
+        )
         placed = self._place(rng, p)
         tone = linear_to_screen(p.skin.tone[0])
         paint = background.paint(generator(self.config, index, "background"), self.config, tone, size)
         scene = Scene.of(torch.from_numpy(paint).to(device).square_())
         self._draw_people(rng, p, placed, scene)
         labels = [self._draw_hand(p, placed, k, scene) for k in range(placed.count)]
-        image, hidden = self._develop(scene, index)
+        image, hidden = self._apply_sensor(scene, index)
         intrinsics = torch.diag(torch.tensor([placed.focal * size, placed.focal * size, 1.0]))
         intrinsics[:2, 2] = size / 2
         return image, _found(placed, labels, scene, hidden), intrinsics.to(device)
@@ -176,19 +177,19 @@ class VirtualFrames:
         options = self.options
         n = int(rng.choice(len(options.hands), p=np.array(options.hands) / np.sum(options.hands)))
         focal = float(np.exp(rng.uniform(*np.log(options.focal))))
-        is_left = rng.random(MOST) < options.left
+        is_left = rng.random(MAX_HANDS) < options.left
         alike = bool(rng.random() < options.same_person)
         if alike and n == 2 and rng.random() < 0.8:
             is_left[1] = ~is_left[0]  # one person's two hands
-        eye = np.broadcast_to(np.eye(3), (MOST, 1, 3, 3))
+        eye = np.broadcast_to(np.eye(3), (MAX_HANDS, 1, 3, 3))
         rest = self.anatomy.pose(np.concatenate([eye, p.fingers], 1), p.shape)
-        rotation, root = p.camera.rotation.copy(), np.zeros((MOST, 3))
+        rotation, root = p.camera.rotation.copy(), np.zeros((MAX_HANDS, 3))
         taken: list[np.ndarray] = []
         common = np.exp(rng.uniform(*np.log(options.side)))
         for k in range(n):
             side = common * np.exp(rng.uniform(-0.4, 0.4)) if alike else np.exp(rng.uniform(*np.log(options.side)))
             side = float(np.clip(side, *options.side))
-            for _ in range(TRIES):
+            for _ in range(MAX_TRIES):
                 turned, place, box = _stand(rng.uniform(0.03, 0.97, 2), focal, side, p.camera.rotation[k], rest[k])
                 mirrored = np.array([1 - box[2], box[1], 1 - box[0], box[3]]) if is_left[k] else box
                 if all(_overlap(mirrored, other) < 0.05 for other in taken):
@@ -199,23 +200,23 @@ class VirtualFrames:
 
     def _draw_people(self, rng: np.random.Generator, p: Parameters, placed: Placed, scene: Scene) -> None:
         """Arms beyond the elbow, their owners, and people without hands."""
-        options, bodies = self.options, []
+        options, people = self.options, []
         for k in range(placed.count):
             mirror = np.array([-1.0 if placed.is_left[k] else 1.0, 1, 1])
             end = p.forearm.bare[k, -1].mean(0)  # of the forearm, which bends at the wrist; the wrist if there is none
-            end = end if np.linalg.norm(end) > ELBOW / 2 else np.array([ELBOW, 0, 0])
+            end = end if np.linalg.norm(end) > ELBOW_M / 2 else np.array([ELBOW_M, 0, 0])
             elbow = mirror * (placed.root[k] + placed.rotation[k] @ end)
             tone = p.skin.tone[0 if placed.alike else k]
             body = rng.random() < options.bodies
-            bodies.append(people.at_elbow(rng, elbow, mirror * placed.root[k], tone, body))
+            people.append(bodies.at_elbow(rng, elbow, mirror * placed.root[k], tone, body))
         weights = np.array(options.bystanders)
-        bodies += [
-            people.bystander(rng, p.skin.tone[int(rng.integers(MOST))], placed.focal)
+        people += [
+            bodies.bystander(rng, p.skin.tone[int(rng.integers(MAX_HANDS))], placed.focal)
             for _ in range(int(rng.choice(len(weights), p=weights / weights.sum())))
         ]
-        if not bodies:
+        if not people:
             return
-        joined, device, size = people.Blobs.cat(bodies), scene.colour.device, len(scene.colour)
+        joined, device, size = bodies.Blobs.cat(people), scene.colour.device, len(scene.colour)
         topology = Topology.build(torch.from_numpy(joined.faces).to(device), len(joined.vertices))
         light = p.light
         lights = Lights(
@@ -227,13 +228,13 @@ class VirtualFrames:
         vertices, colours = _tensor(joined.vertices, device)[None], _tensor(joined.colours, device)
         made = render(vertices, topology, colours, camera, lights, behind)
         colour = made.rgb[0].permute(1, 2, 0).clamp(0, 1)
-        scene.lay(colour, made.depth[0, 0], made.part[0].clamp(max=0), MOST, 0, 0)
+        scene.lay(colour, made.depth[0, 0], made.part[0].clamp(max=0), MAX_HANDS, 0, 0)
 
     def _draw_hand(self, p: Parameters, placed: Placed, k: int, scene: Scene) -> dict[str, Tensor]:
         """One hand with its arm and what it holds, in a window of the frame; joints and vertices in camera axes, m."""
         size, device = len(scene.colour), scene.colour.device
         root, focal = placed.root[k], placed.focal * size
-        window = min(size, 32 * int(np.ceil(focal * 2 * WINDOW / max(root[2], 0.2) / 32)))
+        window = min(size, 32 * int(np.ceil(focal * 2 * WINDOW_M / max(root[2], 0.2) / 32)))
         middle = focal * root[:2] / root[2] + size / 2
         x, y = (int(v) for v in (middle - window / 2).round().clip(0, size - window))
         pinhole = np.array([[focal, focal, size / 2 - x, size / 2 - y]]) / window
@@ -245,7 +246,7 @@ class VirtualFrames:
         camera = dataclasses.replace(one.camera, rotation=placed.rotation[k][None], root=root[None], pinhole=pinhole)
         one = dataclasses.replace(one, camera=camera, light=light)
         behind = torch.zeros(1, window, window, 3, device=device)
-        labels, made = self._hands.shoot(one, behind, False, _faces_for(focal * REACH / root[2]))
+        labels, made = self._hands.render_scenes(one, behind, False, _faces_for(focal * HAND_SIZE_M / root[2]))
         points = {name: (labels[name] + labels["root"][:, None])[0] for name in ("joints", "vertices")}
         layers = made.colour[0], made.depth[0], made.part[0]
         if placed.is_left[k]:
@@ -255,7 +256,7 @@ class VirtualFrames:
         scene.lay(*layers, k, x, y)
         return points
 
-    def _develop(self, scene: Scene, index: int) -> tuple[Tensor, Bool[Tensor, "h w"]]:
+    def _apply_sensor(self, scene: Scene, index: int) -> tuple[Tensor, Bool[Tensor, "h w"]]:
         """The picture as stored, 3 x h x w, and what an occluder hides of it."""
         rng, device = generator(self.config, index, "sensor"), scene.colour.device
         depth = scene.depth.cpu().numpy()
@@ -277,12 +278,12 @@ def _found(placed: Placed, labels: list[dict[str, Tensor]], scene: Scene, hidden
     pixels, outline = (v[..., :2] / v[..., 2:] * (placed.focal * size) + size / 2 for v in (joints, points))
     inside = ((pixels >= 0) & (pixels < size)).all(-1)
     column, row = pixels.long().clamp(0, size - 1).unbind(-1)
-    behind = (depth[row, column] > 0) & (joints[..., 2] - depth[row, column] > DEPTHS.to(depth.device))
+    behind = (depth[row, column] > 0) & (joints[..., 2] - depth[row, column] > JOINT_DEPTHS_M.to(depth.device))
     others = behind & (scene.owner[row, column] != torch.arange(n, device=depth.device)[:, None])
     covered = hidden[row, column]
     clear = (inside & ~others & ~covered).float().mean(1)
     boxes = torch.cat([outline.amin(1), outline.amax(1)], -1) if n else outline.new_zeros(0, 4)
-    kept = clear >= CLEAR
+    kept = clear >= MIN_CLEAR_FRACTION
     left = torch.from_numpy(placed.is_left[:n].copy()).to(depth.device)
     visible = inside & ~behind & ~covered
     return FrameHands(*(v[kept] for v in (boxes.clamp(0, size), left, pixels, visible, joints, clear)))
@@ -295,7 +296,7 @@ def _stand(
     ray = np.array([*(centre - 0.5) / focal, 1.0])
     turned = _towards(ray) @ rotation
     seen = rest @ turned.T
-    root = ray * (focal * REACH / side) - seen.mean(0)
+    root = ray * (focal * HAND_SIZE_M / side) - seen.mean(0)
     uv = (seen + root)[:, :2] / (seen + root)[:, 2:] * focal + 0.5
     return turned, root, np.concatenate([uv.min(0), uv.max(0)])
 

@@ -96,10 +96,10 @@ class VirtualHands:
     def _make(self, indices: range, device: torch.device, size: int) -> HandBatch:
         shadows = bool(generator(self.config, indices.start, "block").random() < self.config.shadow)
         keys = [f"virtual/{self.config.split}/{i:06d}" for i in indices]
-        return self.photograph(draw(self.config, self.anatomy, indices), indices, keys, device, size, shadows)
+        return self.render_samples(draw(self.config, self.anatomy, indices), indices, keys, device, size, shadows)
 
     @torch.no_grad()
-    def photograph(
+    def render_samples(
         self,
         p: Parameters,
         indices: Sequence[int],
@@ -111,10 +111,10 @@ class VirtualHands:
     ) -> HandBatch:
         """The samples `p` with their labels; the streams of `indices` decide what their cameras do to the pictures, and
         those of `scenes` (the same by default) what is behind."""
-        targets, picture = self.shoot(p, self._behind(p, scenes or indices, size).to(device), shadows)
+        targets, picture = self.render_scenes(p, self._backgrounds(p, scenes or indices, size).to(device), shadows)
         if scenes is None:  # several views of one moment, or moments of one scene, show no second hand
             self._add_second(p, picture, indices, shadows)
-        images, occluded = self._develop(p, picture, indices)
+        images, occluded = self._apply_sensor(p, picture, indices)
         pinhole, intrinsics = _tensor(p.camera.pinhole * size, device), torch.zeros(len(indices), 3, 3, device=device)
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
         intrinsics[:, :2, 2] = pinhole[:, 2:]
@@ -137,7 +137,7 @@ class VirtualHands:
         if other is None:
             return
         at = torch.from_numpy(rows).to(picture.depth.device)
-        made = self.shoot(other, picture.colour[at], shadows, mirrored=True)[1]
+        made = self.render_scenes(other, picture.colour[at], shadows, mirrored=True)[1]
         depth = picture.depth[at]
         nearer = (made.depth > 0) & ((depth == 0) | (made.depth < depth))
         picture.colour[at] = torch.where(nearer[..., None], made.colour, picture.colour[at])
@@ -145,7 +145,7 @@ class VirtualHands:
         picture.depth[at] = torch.where(nearer, made.depth, depth)
         picture.part[at] = torch.where(nearer, LABEL["other hand"], picture.part[at])
 
-    def shoot(
+    def render_scenes(
         self,
         p: Parameters,
         behind: Float[Tensor, "b h w 3"],
@@ -172,7 +172,7 @@ class VirtualHands:
         cover = material(mesh, p, parts, rotations, pixel)
         return targets, self._draw(p, mesh, cover, drawn, pinhole, casters if shadows else None, behind, mirrored)
 
-    def _behind(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
+    def _backgrounds(self, p: Parameters, indices: Sequence[int], size: int) -> Float[Tensor, "b h w 3"]:
         """Backgrounds, linear, on the CPU."""
         screen = linear_to_screen(p.skin.tone)
         painted: dict[int, np.ndarray] = {}
@@ -241,7 +241,7 @@ class VirtualHands:
         faces = mesh.topology, mesh.hand.texels
         return draw_hands(drawn, *faces, cover, mesh.skin_faces, pinhole, lights, behind, casters, mirrored)
 
-    def _develop(
+    def _apply_sensor(
         self, p: Parameters, drawn: GBuffer, indices: Sequence[int]
     ) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "b h w"]]:
         """Through occluders and the sensor, one by one on the CPU: images in [0, 1], what the occluders hide."""

@@ -21,9 +21,9 @@ from .imaging.shading import GBuffer
 from .parameters import Parameters
 
 # m behind the visible surface at which a joint still counts as seen: its depth under the skin and some more
-DEPTHS = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
-FACING = 0.25  # cosine from which skin faces the camera: less is an outline's, where one pixel decides
-SLACK = 0.006  # m between skin and what is drawn in its pixel: the drawn mesh is finer, pixels are wide
+JOINT_DEPTHS_M = torch.tensor([0.038, *(0.034, 0.025, 0.021, 0.020), *(0.026, 0.020, 0.018, 0.018) * 4])
+MIN_FACING_COSINE = 0.25  # cosine from which skin faces the camera: less is an outline's, where one pixel decides
+SKIN_SLACK_M = 0.006  # m between skin and what is drawn in its pixel: the drawn mesh is finer, pixels are wide
 
 
 def visible(
@@ -32,7 +32,7 @@ def visible(
     """Joints inside the crop with nothing drawn between their own skin and the camera."""
     inside, seen, hidden = _look_up(labels["joints_2d"], depth, occluded)
     z = (labels["joints"] + labels["root"][:, None])[..., 2]
-    behind = (seen > 0) & (z - seen > DEPTHS.to(depth.device))
+    behind = (seen > 0) & (z - seen > JOINT_DEPTHS_M.to(depth.device))
     return inside & ~behind & ~hidden
 
 
@@ -80,10 +80,10 @@ def joint_visibility(
     topology, patches = _patches(hand)
     points = labels["vertices"] + labels["root"][:, None]
     normals = vertex_normals(points, topology.to(points.device))
-    facing = -(normals * points).sum(-1) > FACING * points.norm(dim=-1)
+    facing = -(normals * points).sum(-1) > MIN_FACING_COSINE * points.norm(dim=-1)
     pixels = points[..., :2] / points[..., 2:] * pinhole[:, None, :2] + pinhole[:, None, 2:]
     inside, seen, hidden = _look_up(pixels, depth, occluded)
-    clear = inside & ~hidden & ((seen == 0) | (points[..., 2] - seen < SLACK))
+    clear = inside & ~hidden & ((seen == 0) | (points[..., 2] - seen < SKIN_SLACK_M))
     patches = patches.to(points.device)
     counts = torch.stack([facing & clear, facing]).to(points.dtype) @ patches  # 2 b 21
     return counts[0] / counts[1].clamp_min(1)

@@ -20,7 +20,7 @@ from .scene import accessories, camera, forearm, held_object, light
 from .scene.objects.base import draw_objects
 from .scene.parts import MeshPart
 
-SHAPE_LIMIT = 2.5  # standard deviations
+MAX_SHAPE_STD = 2.5  # standard deviations
 HASH_STEP = 1e-4  # parameters are rounded to this before hashing: machines differ in the last bits of a sine
 
 
@@ -58,8 +58,8 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
         skin=complexion,
         light=light.sample(stream("light"), complexion.tone, config.light_variety),
         forearm=arm,
-        held_object=held_object.sample(stream("prop"), config, joints),
-        accessories=accessories.sample(stream("worn"), config, arm.bare),
+        held_object=held_object.sample(stream("held_object"), config, joints),
+        accessories=accessories.sample(stream("accessories"), config, arm.bare),
         objects=draw_objects(config, indices, joints),
     )
 
@@ -68,7 +68,7 @@ def draw_hands(
     draws: Draws, config: VirtualConfig, anatomy: Anatomy
 ) -> tuple[Float[np.ndarray, "b 10"], Float[np.ndarray, "b 16 3 3"]]:
     """Shapes, and relative joint rotations with which such hands do not pass through themselves."""
-    shape = (config.shape_std * draws.normal(10)).clip(-SHAPE_LIMIT, SHAPE_LIMIT)
+    shape = (config.shape_std * draws.normal(10)).clip(-MAX_SHAPE_STD, MAX_SHAPE_STD)
     return shape, poses.sample(draws, config, anatomy, shape)
 
 

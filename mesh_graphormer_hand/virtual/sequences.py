@@ -25,9 +25,9 @@ from .records import repeat
 from .rng import generator
 from .views import frame
 
-FIRST = 2**44  # numbers of the poses on the way lie beyond those of all crops
-MOST = 64  # poses of a path
-BETWEEN = 0.35, 1.1  # s from one pose to the next
+FIRST_INDEX = 2**44  # numbers of the poses on the way lie beyond those of all crops
+MAX_POSES = 64  # poses of a path
+POSE_INTERVAL_S = 0.35, 1.1  # s from one pose to the next
 OPENINGS = (0.0, 0.3, 0.6, 0.85)  # how far fingers open half-way, tried until they clear each other
 SWAY, TURN, DEPTH = 0.05, 0.35, 0.12  # m, rad, of the distance: how much the hand wanders, standard deviations
 
@@ -67,15 +67,17 @@ class VirtualSequences:
         keys = [f"sequence/{self.config.split}/{index:06d}/{t:05d}" for t in range(self.length)]
         shadows = bool(rng.random() < self.config.shadow)
         same = [index] * self.length
-        return self._hands.photograph(p, same, keys, torch.device(device), image_size, shadows, same)
+        return self._hands.render_samples(p, same, keys, torch.device(device), image_size, shadows, same)
 
     def parameters(self, index: int, rng: np.random.Generator) -> Parameters:
         """What the pictures of a sequence show."""
-        moments = np.concatenate([[0], np.cumsum(rng.uniform(*BETWEEN, MOST - 1))])
+        moments = np.concatenate([[0], np.cumsum(rng.uniform(*POSE_INTERVAL_S, MAX_POSES - 1))])
         times = np.arange(self.length) / self.rate
-        count = min(MOST, int(np.searchsorted(moments, times[-1])) + 2)
+        count = min(MAX_POSES, int(np.searchsorted(moments, times[-1])) + 2)
         anatomy = self._hands.anatomy
-        stations = draw(self.config, anatomy, range(FIRST + index * MOST, FIRST + index * MOST + count))
+        stations = draw(
+            self.config, anatomy, range(FIRST_INDEX + index * MAX_POSES, FIRST_INDEX + index * MAX_POSES + count)
+        )
         segment = np.clip(np.searchsorted(moments, times, side="right") - 1, 0, count - 2)
         u = np.clip((times - moments[segment]) / (moments[segment + 1] - moments[segment]), 0, 1)
         p = repeat(draw(self.config, anatomy, [index]), self.length)

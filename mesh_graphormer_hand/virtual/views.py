@@ -24,10 +24,10 @@ from .rng import generator
 from .scene import camera
 from .scene.light import Light
 
-FIRST = 2**43  # what is behind the other views, and their sensors, have numbers beyond those of all crops
-MOST = 8  # views of a moment
-APART = 15.0, 150.0  # degrees between the first view and another
-TRIES = 6
+FIRST_INDEX = 2**43  # what is behind the other views, and their sensors, have numbers beyond those of all crops
+MAX_VIEWS = 8  # views of a moment
+APART_DEG = 15.0, 150.0  # degrees between the first view and another
+MAX_TRIES = 6
 
 
 class VirtualViews:
@@ -41,8 +41,8 @@ class VirtualViews:
     """
 
     def __init__(self, config: VirtualConfig, hand: Hand, views: int = 2, extra: Sequence[str] = ()) -> None:
-        if not 1 <= views <= MOST:
-            raise ValueError(f"{views} views of a moment: should be 1 to {MOST}")
+        if not 1 <= views <= MAX_VIEWS:
+            raise ValueError(f"{views} views of a moment: should be 1 to {MAX_VIEWS}")
         self.config, self.views, self._hands = config, views, VirtualHands(config, hand, extra)
 
     def __len__(self) -> int:
@@ -67,10 +67,10 @@ class VirtualViews:
         rng = generator(self.config, index, "view")
         p = repeat(draw(self.config, self._hands.anatomy, [index]), self.views)
         world, p = look_round(rng, self.config, self._hands.anatomy, p)
-        scenes = [index, *(FIRST + index * MOST + v for v in range(1, self.views))]
+        scenes = [index, *(FIRST_INDEX + index * MAX_VIEWS + v for v in range(1, self.views))]
         keys = [f"virtual/{self.config.split}/{index:06d}/{v}" for v in range(self.views)]
         shadows = bool(rng.random() < self.config.shadow)
-        made = self._hands.photograph(p, scenes, keys, device, size, shadows, scenes)
+        made = self._hands.render_samples(p, scenes, keys, device, size, shadows, scenes)
         extrinsics = torch.from_numpy(world.astype(np.float32)).to(device)
         return dataclasses.replace(made, inputs=dataclasses.replace(made.inputs, extrinsics=extrinsics))
 
@@ -122,10 +122,10 @@ def frame(rng: np.random.Generator, config: VirtualConfig, uv: Float[np.ndarray,
 def _turned(rng: np.random.Generator, rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """A turn of the camera round the hand after which the forearm (the hand's x) does not point at the lens."""
     best = np.eye(3)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         axis = rng.normal(size=3) * [1, 1, 0.4]
-        best = turn(axis / np.linalg.norm(axis), np.array(np.radians(rng.uniform(*APART))))
-        if (best @ rotation)[2, 0] > camera.ARM_AT_LENS:
+        best = turn(axis / np.linalg.norm(axis), np.array(np.radians(rng.uniform(*APART_DEG))))
+        if (best @ rotation)[2, 0] > camera.ARM_AT_LENS_COSINE:
             break
     return best
 

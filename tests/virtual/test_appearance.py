@@ -11,7 +11,7 @@ from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual import parameters
 from mesh_graphormer_hand.virtual.config import VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.hand import skin_relief as detail
+from mesh_graphormer_hand.virtual.hand import skin_relief
 from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.hand.skin_texture import CELLS, SIDE, Texels
 from mesh_graphormer_hand.virtual.imaging import sensor
@@ -31,7 +31,7 @@ def hand():
 @pytest.fixture(scope="module")
 def skinned(hand):
     mesh = decimate(hand.render, FACES)
-    return mesh, detail.Skinned(mesh.vertices.astype(np.float64), vertex_normals(mesh), mesh.weights)
+    return mesh, skin_relief.Skinned(mesh.vertices.astype(np.float64), vertex_normals(mesh), mesh.weights)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def texels(hand, skinned):
 def test_detail_lies_where_anatomy_has_it(hand, skinned):
     """Nails on the back of finger ends, the palm's lines on the palm, wrinkles on the back, whatever the mesh."""
     anatomy, skin = Anatomy.of(hand), skinned[1]
-    nails = detail.find_nails(anatomy, skin, np.zeros(len(skin.points)))  # a mesh that marks none
-    made = detail.evaluate(anatomy, nails, skin, 0.001, 0)
+    nails = skin_relief.find_nails(anatomy, skin, np.zeros(len(skin.points)))  # a mesh that marks none
+    made = skin_relief.evaluate(anatomy, nails, skin, 0.001, 0)
     ends = skin.weights[:, [3, 6, 9, 12, 15]].sum(1)
-    plate = made.paint[:, detail.PLATE]
+    plate = made.paint[:, skin_relief.PLATE]
     assert 5 <= (plate > 0.5).sum() and (ends[plate > 0.5] > 0.3).all()
     up, hand_itself = skin.normals[:, 1], skin.weights[:, 0] > 0.6
-    lines, veins = made.paint[hand_itself, detail.CREASE], made.paint[hand_itself, detail.VEIN]
+    lines, veins = made.paint[hand_itself, skin_relief.CREASE], made.paint[hand_itself, skin_relief.VEIN]
     assert lines[up[hand_itself] < -0.5].mean() > 10 * max(lines[up[hand_itself] > 0.3].mean(), 1e-6)
     assert veins[up[hand_itself] > 0.7].mean() > 0.02 and veins[up[hand_itself] < -0.2].max() == 0
     assert np.isfinite(made.slope).all() and np.abs(made.slope).max() <= 1.2
@@ -57,14 +57,14 @@ def test_detail_lies_where_anatomy_has_it(hand, skinned):
 def test_nails_are_found_where_the_mesh_shines(hand, skinned):
     mesh, skin = skinned
     shine = (mesh.gloss - np.median(mesh.gloss)) / np.ptp(mesh.gloss)
-    for nail in detail.find_nails(Anatomy.of(hand), skin, shine):
+    for nail in skin_relief.find_nails(Anatomy.of(hand), skin, shine):
         assert 0.006 < nail.length < 0.022 and 0.003 < nail.half < 0.012
         np.testing.assert_allclose(nail.frame @ nail.frame.T, np.eye(3), atol=1e-9)
 
 
 def test_a_wider_footprint_blurs(hand, skinned):
     anatomy, skin = Anatomy.of(hand), skinned[1]
-    sharp, blurred = (detail.evaluate(anatomy, [], skin, f, 0).slope for f in (0.0003, 0.004))
+    sharp, blurred = (skin_relief.evaluate(anatomy, [], skin, f, 0).slope for f in (0.0003, 0.004))
     assert np.abs(blurred).max() < 0.6 * np.abs(sharp).max()
 
 
@@ -96,16 +96,16 @@ def test_things_fit_into_grasps(hand):
     p = parameters.draw(config, anatomy, range(128))
     eye = np.broadcast_to(np.eye(3), (128, 1, 3, 3))
     joints = anatomy.pose(np.concatenate([eye, p.fingers], 1), p.shape)
-    fit = grasp.fit(Draws(config, range(128), "prop"), joints)
+    fit = grasp.fit(Draws(config, range(128), "held_object"), joints)
     assert fit.held.mean() > 0.6
     np.testing.assert_allclose(fit.axes.transpose(0, 2, 1) @ fit.axes, np.eye(3)[None].repeat(128, 0), atol=1e-6)
-    size = np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / grasp.MEAN_PALM
+    size = np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / grasp.MEAN_PALM_M
     balls, flesh = grasp._balls(joints, size)
     offset = balls - fit.centre[:, None]
     along = np.einsum("bnk,bk->bn", offset, fit.axes[:, :, 2]) * (fit.kind != grasp.BALL)[:, None]
     gap = np.sqrt(((offset**2).sum(-1) - along**2).clip(0)) - flesh - fit.radius[:, None]
-    held = fit.held & (fit.radius > grasp.SMALLEST) & np.isin(fit.kind, (grasp.CYLINDER, grasp.BOX))
-    assert held.sum() > 20 and gap[held].min() > -2 * grasp.GIVE
+    held = fit.held & (fit.radius > grasp.MIN_RADIUS_M) & np.isin(fit.kind, (grasp.CYLINDER, grasp.BOX))
+    assert held.sum() > 20 and gap[held].min() > -2 * grasp.FLESH_YIELD_M
 
 
 def test_second_hands_come_and_mirror(hand):
@@ -174,7 +174,9 @@ def test_mirrored_faces_are_drawn_from_outside(hand):
     hands = VirtualHands(VirtualConfig(mesh_faces=FACES), hand)
     p = parameters.draw(hands.config, hands.anatomy, range(2))
     mirrored = dataclasses.replace(p.camera, rotation=p.camera.rotation @ second_hand.MIRROR)
-    made = hands.shoot(dataclasses.replace(p, camera=mirrored), torch.zeros(2, 64, 64, 3), False, mirrored=True)[1]
+    made = hands.render_scenes(
+        dataclasses.replace(p, camera=mirrored), torch.zeros(2, 64, 64, 3), False, mirrored=True
+    )[1]
     seen = made.part == LABEL["hand"]
     assert seen.any() and (made.normal[..., 2][seen] < 0.3).float().mean() > 0.98
 

@@ -17,8 +17,7 @@ from mesh_graphormer_hand.virtual import config as configs
 from mesh_graphormer_hand.virtual import parameters
 from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
-from mesh_graphormer_hand.virtual.hand import poses
-from mesh_graphormer_hand.virtual.hand import tattoo as ink
+from mesh_graphormer_hand.virtual.hand import poses, tattoo
 from mesh_graphormer_hand.virtual.hand.anatomy import Anatomy
 from mesh_graphormer_hand.virtual.rng import Draws
 from mesh_graphormer_hand.virtual.scene import camera
@@ -174,7 +173,7 @@ def test_views_cover_the_sphere_and_skins_their_range(hand):
     light = np.concatenate([b.skin.tone for b in blocks]) @ [0.2126, 0.7152, 0.0722]
     assert light.min() < 0.08 and light.max() > 0.45 and 0.15 < np.median(light) < 0.4
     shape = np.concatenate([b.shape for b in blocks])
-    assert np.abs(shape).max() <= parameters.SHAPE_LIMIT and 0.9 < shape.std() < 1.05
+    assert np.abs(shape).max() <= parameters.MAX_SHAPE_STD and 0.9 < shape.std() < 1.05
 
 
 def test_the_box_fills_what_the_config_says(batch):
@@ -218,14 +217,14 @@ def test_thick_hands_have_thick_digits(hand):
 
 
 def test_some_hands_are_cut_by_the_border_and_none_is_lost(hand):
-    """`truncated` of the hands stick out at one border, by no more than `camera.CUT` of their box."""
+    """`truncated` of the hands stick out at one border, by no more than `camera.MAX_CUT_FRACTION` of their box."""
     block = parameters.draw(VirtualConfig(truncated=1.0), Anatomy.of(hand), range(48))
     joints = Anatomy.of(hand).pose(np.concatenate([np.tile(np.eye(3), (48, 1, 1, 1)), block.fingers], 1), block.shape)
     seen = np.einsum("bij,bnj->bni", block.camera.rotation, joints) + block.camera.root[:, None]
     uv = seen[..., :2] / seen[..., 2:] * block.camera.pinhole[:, None, :2] + block.camera.pinhole[:, None, 2:]
     low, high = uv.min(1), uv.max(1)
     out = np.maximum(-low, high - 1).clip(0) / (high - low)
-    assert (out.max(1) > 0.02).all() and out.max() < camera.CUT + 0.02 and (out.min(1) < 0.3).all()
+    assert (out.max(1) > 0.02).all() and out.max() < camera.MAX_CUT_FRACTION + 0.02 and (out.min(1) < 0.3).all()
 
 
 def test_tattoos_are_where_they_are_wanted(hand):
@@ -237,7 +236,7 @@ def test_tattoos_are_where_they_are_wanted(hand):
     assert darker.flatten(1).any(1).float().mean() > 0.25
     same = ~a.targets.mask & ~torch.nn.functional.max_pool2d(a.targets.mask[:, None].float(), 21, 1, 10)[:, 0].bool()
     assert not darker[same].any()
-    bare = ink.cover(torch.zeros(1, 2), torch.zeros(1, 1), torch.tensor([[1.0, 0, 0, 1, 1, 0, 0]]))
+    bare = tattoo.cover(torch.zeros(1, 2), torch.zeros(1, 1), torch.tensor([[1.0, 0, 0, 1, 1, 0, 0]]))
     assert float(bare) == 0.0
 
 

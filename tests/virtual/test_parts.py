@@ -44,7 +44,7 @@ def test_the_order_of_parts_means_nothing(hands, drawn):
     shuffled = Shuffled(**{f.name: getattr(drawn, f.name) for f in dataclasses.fields(drawn)})
     assert [part.name for part in shuffled.parts()] != [part.name for part in drawn.parts()]
     a, b, dark, dim = (
-        hands.shoot(p, torch.full((8, 64, 64, 3), 0.2), shadows)[1]
+        hands.render_scenes(p, torch.full((8, 64, 64, 3), 0.2), shadows)[1]
         for shadows in (False, True)
         for p in (drawn, shuffled)
     )

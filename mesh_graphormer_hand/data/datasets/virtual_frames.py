@@ -17,7 +17,7 @@ from ...geometry.cameras import perspective_project
 from ...geometry.crops import tight_box
 from ...mano.hand import Hand
 from ...virtual.config import VirtualConfig
-from ...virtual.frames import MOST, FrameOptions, VirtualFrames
+from ...virtual.frames import MAX_HANDS, FrameOptions, VirtualFrames
 from ...virtual.generator import VirtualHands
 from ..base import HandDataset
 from ..transforms import mirror
@@ -87,7 +87,7 @@ def _boxed(batch: HandBatch) -> HandBatch:
     t, size = batch.targets, float(batch.inputs.image.shape[-1])
     points = perspective_project(t.vertices + t.root[:, None], batch.inputs.intrinsics)
     count = len(batch)
-    boxes, valid = t.vertices.new_zeros(count, MOST, 4), t.is_left.new_zeros(count, MOST)
+    boxes, valid = t.vertices.new_zeros(count, MAX_HANDS, 4), t.is_left.new_zeros(count, MAX_HANDS)
     boxes[:, 0], valid[:, 0] = tight_box(points).clamp(0, size), True
     left = valid & t.is_left[:, None]
     known = t.is_left.new_ones(count)

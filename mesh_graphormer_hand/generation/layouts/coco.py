@@ -22,7 +22,7 @@ import numpy as np
 
 from ...mano.hand import Hand
 from ...skeleton import BONES, JOINT_NAMES
-from ...virtual.frames import MOST, FrameHands, Frames
+from ...virtual.frames import MAX_HANDS, FrameHands, Frames
 from .base import Block, Encoding, Layout, numbers, to_json
 from .folder import SUBFOLDER
 
@@ -103,7 +103,7 @@ def annotations(hands: FrameHands, index: int, size: int) -> list[dict[str, Any]
         side = SIDES[0 if left[k] else 1]
         found.append(
             {
-                "id": index * MOST + k + 1,
+                "id": index * MAX_HANDS + k + 1,
                 "image_id": index,
                 "category_id": SIDES.index(side) + 1,
                 "bbox": bbox,

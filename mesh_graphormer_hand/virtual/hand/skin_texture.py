@@ -17,14 +17,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ...mano.hand import RenderMesh
-from . import skin_relief as detail
+from . import skin_relief
 from .anatomy import Anatomy
 
 SIDE = 5  # texels along a face's edge
 CELLS = SIDE * (SIDE + 1) // 2
 FOOTPRINTS = (0.0006, 0.0011, 0.002)  # m
 VARIANTS = 3
-PAINT, CHANNELS = len(detail.PAINT), len(detail.PAINT) + 2 * len(detail.RELIEF)
+PAINT, CHANNELS = len(skin_relief.PAINT), len(skin_relief.PAINT) + 2 * len(skin_relief.RELIEF)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,9 @@ class Texels:
     @classmethod
     def of(cls, anatomy: Anatomy, mesh: RenderMesh, normals: Float[np.ndarray, "v 3"]) -> Texels:
         """Texels of every face of a hand's mesh, filled in when they are first asked for."""
-        skin = detail.Skinned(mesh.vertices.astype(np.float64), normals, mesh.weights)
+        skin = skin_relief.Skinned(mesh.vertices.astype(np.float64), normals, mesh.weights)
         shine = mesh.gloss - np.median(mesh.gloss)
-        nails = detail.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))
+        nails = skin_relief.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))
         tangents = _tangents(skin, mesh.faces)
         n = len(mesh.faces)
         table = torch.zeros(len(FOOTPRINTS) * VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
@@ -85,20 +85,20 @@ class Texels:
 
 def _bake(
     anatomy: Anatomy,
-    nails: list[detail.Nail],
-    skin: detail.Skinned,
+    nails: list[skin_relief.Nail],
+    skin: skin_relief.Skinned,
     faces: Int64[np.ndarray, "f 3"],
     tangents: tuple[np.ndarray, np.ndarray],
     part: int,
 ) -> Float[np.ndarray, "rows channels"]:
     cells = _on_faces(skin, faces)
-    made = detail.evaluate(anatomy, nails, cells, FOOTPRINTS[part // VARIANTS], part % VARIANTS)
+    made = skin_relief.evaluate(anatomy, nails, cells, FOOTPRINTS[part // VARIANTS], part % VARIANTS)
     slope = made.slope.reshape(len(faces), -1, 3)
     slopes = [np.einsum("fcd,fd->fc", slope, t).reshape(len(cells.points), -1) for t in tangents]
     return np.concatenate([made.paint, *slopes], 1)
 
 
-def _on_faces(skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]) -> detail.Skinned:
+def _on_faces(skin: skin_relief.Skinned, faces: Int64[np.ndarray, "f 3"]) -> skin_relief.Skinned:
     """The texels' centres on the skin, in the table's order."""
     bary = []
     for i in range(SIDE):
@@ -113,11 +113,11 @@ def _on_faces(skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]) -> detail.S
 
     normals = spread(skin.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    return detail.Skinned(spread(skin.points), normals, spread(skin.weights))
+    return skin_relief.Skinned(spread(skin.points), normals, spread(skin.weights))
 
 
 def _tangents(
-    skin: detail.Skinned, faces: Int64[np.ndarray, "f 3"]
+    skin: skin_relief.Skinned, faces: Int64[np.ndarray, "f 3"]
 ) -> tuple[Float[np.ndarray, "f 3"], Float[np.ndarray, "f 3"]]:
     a, b, c = (skin.points[faces[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)

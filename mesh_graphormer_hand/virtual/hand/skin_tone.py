@@ -14,8 +14,7 @@ from jaxtyping import Float, Int64
 
 from ..config import VirtualConfig
 from ..rng import Draws
-from . import skin_relief as detail
-from . import tattoo as ink
+from . import skin_relief, tattoo
 
 # Centres of measured skin tones, light to dark (L*, a*, b*, D65): lighter skin is pinker, the middle range yellower.
 TONES_LAB = np.array([(74.0, 10.0, 16.0), (69, 13, 20), (62, 15, 23), (52, 16, 24), (41, 15, 20), (29, 11, 13)])
@@ -31,8 +30,8 @@ class Skin:
 
     tone: Float[np.ndarray, "b 3"]  # back of the hand
     palm: Float[np.ndarray, "b 3"]
-    paint: Float[np.ndarray, "b paint 3"]  # logarithm of colour for each of `detail.PAINT`
-    relief: Float[np.ndarray, "b relief"]  # strength of each of `detail.RELIEF`
+    paint: Float[np.ndarray, "b paint 3"]  # logarithm of colour for each of `skin_relief.PAINT`
+    relief: Float[np.ndarray, "b relief"]  # strength of each of `skin_relief.RELIEF`
     noise: Float[np.ndarray, "b noise 3"]  # logarithm of colour for each of NOISES
     shift: Float[np.ndarray, "b 2"]  # where the noise is cut from, in its tiles
     variant: Int64[np.ndarray, "b"]  # of the lines of the hand
@@ -42,7 +41,7 @@ class Skin:
     waves: Float[np.ndarray, "b w 4"]  # 1/m and phase of the waves that make them
     specular: Float[np.ndarray, "b"]
     shininess: Float[np.ndarray, "b"]
-    ink: Float[np.ndarray, "b 7"]  # a tattoo, see `ink.sample`
+    tattoo: Float[np.ndarray, "b 7"]  # see `tattoo.sample`
 
 
 def sample(draws: Draws, config: VirtualConfig) -> Skin:
@@ -75,7 +74,7 @@ def sample(draws: Draws, config: VirtualConfig) -> Skin:
         waves=_waves(draws),
         specular=config.gloss * draws.uniform() ** 1.6,
         shininess=draws.log_uniform(6, 40),
-        ink=ink.sample(draws, config.tattoo),
+        tattoo=tattoo.sample(draws, config.tattoo),
     )
 
 
@@ -90,19 +89,19 @@ def _details(draws: Draws, config: VirtualConfig, dark: Float[np.ndarray, "b 1"]
     age = draws.uniform(1, low=low, high=high)
     own = np.exp(0.25 * draws.normal(6))[..., None]
     b = len(dark)
-    paint = np.zeros((b, len(detail.PAINT), 3))
-    paint[:, detail.CREASE] = -np.array([0.30, 0.52, 0.56]) * (0.75 + 0.9 * dark) * age**0.5 * own[:, 0]
-    paint[:, detail.WRINKLE] = -np.array([0.19, 0.30, 0.33]) * age * own[:, 1]
-    paint[:, detail.BLUSH] = -BLOOD * 1.15 * (1 - 0.55 * dark) * own[:, 2]
-    paint[:, detail.VEIN] = -np.array([0.13, 0.03, 0.01]) * (1 - 0.8 * dark) * age * draws.uniform(1)
-    paint[:, detail.PLATE] = [0.03, 0.03, 0.05]
-    paint[:, detail.WHITE] = np.array([0.16, 0.34, 0.38]) * draws.uniform(1, high=1.6)
-    paint[:, detail.GROOVE] = -np.array([0.35, 0.62, 0.66]) * own[:, 3]
-    paint[:, detail.DARK] = -np.array([0.14, 0.16, 0.17]) * (0.15 + 1.5 * dark) * draws.uniform(1)
+    paint = np.zeros((b, len(skin_relief.PAINT), 3))
+    paint[:, skin_relief.CREASE] = -np.array([0.30, 0.52, 0.56]) * (0.75 + 0.9 * dark) * age**0.5 * own[:, 0]
+    paint[:, skin_relief.WRINKLE] = -np.array([0.19, 0.30, 0.33]) * age * own[:, 1]
+    paint[:, skin_relief.BLUSH] = -BLOOD * 1.15 * (1 - 0.55 * dark) * own[:, 2]
+    paint[:, skin_relief.VEIN] = -np.array([0.13, 0.03, 0.01]) * (1 - 0.8 * dark) * age * draws.uniform(1)
+    paint[:, skin_relief.PLATE] = [0.03, 0.03, 0.05]
+    paint[:, skin_relief.WHITE] = np.array([0.16, 0.34, 0.38]) * draws.uniform(1, high=1.6)
+    paint[:, skin_relief.GROOVE] = -np.array([0.35, 0.62, 0.66]) * own[:, 3]
+    paint[:, skin_relief.DARK] = -np.array([0.14, 0.16, 0.17]) * (0.15 + 1.5 * dark) * draws.uniform(1)
     relief = np.concatenate(
         [own[:, 4] * 1.15 * age**0.5, own[:, 5] * age, *(draws.uniform(1) * age for _ in range(2)), np.ones((b, 1))], 1
     )
-    relief[:, detail.R_VEIN] *= 0.55
+    relief[:, skin_relief.R_VEIN] *= 0.55
     return paint, relief
 
 

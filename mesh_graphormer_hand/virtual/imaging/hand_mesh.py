@@ -19,7 +19,7 @@ from torch import Tensor
 from ...mano.hand import Hand, RenderMesh
 from ...mano.layer import SkinTensors, skin_tensors
 from ...skeleton import NUM_VERTICES
-from ..hand import skin_relief as detail
+from ..hand import skin_relief
 from ..hand.anatomy import Anatomy
 from ..hand.skin_texture import Texels
 from ..scene import accessories
@@ -54,7 +54,7 @@ def hand_mesh(hand: Hand, faces: int, device: torch.device) -> HandMesh:
     mesh = decimate(hand.render or _plain(hand), faces)
     anatomy, normals = Anatomy.of(hand), vertex_normals(mesh)
     wrist = hand.joint_regressor[0] @ hand.v_template
-    arrays = (mesh.vertices, wrist, detail.knuckles(anatomy, mesh.vertices.astype(np.float64)))
+    arrays = (mesh.vertices, wrist, skin_relief.knuckles(anatomy, mesh.vertices.astype(np.float64)))
     tensors = [torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays]
     girths = torch.from_numpy(accessories.girths(anatomy, mesh))
     skin = skin_tensors(hand, _join(_plain(hand), mesh))

@@ -18,7 +18,7 @@ from ...contracts import SEGMENTATION_CLASSES
 from ...mano.hand import Hand
 from ...render.shading import Topology
 from ...skeleton import MODEL_PARENTS, NUM_VERTICES
-from ..hand import skin_relief as detail
+from ..hand import skin_relief
 from ..hand.skin_tone import Skin
 from ..parameters import Parameters
 from ..scene import accessories
@@ -29,7 +29,11 @@ from .shading import Channels, Material
 
 LABEL = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
 SKIN = ("hand", "forearm")  # labels of the mask
-BENT = {detail.WRINKLE: -0.85, detail.CREASE: 0.5, detail.BLUSH: -0.4}  # what bending a joint does to its skin
+BENT = {
+    skin_relief.WRINKLE: -0.85,
+    skin_relief.CREASE: 0.5,
+    skin_relief.BLUSH: -0.4,
+}  # what bending a joint does to its skin
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +165,10 @@ def material(
         detail=_tensor(_detail(s), device),
         noise=_tensor(s.noise, device),
         shift=_tensor(s.shift, device),
-        texel=_tensor(np.maximum(noise.FINEST, 0.7 * pixel), device),
+        texel=_tensor(np.maximum(noise.MIN_TEXEL_M, 0.7 * pixel), device),
         nail=_tensor(np.concatenate([s.nail, s.nail_gloss], 1), device),
         grain=_tensor(p.forearm.grain, device),
-        tattoo=_tensor(s.ink, device),
+        tattoo=_tensor(s.tattoo, device),
     )
 
 
@@ -206,7 +210,7 @@ def _skin_colours(mesh: RenderMesh, skin: Skin, covered: Sequence[MeshPart]) -> 
 def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
     """What a texel adds to the logarithm of colour and, negated, to the normal along two tangents; then how much of it
     comes or goes where a joint is bent to a right angle."""
-    b, paint, relief = len(s.tone), len(detail.PAINT), len(detail.RELIEF)
+    b, paint, relief = len(s.tone), len(skin_relief.PAINT), len(skin_relief.RELIEF)
     out = np.zeros((b, paint + 2 * relief, 10))
     out[:, :paint, :3] = s.paint
     out[:, paint : paint + relief, 3] = -s.relief
@@ -215,7 +219,7 @@ def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
     for channel, change in BENT.items():
         bent[channel] = change
     for half in range(2):
-        bent[paint + half * relief + detail.R_WRINKLE] = -0.8
+        bent[paint + half * relief + skin_relief.R_WRINKLE] = -0.8
     out[..., 5:] = bent[:, None] * out[..., :5]
     return out
 

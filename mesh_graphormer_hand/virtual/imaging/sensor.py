@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ..config import VirtualConfig
-from ..scene.background import Picture, surface
+from ..scene.background import Picture, texture
 
 LUMA = np.array([0.299, 0.587, 0.114])
-STEP = 0.006  # m
-GAP = 0.015  # m behind the surroundings at which a gap is darkest
+EDGE_STEP_M = 0.006  # m
+GAP_DEPTH_M = 0.015  # m behind the surroundings at which a gap is darkest
 REDDISH = np.array([0.86, 1.0, 1.04])  # skin lights its own gaps
 AREA = cv2.INTER_AREA
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-TILE = 512  # px, side of the noise that all samples cut from
+NOISE_TILE_PX = 512  # px, side of the noise that all samples cut from
 
 
 def occlude(
@@ -30,7 +30,7 @@ def occlude(
     mask = np.zeros((size, size), np.float32)
     corners = rng.uniform(0.1, 0.9, 2) + rng.uniform(-0.22, 0.22, (int(rng.integers(3, 8)), 2))
     cv2.fillConvexPoly(mask, cv2.convexHull((corners * size).astype(np.int32)), 1.0, cv2.LINE_AA)
-    front = surface(rng, config, size)
+    front = texture(rng, config, size)
     return picture + (front - picture) * mask[..., None], mask > 0.5
 
 
@@ -41,7 +41,7 @@ def darken_gaps(rng: np.random.Generator, picture: Picture, depth: Float[np.ndar
     for _ in range(2):  # twice a box is near enough a smooth kernel
         smooth = cv2.blur(smooth, (max(3, size // 64 | 1),) * 2)
     around = cv2.resize(smooth[..., 0] / np.maximum(smooth[..., 1], 1e-6), (size, size))
-    behind = np.clip((depth - around) * np.float32(1 / GAP), 0, 1)
+    behind = np.clip((depth - around) * np.float32(1 / GAP_DEPTH_M), 0, 1)
     darkest = rng.uniform(0.25, 0.7)
     return cv2.multiply(picture, cv2.transform(behind, np.stack([-darkest * REDDISH, np.ones(3)], 1)))
 
@@ -76,12 +76,12 @@ def cast_shadow(
 
 
 def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
-    """Smooth what one sample a pixel leaves jagged: outlines and steps of more than `STEP` m inside the hand.
+    """Smooth what one sample a pixel leaves jagged: outlines and steps of more than `EDGE_STEP_M` m inside the hand.
 
     Cheaper than supersampling, and inner edges come out as smooth as the silhouette.
     """
     step = cv2.dilate(depth, CROSS) - cv2.erode(depth, CROSS)
-    return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.85), (step > STEP).view(np.uint8), picture.copy())
+    return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.85), (step > EDGE_STEP_M).view(np.uint8), picture.copy())
 
 
 def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
@@ -138,8 +138,8 @@ def _colour_matrix(rng: np.random.Generator, strength: float) -> Float[np.ndarra
 def _noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h w 3"]:
     """Standard normal noise cut from a shared tile at random, at one of two grains."""
     tile = _tile(bool(rng.random() < 0.4))
-    if size > TILE:
-        tile = np.tile(tile, (size // TILE + 2, size // TILE + 2, 1))
+    if size > NOISE_TILE_PX:
+        tile = np.tile(tile, (size // NOISE_TILE_PX + 2, size // NOISE_TILE_PX + 2, 1))
     y, x = (int(v) for v in rng.integers(0, len(tile) - size + 1, 2))
     step = int(rng.choice((-1, 1)))
     return tile[y : y + size, x : x + size][:, ::step, :: int(rng.choice((-1, 1)))]
@@ -147,7 +147,7 @@ def _noise(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h w 3"]:
 
 @lru_cache(maxsize=2)
 def _tile(coarse: bool) -> Float[np.ndarray, "tile tile 3"]:
-    noise = np.random.Generator(np.random.Philox(key=7)).standard_normal((TILE, TILE, 3), np.float32)
+    noise = np.random.Generator(np.random.Philox(key=7)).standard_normal((NOISE_TILE_PX, NOISE_TILE_PX, 3), np.float32)
     if coarse:
         noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
     return noise / noise.std()

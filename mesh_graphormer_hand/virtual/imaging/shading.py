@@ -17,16 +17,15 @@ from torch import Tensor
 from ...render.effects import camera_points, dot, shadow, unit
 from ...render.rasterizer.raster import Raster, Settings, interpolate, rasterize
 from ...render.shading import Lights, Topology, sh_irradiance, vertex_normals
-from ..hand import skin_relief as detail
-from ..hand import tattoo
+from ..hand import skin_relief, tattoo
 from ..hand.skin_texture import Texels
 from . import noise
 
-CHUNK = {"cpu": 4}  # images rasterised at a time
-SHADOW_SIDE, SHADOW_BIAS = 128, 0.0035  # px, m
+IMAGES_PER_CHUNK = {"cpu": 4}  # images rasterised at a time
+SHADOW_SIDE_PX, SHADOW_BIAS_M = 128, 0.0035  # px, m
 WRAP = (0.30, 0.10, 0.06)  # how far red, green and blue light creep through skin into its own shade
-SHOULDER = 0.55  # linear light above which a camera gives ever less
-CLOTH = 0.12  # strength of grain on what is not skin
+SHOULDER_LIGHT = 0.55  # linear light above which a camera gives ever less
+CLOTH_GRAIN = 0.12  # strength of grain on what is not skin
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +151,7 @@ def draw_hands(
     """
     out, tile = _empty(background), noise.tile(vertices.device)
     b, height, width = out.depth.shape
-    step = CHUNK.get(vertices.device.type, b)
+    step = IMAGES_PER_CHUNK.get(vertices.device.type, b)
     settings = Settings(cull="front" if mirrored else "back")
     with torch.inference_mode():  # some thousand small operations, each a little cheaper so; `out` is of the usual kind
         for start in range(0, b, step):
@@ -166,7 +165,7 @@ def draw_hands(
             lit = None
             if casters is not None:
                 meshes = casters[0][rows], casters[1]
-                lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE, SHADOW_BIAS, points, image)
+                lit = shadow(*meshes, lights.direction[rows], SHADOW_SIDE_PX, SHADOW_BIAS_M, points, image)
             normal = unit(values[:, :3])
             everything = Pixels(image, face, raster.bary[:, 0], points, Channels(values[:, 3:]), normal, lit)
             pieces = [(slice(None), rows, everything)] if vertices.is_cuda else _by_image(everything, rows)
@@ -217,8 +216,8 @@ def _light(
     highlight = torch.exp2(halfway.log2_() * exponent) * strength * (facing > 0) * (1 + 2 * rim)
     sheen = 0.02 + (0.35 * shine + 0.25 * plate) * rim + 0.06 * plate
     out = torch.addcmul(around, sun, spread).mul_(colour).add_(sun * highlight).add_(around.mul_(sheen))
-    over = (out - SHOULDER).clamp_(min=0)
-    bent = (over * (-1 / (1 - SHOULDER))).exp_().neg_().add_(1).mul_(1 - SHOULDER)
+    over = (out - SHOULDER_LIGHT).clamp_(min=0)
+    bent = (over * (-1 / (1 - SHOULDER_LIGHT))).exp_().neg_().add_(1).mul_(1 - SHOULDER_LIGHT)
     return out.sub_(over).add_(bent)
 
 
@@ -232,15 +231,15 @@ def _skin(
     change = torch.addcmul(change[:, :5], change[:, 5:], p.material.bend)
     strewn = tile.index_select(0, noise.rows(p.material.uv, p.of(material.shift), p.of(material.texel)[:, None]))
     strewn[:, 3:] *= p.material.grain
-    plate = texel[:, detail.PLATE : detail.PLATE + 1]
+    plate = texel[:, skin_relief.PLATE : skin_relief.PLATE + 1]
     log = change[:, :3] + p.times(strewn * (1 - plate), material.noise) * skin
-    log = log + (1 - skin) * p.material.grain * CLOTH * strewn[:, 1:2] * p.of(material.grain)[:, None]
+    log = log + (1 - skin) * p.material.grain * CLOTH_GRAIN * strewn[:, 1:2] * p.of(material.grain)[:, None]
     if p.image is not None or bool(material.tattoo[0, 0] > 0):
         inked = tattoo.cover(p.material.uv, p.material.grain, p.of(material.tattoo)) * skin
         log = log - inked * log.new_tensor(tattoo.COLOUR)
     colour = p.material.colour * log.exp_()
     nail = p.of(material.nail)
-    white = texel[:, detail.WHITE : detail.WHITE + 1]
+    white = texel[:, skin_relief.WHITE : skin_relief.WHITE + 1]
     painted = nail[:, :3] * (1 + (0.5 * white) * (nail[:, 3:4] < 0.9))
     colour = torch.lerp(colour, painted, plate * nail[:, 3:4])
     hand = p.face.clamp(max=texels.faces - 1)
@@ -280,7 +279,7 @@ def draw(
     """
     b, height, width = background.shape[:3]
     out = _empty(background)
-    step = CHUNK.get(vertices.device.type, b)
+    step = IMAGES_PER_CHUNK.get(vertices.device.type, b)
     for start in range(0, b, step):
         rows = slice(start, start + step)
         shadows = casters and (casters[0][rows], casters[1])
@@ -306,7 +305,7 @@ def light_vertices(
         b, v = vertices.shape[:2]
         image = torch.arange(b, device=vertices.device).repeat_interleave(v)
         points = vertices.reshape(-1, 3)
-        seen = shadow(*casters, lights.direction, SHADOW_SIDE, SHADOW_BIAS, points, image)
+        seen = shadow(*casters, lights.direction, SHADOW_SIDE_PX, SHADOW_BIAS_M, points, image)
         sun = sun * seen.view(b, v, 1)
     half = unit(direction - unit(vertices))
     highlight = torch.exp2(dot(normal, half).clamp_min_(1e-4).log2_() * lights.shininess[:, None, None])

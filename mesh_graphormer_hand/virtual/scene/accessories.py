@@ -28,7 +28,10 @@ RING_AROUND, RING_TUBE = 18, 6
 SIZES = (BAND * AROUND, len(SPHERE), RING_AROUND * RING_TUBE)
 SIZE = sum(SIZES)
 RING = slice(SIZE - SIZES[2], SIZE)  # the ring among the vertices
-PLACE, GIRTH = 0.64, 40  # of the first phalanx: beyond the web; vertices that tell the finger's girth there
+RING_PLACE, GIRTH_VERTICES = (
+    0.64,
+    40,
+)  # of the first phalanx: beyond the web; vertices that tell the finger's girth there
 METALS = np.array([(0.62, 0.45, 0.17), (0.60, 0.60, 0.60), (0.62, 0.40, 0.30), (0.05, 0.05, 0.055)])
 
 
@@ -60,7 +63,7 @@ def _quads(a: np.ndarray, b: np.ndarray, step: int | np.ndarray) -> np.ndarray:
 
 def _uv() -> Float[np.ndarray, "v 2"]:
     """m along and around the band, for the grain of straps."""
-    along, angle = (m.ravel() for m in np.meshgrid(0.01 * np.arange(BAND), forearm.ANGLES, indexing="ij"))
+    along, angle = (m.ravel() for m in np.meshgrid(0.01 * np.arange(BAND), forearm.ANGLES_RAD, indexing="ij"))
     rest = np.zeros((SIZES[1] + SIZES[2], 2))
     return np.concatenate([np.stack([along, 0.03 * angle], 1), rest])
 
@@ -104,8 +107,8 @@ def girths(anatomy: Anatomy, mesh: RenderMesh) -> Int64[np.ndarray, "4 n"]:
         base, middle = chain.start, chain.start + 1
         q = (mesh.vertices - anatomy.joints[base]) @ anatomy.frames[base].T
         length = np.linalg.norm(anatomy.joints[middle] - anatomy.joints[base])
-        far = np.abs(q[:, 0] - PLACE * length) + 10 * (mesh.weights[:, chain].sum(1) < 0.5)
-        found.append(np.argsort(far, kind="stable")[:GIRTH])
+        far = np.abs(q[:, 0] - RING_PLACE * length) + 10 * (mesh.weights[:, chain].sum(1) < 0.5)
+        found.append(np.argsort(far, kind="stable")[:GIRTH_VERTICES])
     return np.stack(found)
 
 
@@ -146,8 +149,8 @@ def _sections(
     arm: np.ndarray, along: Float[np.ndarray, "b n"]
 ) -> tuple[Float[np.ndarray, "b n around 3"], Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n around 3"]]:
     """Outlines of an arm at stations m along it, their centres, and unit vectors outward."""
-    k = np.clip(np.searchsorted(forearm.STATIONS, along, side="right") - 1, 0, len(forearm.STATIONS) - 2)
-    low, high = forearm.STATIONS[k], forearm.STATIONS[k + 1]
+    k = np.clip(np.searchsorted(forearm.STATIONS_M, along, side="right") - 1, 0, len(forearm.STATIONS_M) - 2)
+    low, high = forearm.STATIONS_M[k], forearm.STATIONS_M[k + 1]
     t = ((along - low) / (high - low))[..., None, None]
     row = np.arange(len(arm))[:, None]
     outline = arm[row, k] * (1 - t) + arm[row, k + 1] * t

@@ -17,7 +17,7 @@ from ..config import VirtualConfig
 from . import scenery
 
 Picture = Float[np.ndarray, "h w 3"]
-PHOTOGRAPH_SIDE = 512  # px, longer side that photographs are kept at
+PHOTOGRAPH_SIDE_PX = 512  # px, longer side that photographs are kept at
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -72,9 +72,9 @@ def _soft(picture: Picture, sigma: float | int) -> Picture:
 
 def _abstract(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.ndarray, "3"], size: int) -> Picture:
     """Anything: patterns, edges, scraps and limbs."""
-    picture = surface(rng, config, size)
+    picture = texture(rng, config, size)
     if rng.random() < 0.4:
-        picture = _edge(rng, picture, surface(rng, config, size))
+        picture = _edge(rng, picture, texture(rng, config, size))
     coarse = rng.uniform(0.15, 1)  # a few large things, or many small ones
     for _ in range(int(rng.choice((0, 1, 2, 4, 8)) / coarse)):
         _clutter(rng, picture, skin, coarse)
@@ -84,7 +84,7 @@ def _abstract(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.nd
     return picture * np.float32(rng.uniform(0.7, 1.2))
 
 
-def surface(rng: np.random.Generator, config: VirtualConfig, size: int) -> Picture:
+def texture(rng: np.random.Generator, config: VirtualConfig, size: int) -> Picture:
     """One wall, cloth, or photograph that fills the picture."""
     if config.backgrounds and rng.random() < config.photograph:
         return _photograph(rng, config.backgrounds, size)
@@ -220,7 +220,7 @@ def _read(path: str) -> np.ndarray:
     photo = cv2.imread(path, cv2.IMREAD_COLOR)
     if photo is None:
         raise ConfigError(f"backgrounds: {path} is not a picture that OpenCV reads")
-    scale = PHOTOGRAPH_SIDE / max(photo.shape)
+    scale = PHOTOGRAPH_SIDE_PX / max(photo.shape)
     if scale < 1:
         photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(photo[..., ::-1])

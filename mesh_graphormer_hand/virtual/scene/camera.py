@@ -15,8 +15,8 @@ from ..hand.anatomy import turn
 from ..rng import Draws
 
 CANDIDATES = 6
-CUT = 0.35  # of the box, the most that a border cuts off
-ARM_AT_LENS = -0.72  # cosine beyond which the forearm, pointing at the camera, would cover the hand
+MAX_CUT_FRACTION = 0.35  # of the box, the most that a border cuts off
+ARM_AT_LENS_COSINE = -0.72  # cosine beyond which the forearm, pointing at the camera, would cover the hand
 FINGERS_UP = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # back of the hand to the camera, fingers to the left
 AXES = np.eye(3)
 
@@ -51,7 +51,7 @@ def _cut(
     draws: Draws, config: VirtualConfig, centre: Float[np.ndarray, "b 2"], size: Float[np.ndarray, "b 2"]
 ) -> Float[np.ndarray, "b 2"]:
     """Where boxes of `size` stand, of the crop's side, once some of them stick out at one of the four borders."""
-    beyond, border = draws.uniform(low=0.03, high=CUT), np.sign(draws.uniform(low=-1, high=1))
+    beyond, border = draws.uniform(low=0.03, high=MAX_CUT_FRACTION), np.sign(draws.uniform(low=-1, high=1))
     moved, row, axis = centre.copy(), np.arange(len(centre)), draws.choice((1, 1))
     moved[row, axis] = 0.5 + border * (0.5 + (beyond - 0.5) * size[row, axis])
     return np.where(draws.chance(config.truncated)[:, None], moved, centre)
@@ -69,7 +69,9 @@ def _view(draws: Draws, config: VirtualConfig) -> Float[np.ndarray, "b 3 3"]:
     uniform = uniform_rotations(draws, n)
     views = np.where(draws.chance(config.view_uniform)[:, None, None, None], uniform, plausible)
     towards = views[..., 2, 0]  # the forearm's axis along the view
-    chosen = np.where((towards > ARM_AT_LENS).any(1), (towards > ARM_AT_LENS).argmax(1), towards.argmax(1))
+    chosen = np.where(
+        (towards > ARM_AT_LENS_COSINE).any(1), (towards > ARM_AT_LENS_COSINE).argmax(1), towards.argmax(1)
+    )
     return views[np.arange(len(views)), chosen]
 
 

@@ -17,10 +17,10 @@ from ..rng import Draws
 from .parts import ABSENT, MeshPart, PartShape
 
 AROUND, RINGS = 20, 20
-LENGTH = 0.24  # m
-STATIONS = np.concatenate([[-0.006, 0.0], np.linspace(0.008, LENGTH, RINGS - 2)])  # m along the arm
-BEND_OVER = 0.05  # m over which the wrist bends
-ANGLES = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+LENGTH_M = 0.24  # m
+STATIONS_M = np.concatenate([[-0.006, 0.0], np.linspace(0.008, LENGTH_M, RINGS - 2)])  # m along the arm
+BEND_LENGTH_M = 0.05  # m over which the wrist bends
+ANGLES_RAD = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
 SLEEVE_SHINE = 0.25
 
 
@@ -50,11 +50,11 @@ def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[n
     wobble = draws.normal(RINGS)
     centre, opening = _opening(anatomy, shape)
     points, frames = _axis(centre, flexion, deviation)
-    swell = draws.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS / LENGTH, 0, 1) ** 1.2
-    girth = np.where(STATIONS < 0, 0.97, 1 + swell)
+    swell = draws.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS_M / LENGTH_M, 0, 1) ** 1.2
+    girth = np.where(STATIONS_M < 0, 0.97, 1 + swell)
     outline = _outline(opening) * girth[..., None, None]  # b rings around 3
     bare = points[:, :, None] + outline @ frames.swapaxes(-1, -2)
-    ring = np.maximum(np.searchsorted(STATIONS, edge)[:, None] + np.arange(RINGS) - 1, 0)
+    ring = np.maximum(np.searchsorted(STATIONS_M, edge)[:, None] + np.arange(RINGS) - 1, 0)
     ring = np.maximum(ring, ring[:, 1:2]).clip(max=RINGS - 1)  # the first ring closes the sleeve's opening
     cover = thickness[:, None] * (1 + 0.12 * np.cumsum(0.5 * wobble, 1).clip(-2, 2))
     cover[:, 0] = 0.0005
@@ -78,13 +78,13 @@ def _faces() -> Int64[np.ndarray, "f 3"]:
 
 def _palm_side() -> Float[np.ndarray, "v"]:
     """How far each point belongs to the paler, palmar side, as on the hand at the wrist and less up the arm."""
-    side = np.clip(0.5 - 0.9 * np.sin(ANGLES), 0, 1) * (1 - 0.5 * _ease(STATIONS / 2))[:, None]
+    side = np.clip(0.5 - 0.9 * np.sin(ANGLES_RAD), 0, 1) * (1 - 0.5 * _ease(STATIONS_M / 2))[:, None]
     return side.reshape(-1)
 
 
 def _uv(around_m: float) -> Float[np.ndarray, "v 2"]:
     """m along the arm, and `around_m` m for each radian around it."""
-    along, angle = (m.ravel() for m in np.meshgrid(STATIONS, ANGLES, indexing="ij"))
+    along, angle = (m.ravel() for m in np.meshgrid(STATIONS_M, ANGLES_RAD, indexing="ij"))
     return np.stack([along, around_m * angle], 1)
 
 
@@ -93,12 +93,14 @@ def _opening(
 ) -> tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b around 3"]]:
     """The open end of the hand's skin: its centre (m, relative to the wrist) and its outline round the centre."""
     if len(anatomy.wrist) == 0:  # no open end: an ellipse of a wrist's size at the wrist
-        ellipse = np.stack([0 * ANGLES, 0.02 * np.sin(ANGLES), 0.028 * np.cos(ANGLES)], -1)
+        ellipse = np.stack([0 * ANGLES_RAD, 0.02 * np.sin(ANGLES_RAD), 0.028 * np.cos(ANGLES_RAD)], -1)
         return np.tile([0.01, 0.0, 0.0], (len(shape), 1)), np.tile(ellipse, (len(shape), 1, 1))
     middle = anatomy.wrist.mean(0)
     angle = np.arctan2(*(anatomy.wrist - middle).T[1:])
     order = np.argsort(angle)
-    weights = np.stack([np.interp(ANGLES, angle[order], row[order], period=2 * np.pi) for row in np.eye(len(angle))], 1)
+    weights = np.stack(
+        [np.interp(ANGLES_RAD, angle[order], row[order], period=2 * np.pi) for row in np.eye(len(angle))], 1
+    )
     loop = anatomy.wrist + np.einsum("nck,bk->bnc", anatomy.wrist_shape, shape)
     loop = loop - (anatomy.joints[0] + shape @ anatomy.joint_shape[0].T)[:, None]
     centre = loop.mean(1)
@@ -108,13 +110,13 @@ def _opening(
 def _outline(opening: Float[np.ndarray, "b around 3"]) -> Float[np.ndarray, "b rings around 3"]:
     """From the hand's own outline to an ellipse, rounder than the wrist, over the length of the bend."""
     half = (opening.max(1) - opening.min(1))[:, 1:] / 2
-    circle = np.stack([0 * ANGLES, 1.2 * np.sin(ANGLES), np.cos(ANGLES)], -1)
+    circle = np.stack([0 * ANGLES_RAD, 1.2 * np.sin(ANGLES_RAD), np.cos(ANGLES_RAD)], -1)
     ellipse = circle * np.insert(half, 0, 0, 1)[:, None]
-    return opening[:, None] + (ellipse - opening)[:, None] * _ease(STATIONS)[:, None, None]
+    return opening[:, None] + (ellipse - opening)[:, None] * _ease(STATIONS_M)[:, None, None]
 
 
 def _ease(s: np.ndarray) -> np.ndarray:
-    t = np.clip((s - STATIONS[0]) / BEND_OVER, 0, 1)
+    t = np.clip((s - STATIONS_M[0]) / BEND_LENGTH_M, 0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -122,10 +124,10 @@ def _axis(centre: np.ndarray, flexion: np.ndarray, deviation: np.ndarray) -> tup
     """Ring centres (b, rings, 3) and frames (b, rings, 3, 3) of an arm that bends by two angles at the wrist."""
     angle = np.hypot(flexion, deviation)[:, None]
     axis = np.stack([0 * flexion, deviation, flexion], -1) / np.maximum(angle, 1e-9)
-    frames = turn(axis[:, None], angle * _ease(STATIONS))
+    frames = turn(axis[:, None], angle * _ease(STATIONS_M))
     along = frames[..., 0]  # the arm leaves the hand towards +x
-    steps = along[:, 1:] * np.diff(STATIONS)[:, None]
-    start = centre[:, None] + along[:, :1] * STATIONS[0]
+    steps = along[:, 1:] * np.diff(STATIONS_M)[:, None]
+    start = centre[:, None] + along[:, :1] * STATIONS_M[0]
     return np.concatenate([start, start + np.cumsum(steps, 1)], 1), frames
 
 
@@ -137,7 +139,7 @@ def _shade(draws: Draws) -> Float[np.ndarray, "b rings around"]:
 def _cloth(draws: Draws) -> Float[np.ndarray, "b rings around 3"]:
     coloured = np.where(draws.chance(0.6)[:, None], draws.uniform(3), draws.uniform(1))
     stripes = draws.uniform(2, 1, 1) * [[[2.5]], [[0]]] + np.round(draws.uniform(2, 1, 1) * [[[0]], [[5]]])
-    wave = np.sin(stripes[:, 0] * np.arange(RINGS)[:, None] + np.round(stripes[:, 1]) * ANGLES)
+    wave = np.sin(stripes[:, 0] * np.arange(RINGS)[:, None] + np.round(stripes[:, 1]) * ANGLES_RAD)
     pattern = 1 + draws.uniform(high=0.4)[:, None, None] * wave
     return ((0.02 + 0.95 * coloured)[:, None, None] * pattern[..., None]).clip(0.02, 1) ** 2
 

@@ -17,20 +17,20 @@ from ..rng import Draws
 from .camera import uniform_rotations
 
 CYLINDER, BALL, BOX, STICK, CARD = range(5)
-STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
+BALL_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
 BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
-FLESH = np.array([10.5, 9.5, 8.0, *[9.0, 7.8, 6.8] * 3, 7.6, 6.6, 6.0]) * 1e-3  # m, mean hand: bone to palmar skin
-DIGIT = np.repeat(np.arange(5), 3 * len(STEPS))
+FLESH_M = np.array([10.5, 9.5, 8.0, *[9.0, 7.8, 6.8] * 3, 7.6, 6.6, 6.0]) * 1e-3  # m, mean hand: bone to palmar skin
+DIGIT = np.repeat(np.arange(5), 3 * len(BALL_STEPS))
 END_BONES = np.array([2, 5, 8])  # of thumb, index and middle finger, among BONES
 PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
-PALM_FLESH = 0.012  # m
-GIVE = 0.0015  # m that flesh yields
-MEAN_PALM = 0.088  # m, wrist to the middle finger's first joint
-HEIGHTS, SHIFTS = np.linspace(0.012, 0.066, 10), np.linspace(-0.25, 1.05, 9)
-TOUCH = 0.004  # m at which something counts as touched
-ENOUGH = 2.1  # touched digits and palm that hold something
-SMALLEST, LARGEST = 0.007, 0.055  # m, radius of what is enclosed
-PINCH = 0.045  # m, widest
+PALM_FLESH_M = 0.012  # m
+FLESH_YIELD_M = 0.0015  # m that flesh yields
+MEAN_PALM_M = 0.088  # m, wrist to the middle finger's first joint
+HEIGHTS_M, SHIFTS = np.linspace(0.012, 0.066, 10), np.linspace(-0.25, 1.05, 9)
+TOUCH_M = 0.004  # m at which something counts as touched
+MIN_TOUCHES = 2.1  # touched digits and palm that hold something
+MIN_RADIUS_M, MAX_RADIUS_M = 0.007, 0.055  # m, radius of what is enclosed
+MAX_PINCH_M = 0.045  # m, widest
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +104,18 @@ def clear_of(
 
 def _size(joints: Float[np.ndarray, "b 21 3"]) -> Float[np.ndarray, "b"]:
     """Length of the palm, of the mean hand's."""
-    return np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM
+    return np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM_M
 
 
 def _balls(joints: np.ndarray, size: np.ndarray) -> tuple[Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n"]]:
     """Balls of flesh: 5 a bone of the digits, then 5 a bone of the palm."""
-    steps = np.array(STEPS)[:, None]
+    steps = np.array(BALL_STEPS)[:, None]
 
     def along(bones: np.ndarray) -> np.ndarray:
         start, stop = joints[:, bones[:, :1]], joints[:, bones[:, 1:]]
         return (start + (stop - start) * steps).reshape(len(joints), -1, 3)
 
-    flesh = np.concatenate([np.repeat(FLESH, len(STEPS)), np.full(len(PALM) * len(STEPS), PALM_FLESH)])
+    flesh = np.concatenate([np.repeat(FLESH_M, len(BALL_STEPS)), np.full(len(PALM) * len(BALL_STEPS), PALM_FLESH_M)])
     return np.concatenate([along(BONES), along(PALM)], 1), flesh * size[:, None]
 
 
@@ -137,22 +137,22 @@ def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np
     up, out, side = _palm_frame(joints)
     reach = joints[:, 9] - joints[:, 0]
     tilt = _unit(side + 0.22 * up)  # a bar lies askew in the palm
-    h, s = (m.ravel() for m in np.meshgrid(HEIGHTS, SHIFTS + 0.35, indexing="ij"))
+    h, s = (m.ravel() for m in np.meshgrid(HEIGHTS_M, SHIFTS + 0.35, indexing="ij"))
     middle = joints[:, [5, 9, 13, 17]].mean(1) - joints[:, 9]
     places = s[:, None] * reach[:, None] + middle[:, None] + h[:, None] * size[:, None, None] * out[:, None]
     offset = balls[:, None] - places[:, :, None]  # b places balls 3
     along = np.einsum("bpnk,bk->bpn", offset, tilt)
     flat = np.where((kind == BALL)[:, None, None], 0.0, along)
     gap = np.sqrt(np.maximum((offset**2).sum(-1) - flat**2, 0)) - flesh[:, None]
-    radius = gap.min(-1) + GIVE
-    near = np.exp(-(((gap - radius[..., None]) / TOUCH) ** 2))
+    radius = gap.min(-1) + FLESH_YIELD_M
+    near = np.exp(-(((gap - radius[..., None]) / TOUCH_M) ** 2))
     fingers = near[..., : len(DIGIT)].reshape(*near.shape[:2], 5, -1).max(-1)
     score = fingers.sum(-1) + near[..., len(DIGIT) :].max(-1)
-    score = np.where((radius > SMALLEST) & (radius < LARGEST), score + 12 * radius, -1)
+    score = np.where((radius > MIN_RADIUS_M) & (radius < MAX_RADIUS_M), score + 12 * radius, -1)
     best = score.argmax(1)
     row = np.arange(len(best))
     axes = np.stack([_unit(np.cross(out, tilt)), _unit(out - tilt * (out * tilt).sum(-1, keepdims=True)), tilt], -1)
-    return Fit(kind, score[row, best] > ENOUGH, places[row, best], axes, radius[row, best].clip(SMALLEST))
+    return Fit(kind, score[row, best] > MIN_TOUCHES, places[row, best], axes, radius[row, best].clip(MIN_RADIUS_M))
 
 
 def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, size: np.ndarray) -> Fit:
@@ -174,7 +174,7 @@ def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndar
     t = np.linspace(-0.05, 0.09, 15)
     points = centre[None, :, None] + t[:, None] * ways[:, :, None]
     distance = np.linalg.norm(points[:, :, :, None] - balls[None, :, None], axis=-1) - flesh[:, None]
-    bone = np.arange(balls.shape[1]) // len(STEPS)
+    bone = np.arange(balls.shape[1]) // len(BALL_STEPS)
     holding = (bone == END_BONES[0]) | (bone == END_BONES[1 + nearer][:, None])  # b balls: thumb's and finger's end
     clear = np.where(holding[:, None], 1.0, distance).min((-1, -2))
     way = ways[clear.argmax(0), row]
@@ -182,7 +182,7 @@ def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndar
     kind = np.where((kind == BALL) & (gap < 0.012), STICK, kind)
     kind = np.where((kind == STICK) & (gap > 0.022), BALL, kind)
     axes = np.stack([grip, np.cross(way, grip), way], -1)
-    return Fit(kind, (wide < PINCH) & (clear.max(0) > -0.004), centre, axes, gap / 2)
+    return Fit(kind, (wide < MAX_PINCH_M) & (clear.max(0) > -0.004), centre, axes, gap / 2)
 
 
 def _unit(v: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ Screen = UInt8[np.ndarray, "h w 3"]
 Random = np.random.Generator
 Number = float | int
 AA = cv2.LINE_AA
-TILE = 512  # px, of the shared fractal noise
+NOISE_TILE_PX = 512  # px, of the shared fractal noise
 SHIFT = 3  # bits of sub-pixel positions
 # Hue (share of the circle), its spread, saturation: what walls, wood, cloth, metal and plants are coloured like
 PALETTES = ((0.08, 0.03, 0.35), (0.1, 0.05, 0.15), (0.6, 0.06, 0.25), (0.05, 0.04, 0.55), (0.3, 0.08, 0.3))
@@ -372,8 +372,8 @@ def _box(screen: np.ndarray, centre: np.ndarray, half: np.ndarray, turn: Number,
 
 def noise(rng: Random, size: int, scale: Number) -> Float[np.ndarray, "size size"]:
     """Fractal noise in [0, 1], `scale` times as fine as its tile, from anywhere in it."""
-    window = int(np.clip(size * scale, 16, TILE))
-    y, x = rng.integers(0, TILE - window + 1, 2)
+    window = int(np.clip(size * scale, 16, NOISE_TILE_PX))
+    y, x = rng.integers(0, NOISE_TILE_PX - window + 1, 2)
     part = _fractal()[y : y + window, x : x + window]
     part = part[:: int(rng.choice((-1, 1))), :: int(rng.choice((-1, 1)))]
     return cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_LINEAR)
@@ -382,10 +382,10 @@ def noise(rng: Random, size: int, scale: Number) -> Float[np.ndarray, "size size
 @lru_cache(maxsize=1)
 def _fractal() -> Float[np.ndarray, "tile tile"]:
     rng = np.random.Generator(np.random.Philox(key=5))
-    total = np.zeros((TILE, TILE), np.float32)
+    total = np.zeros((NOISE_TILE_PX, NOISE_TILE_PX), np.float32)
     for octave in range(1, 9):
         field = rng.standard_normal((2**octave, 2**octave)).astype(np.float32)
-        total += 0.62**octave * cv2.resize(field, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+        total += 0.62**octave * cv2.resize(field, (NOISE_TILE_PX, NOISE_TILE_PX), interpolation=cv2.INTER_CUBIC)
     return np.clip(0.5 + 0.2 * (total - total.mean()) / total.std(), 0, 1).astype(np.float32)
 
 

@@ -16,35 +16,35 @@ from ..records import Record, take
 from ..rng import Draws
 from .camera import Camera, uniform_rotations
 
-FIRST = 2**42  # the other hands have numbers beyond those of all crops and frames
+FIRST_INDEX = 2**42  # the other hands have numbers beyond those of all crops and frames
 MIRROR = np.diag([1.0, 1, -1])
-TRIES = 10
-SAME_PERSON = 0.8
+MAX_TRIES = 10
+SAME_PERSON_PROBABILITY = 0.8
 
 
 def sample(
     config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int], p: Parameters
 ) -> tuple[Int64[np.ndarray, "n"], Parameters | None]:
     """Which of the samples `p` have a second hand, and those hands: left ones, by a rotation that mirrors."""
-    rows = np.flatnonzero(Draws(config, indices, "second").chance(config.second_hand))
+    rows = np.flatnonzero(Draws(config, indices, "second_hand").chance(config.second_hand))
     if not len(rows):
         return rows, None
-    chosen = [FIRST + indices[k] for k in rows]
+    chosen = [FIRST_INDEX + indices[k] for k in rows]
     other, first = parameters.draw(config, anatomy, chosen), take(p, rows)
-    draws = Draws(config, chosen, "second")
+    draws = Draws(config, chosen, "second_hand")
     angle = draws.uniform(high=2 * np.pi)
     behind = draws.chance(0.6)
     depth = np.where(behind, draws.uniform(low=0.035, high=0.14), draws.uniform(low=-0.06, high=0.02))
     apart = np.where(behind, draws.uniform(low=0.05, high=0.17), draws.uniform(low=0.11, high=0.19))
     away = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
-    tried = uniform_rotations(draws, TRIES)
+    tried = uniform_rotations(draws, MAX_TRIES)
     forearm = tried[..., 0]  # from the wrist on, in the camera
     score = (forearm * away[:, None]).sum(-1) - 2 * (-forearm[..., 2] - 0.4).clip(0)
     rotation = tried[np.arange(len(rows)), score.argmax(1)] @ MIRROR
     root = _middle(anatomy, first) + apart[:, None] * away + depth[:, None] * [0, 0, 1]
     root = root - _middle(anatomy, dataclasses.replace(other, camera=_camera(rotation, 0 * root, first)))
     root[:, 2] = root[:, 2].clip(0.12)
-    alike = draws.chance(SAME_PERSON)
+    alike = draws.chance(SAME_PERSON_PROBABILITY)
     ring = other.accessories.ring * [0.0, 1, 1, 1]
     other = dataclasses.replace(
         other,

@@ -23,14 +23,14 @@ HANDLE, HANDLE_FACES = bent_tube(PATH, 0.1, 8, np.array([0.0, 1, 0]))
 POINTS = np.concatenate([BODY, HANDLE])
 UV = 0.04 * np.stack([POINTS[:, 2], np.arctan2(POINTS[:, 1], POINTS[:, 0])], 1)
 SHAPE = PartShape("cup", "object", np.concatenate([BODY_FACES, HANDLE_FACES + len(BODY)]), UV, np.zeros(len(POINTS)))
-SMALLEST = 0.024  # m, radius of a cup
+MIN_RADIUS_M = 0.024  # m, radius of a cup
 
 
 def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """A cup for each posed hand; see `base`."""
     radius, stout = draws.uniform(low=0.03, high=0.043), draws.uniform(low=0.95, high=1.4)
     held = grasp.enclose(joints, grasp.CYLINDER)
-    held = held.where(held.held & (held.radius > SMALLEST))
+    held = held.where(held.held & (held.radius > MIN_RADIUS_M))
     place = held.otherwise(grasp.clear_of(draws, joints, 1.6 * radius * stout))
     radius = np.where(held.held, held.radius, radius)
     turn = draws.uniform(high=2 * np.pi)  # of the handle about the cup
