@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mesh_graphormer_hand"
 BANNED = {"told", "said", "look", "looks", "places", "rest", "things", "ink", "worn", "prop"}
 BANNED |= {"MOST", "LEAST", "FEW", "MANY", "REACH", "ROOM", "TOGETHER", "TWINS", "YOUNG", "PATIENCE", "TOLD"}
 # Files and folders whose names are in order; a package joins the list when it is done, and the list ends as {""}.
-CLEAN = ("training", "data", "evaluation", "losses", "metrics")
+CLEAN = ("training", "virtual", "generation", "data", "evaluation", "losses", "metrics")
 CLEAN += ("config.py", "contracts.py", "assembly.py", "files.py", "paths.py")
 CONSTANT = re.compile(r"[A-Z][A-Z0-9_]+")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .kinds import Source
     from .layouts.base import Encoding, Layout
 
-LAYOUTS = ("webdataset", "freihand", "folder")
+CROP_LAYOUTS = ("webdataset", "freihand", "folder")
 SHEET = 24  # samples on a contact sheet
 
 
@@ -33,7 +33,7 @@ class Kind:
 
 
 KINDS = {
-    "crops": Kind(LAYOUTS, "img"),
+    "crops": Kind(CROP_LAYOUTS, "img"),
     "frames": Kind(("coco",), "frame", size=640, block=4),
     "views": Kind(("groups",), "moment", block=4),
     "sequences": Kind(("groups",), "sequence", block=1),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .job import Job, Store
     from .kinds import Source
 
-FORMAT = 5  # of the folder; rises when equal settings would give other bytes
+FOLDER_FORMAT = 5  # of the folder; rises when equal settings would give other bytes
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
 
     first = replace(plan.config, count=min(plan.config.count, BLOCK))
     return {
-        "format": FORMAT,
+        "format": FOLDER_FORMAT,
         **({} if plan.kind == "crops" else {"kind": plan.kind}),
         "layout": plan.layout,
         "count": plan.config.count,
@@ -82,8 +82,8 @@ def run(renderer: Renderer, job: Job, pending: list[int], workers: int) -> None:
 
     initial = job.samples() - job.samples(pending)
     quiet = bool(int(os.environ.get("LOCAL_RANK", 0)))
-    look = {"unit": KINDS[renderer.plan.kind].unit, "desc": "generate", "dynamic_ncols": True}
-    bar = tqdm(total=job.samples(), initial=initial, disable=quiet, **look)
+    bar_options = {"unit": KINDS[renderer.plan.kind].unit, "desc": "generate", "dynamic_ncols": True}
+    bar = tqdm(total=job.samples(), initial=initial, disable=quiet, **bar_options)
     done = _here(renderer, job, pending) if not workers else _in_processes(renderer, job, pending, workers)
     with bar:
         for number in done:

@@ -32,12 +32,12 @@ from .scene import background, bodies
 from .scene.light import Light
 
 MAX_HANDS = 4  # hands of a frame
-FIRST_INDEX = 2**41  # the frames' hands have numbers beyond those of all crops
+FIRST_FRAME_HAND = 2**41  # the frames' hands have numbers beyond those of all crops
 HAND_SIZE_M = 0.18  # m, a hand's size, for its distance
 WINDOW_M = 0.42  # m round the wrist in which a hand is drawn with its forearm
 ELBOW_M = 0.24  # m from the wrist
 MIN_CLEAR_FRACTION = 0.3  # share of a hand's joints that nothing else hides, from which the hand counts
-MAX_TRIES = 8  # places tried for a hand that does not lie on another
+PLACE_TRIES = 8  # capacity tried for a hand that does not lie on another
 
 
 @dataclass
@@ -74,13 +74,13 @@ class Frames:
     intrinsics: Float[Tensor, "b 3 3"]  # px
     keys: list[str]
 
-    def batch(self, places: int = MAX_HANDS) -> HandBatch:
-        """As the rest of the program takes it, with room for `places` hands a frame."""
+    def batch(self, capacity: int = MAX_HANDS) -> HandBatch:
+        """As the rest_joints of the program takes it, with room for `capacity` hands a frame."""
         count = len(self.hands)
-        boxes = torch.zeros(count, places, 4)
-        valid, left = torch.zeros(2, count, places, dtype=torch.bool)
+        boxes = torch.zeros(count, capacity, 4)
+        valid, left = torch.zeros(2, count, capacity, dtype=torch.bool)
         for k, hands in enumerate(self.hands):
-            n = min(places, len(hands.boxes))
+            n = min(capacity, len(hands.boxes))
             boxes[k, :n], left[k, :n], valid[k, :n] = hands.boxes[:n], hands.is_left[:n], True
         known = torch.ones(count, dtype=torch.bool)
         size = torch.full((count,), float(self.images.shape[-1]))
@@ -96,7 +96,7 @@ class Placed:
     count: int
     is_left: Bool[np.ndarray, "4"]
     alike: bool  # all hands are of one skin
-    rotation: Float[np.ndarray, "4 3 3"]  # camera from rest frame
+    rotation: Float[np.ndarray, "4 3 3"]  # camera from rest_joints frame
     root: Float[np.ndarray, "4 3"]  # m
     focal: float  # in sides of the frame; the principal point is its middle
 
@@ -158,10 +158,8 @@ class VirtualFrames:
         return Frames(torch.stack(images), list(hands), torch.stack(intrinsics), keys)
 
     def _frame(self, index: int, size: int, device: torch.device) -> tuple[Tensor, FrameHands, Tensor]:
-        rng = generator(self.config, index, "frame")
-        p = draw(
-            self.config, self.anatomy, range(FIRST_INDEX + index * MAX_HANDS, FIRST_INDEX + (index + 1) * MAX_HANDS)
-        )
+        rng, first = generator(self.config, index, "frame"), FIRST_FRAME_HAND + index * MAX_HANDS
+        p = draw(self.config, self.anatomy, range(first, first + MAX_HANDS))
         placed = self._place(rng, p)
         tone = linear_to_screen(p.skin.tone[0])
         paint = background.paint(generator(self.config, index, "background"), self.config, tone, size)
@@ -182,15 +180,17 @@ class VirtualFrames:
         if alike and n == 2 and rng.random() < 0.8:
             is_left[1] = ~is_left[0]  # one person's two hands
         eye = np.broadcast_to(np.eye(3), (MAX_HANDS, 1, 3, 3))
-        rest = self.anatomy.pose(np.concatenate([eye, p.fingers], 1), p.shape)
+        rest_joints = self.anatomy.pose(np.concatenate([eye, p.fingers], 1), p.shape)
         rotation, root = p.camera.rotation.copy(), np.zeros((MAX_HANDS, 3))
         taken: list[np.ndarray] = []
         common = np.exp(rng.uniform(*np.log(options.side)))
         for k in range(n):
             side = common * np.exp(rng.uniform(-0.4, 0.4)) if alike else np.exp(rng.uniform(*np.log(options.side)))
             side = float(np.clip(side, *options.side))
-            for _ in range(MAX_TRIES):
-                turned, place, box = _stand(rng.uniform(0.03, 0.97, 2), focal, side, p.camera.rotation[k], rest[k])
+            for _ in range(PLACE_TRIES):
+                turned, place, box = _stand(
+                    rng.uniform(0.03, 0.97, 2), focal, side, p.camera.rotation[k], rest_joints[k]
+                )
                 mirrored = np.array([1 - box[2], box[1], 1 - box[0], box[3]]) if is_left[k] else box
                 if all(_overlap(mirrored, other) < 0.05 for other in taken):
                     break
@@ -290,12 +290,16 @@ def _found(placed: Placed, labels: list[dict[str, Tensor]], scene: Scene, hidden
 
 
 def _stand(
-    centre: np.ndarray, focal: float, side: float, rotation: Float[np.ndarray, "3 3"], rest: Float[np.ndarray, "21 3"]
+    centre: np.ndarray,
+    focal: float,
+    side: float,
+    rotation: Float[np.ndarray, "3 3"],
+    rest_joints: Float[np.ndarray, "21 3"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A hand of size `side` round `centre` (both of the frame): its rotation, root (m) and box (of the frame)."""
     ray = np.array([*(centre - 0.5) / focal, 1.0])
     turned = _towards(ray) @ rotation
-    seen = rest @ turned.T
+    seen = rest_joints @ turned.T
     root = ray * (focal * HAND_SIZE_M / side) - seen.mean(0)
     uv = (seen + root)[:, :2] / (seen + root)[:, 2:] * focal + 0.5
     return turned, root, np.concatenate([uv.min(0), uv.max(0)])

@@ -25,7 +25,7 @@ from .records import repeat
 from .rng import generator
 from .views import frame
 
-FIRST_INDEX = 2**44  # numbers of the poses on the way lie beyond those of all crops
+FIRST_STATION = 2**44  # numbers of the poses on the way lie beyond those of all crops
 MAX_POSES = 64  # poses of a path
 POSE_INTERVAL_S = 0.35, 1.1  # s from one pose to the next
 OPENINGS = (0.0, 0.3, 0.6, 0.85)  # how far fingers open half-way, tried until they clear each other
@@ -76,7 +76,7 @@ class VirtualSequences:
         count = min(MAX_POSES, int(np.searchsorted(moments, times[-1])) + 2)
         anatomy = self._hands.anatomy
         stations = draw(
-            self.config, anatomy, range(FIRST_INDEX + index * MAX_POSES, FIRST_INDEX + index * MAX_POSES + count)
+            self.config, anatomy, range(FIRST_STATION + index * MAX_POSES, FIRST_STATION + index * MAX_POSES + count)
         )
         segment = np.clip(np.searchsorted(moments, times, side="right") - 1, 0, count - 2)
         u = np.clip((times - moments[segment]) / (moments[segment + 1] - moments[segment]), 0, 1)
@@ -92,8 +92,8 @@ class VirtualSequences:
         rotation = Rotation.from_rotvec(TURN * sway[:, :3]).as_matrix() @ camera.rotation
         root = camera.root + sway[:, 3:] * [SWAY, SWAY, DEPTH * camera.root[0, 2]]
         wrist = np.broadcast_to(np.eye(3), (len(times), 1, 3, 3))
-        rest = anatomy.pose(np.concatenate([wrist, p.fingers], 1), p.shape)
-        seen = rest @ rotation.swapaxes(1, 2) + root[:, None]
+        rest_joints = anatomy.pose(np.concatenate([wrist, p.fingers], 1), p.shape)
+        seen = rest_joints @ rotation.swapaxes(1, 2) + root[:, None]
         pinhole = frame(rng, self.config, (seen[..., :2] / seen[..., 2:]).reshape(-1, 2))
         return dataclasses.replace(camera, rotation=rotation, root=root, pinhole=np.tile(pinhole, (len(times), 1)))
 

@@ -24,10 +24,10 @@ from .rng import generator
 from .scene import camera
 from .scene.light import Light
 
-FIRST_INDEX = 2**43  # what is behind the other views, and their sensors, have numbers beyond those of all crops
+FIRST_VIEW = 2**43  # what is behind the other views, and their sensors, have numbers beyond those of all crops
 MAX_VIEWS = 8  # views of a moment
 APART_DEG = 15.0, 150.0  # degrees between the first view and another
-MAX_TRIES = 6
+VIEW_TRIES = 6
 
 
 class VirtualViews:
@@ -67,7 +67,7 @@ class VirtualViews:
         rng = generator(self.config, index, "view")
         p = repeat(draw(self.config, self._hands.anatomy, [index]), self.views)
         world, p = look_round(rng, self.config, self._hands.anatomy, p)
-        scenes = [index, *(FIRST_INDEX + index * MAX_VIEWS + v for v in range(1, self.views))]
+        scenes = [index, *(FIRST_VIEW + index * MAX_VIEWS + v for v in range(1, self.views))]
         keys = [f"virtual/{self.config.split}/{index:06d}/{v}" for v in range(self.views)]
         shadows = bool(rng.random() < self.config.shadow)
         made = self._hands.render_samples(p, scenes, keys, device, size, shadows, scenes)
@@ -91,18 +91,18 @@ def look_round(
 ) -> tuple[Float[np.ndarray, "b 4 4"], Parameters]:
     """The same hand (equal rows of `p`) before other cameras, but for the first row: camera from world of each."""
     wrist = np.broadcast_to(np.eye(3), (len(p.shape), 1, 3, 3))
-    rest = anatomy.pose(np.concatenate([wrist, p.fingers], 1), p.shape)
-    old, world = p.camera, np.tile(np.eye(4), (len(rest), 1, 1))
+    rest_joints = anatomy.pose(np.concatenate([wrist, p.fingers], 1), p.shape)
+    old, world = p.camera, np.tile(np.eye(4), (len(rest_joints), 1, 1))
     rotation, root, pinhole = old.rotation.copy(), old.root.copy(), old.pinhole.copy()
-    centre = (old.root[0] + rest[0] @ old.rotation[0].T).mean(0)
-    for v in range(1, len(rest)):
+    centre = (old.root[0] + rest_joints[0] @ old.rotation[0].T).mean(0)
+    for v in range(1, len(rest_joints)):
         turned = _turned(rng, old.rotation[0])
         distance = float(np.exp(rng.uniform(*np.log(config.distance))))
         place = np.array([0.0, 0, distance])
         world[v, :3, :3], world[v, :3, 3] = turned, place - turned @ centre
         rotation[v] = turned @ old.rotation[0]
         root[v] = world[v, :3, :3] @ old.root[0] + world[v, :3, 3]
-        seen = rest[v] @ rotation[v].T + root[v]
+        seen = rest_joints[v] @ rotation[v].T + root[v]
         pinhole[v] = frame(rng, config, seen[:, :2] / seen[:, 2:])
     moved = dataclasses.replace(old, rotation=rotation, root=root, pinhole=pinhole)
     light = turn_light(p.light, world[:, :3, :3])
@@ -122,7 +122,7 @@ def frame(rng: np.random.Generator, config: VirtualConfig, uv: Float[np.ndarray,
 def _turned(rng: np.random.Generator, rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """A turn of the camera round the hand after which the forearm (the hand's x) does not point at the lens."""
     best = np.eye(3)
-    for _ in range(MAX_TRIES):
+    for _ in range(VIEW_TRIES):
         axis = rng.normal(size=3) * [1, 1, 0.4]
         best = turn(axis / np.linalg.norm(axis), np.array(np.radians(rng.uniform(*APART_DEG))))
         if (best @ rotation)[2, 0] > camera.ARM_AT_LENS_COSINE:

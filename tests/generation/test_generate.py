@@ -33,7 +33,7 @@ from mesh_graphormer_hand.files import lock as take_lock
 from mesh_graphormer_hand.generation import job
 from mesh_graphormer_hand.generation.kinds import Source
 from mesh_graphormer_hand.generation.layouts import webdataset
-from mesh_graphormer_hand.generation.renderer import LAYOUTS, Renderer
+from mesh_graphormer_hand.generation.renderer import CROP_LAYOUTS, Renderer
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
@@ -48,7 +48,7 @@ from mesh_graphormer_hand.virtual.sequences import VirtualSequences
 COUNT, SIZE = 40, 48  # three blocks, the last one not full
 COMMON = ["--count", str(COUNT), "--image-size", str(SIZE), "--workers", "0", "--hand", "open"]
 CASES = {  # three blocks each
-    **{layout: ["--layout", layout] for layout in LAYOUTS},
+    **{layout: ["--layout", layout] for layout in CROP_LAYOUTS},
     "frames": ["--kind", "frames", "--count", "9", "--image-size", "96", "frames.hands=[1, 2, 1]"],
     "views": ["--kind", "views", "--count", "9", "views=3", "--labels", "none"],
     "sequences": ["--kind", "sequences", "--count", "3", "length=4", "--labels", "parts"],
@@ -492,7 +492,7 @@ def test_dry_run_writes_nothing_and_is_right(tmp_path, capsys, whole):
         number, unit = lines["bytes"].split()[:2]
         told = float(number) * {"kB": 1e3, "MB": 1e6}[unit]
         files = tree(whole[layout])
-        close = 0.1 if layout in LAYOUTS else 0.5  # blocks of few pictures differ more
+        close = 0.1 if layout in CROP_LAYOUTS else 0.5  # blocks of few pictures differ more
         assert told == pytest.approx(sum(map(len, files.values())), rel=close)
         assert int(lines["files"]) == len(files)
         assert lines["hours"].startswith("0.00 with 0 workers, ")
@@ -597,7 +597,7 @@ def test_a_mistake_that_the_first_block_shows_can_be_mended(tmp_path, capsys):
     assert run(tmp_path) == 0
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", CROP_LAYOUTS)
 def test_full_disk(whole, tmp_path, capsys, layout):
     """No file larger than half of the largest can be written; then there is room again."""
     largest = max(map(len, tree(whole[layout]).values()))

@@ -57,11 +57,11 @@ def test_every_object_by_existing(name, joints):
     """A shape of class object, outward faces, metres of a hand's size, colours, and the same numbers again."""
     module = importlib.import_module(f"{PACKAGE}.{name}")
     first, again = (module.sample(Draws(VirtualConfig(), range(64), f"objects/{name}"), joints) for _ in range(2))
-    assert module.SHAPE.name == name and module.SHAPE.label == "object"
-    assert first.vertices.shape == (64, module.SHAPE.size, 3) and np.isfinite(first.vertices).all()
+    assert first.name == name and first.shape.label == "object" and first.shape is again.shape
+    assert first.vertices.shape == (64, first.shape.size, 3) and np.isfinite(first.vertices).all()
     extent = np.ptp(first.vertices, axis=1).max(1)
     assert (0.01 < extent).all() and (extent < 0.3).all()
-    assert all(volume(v - v.mean(0), module.SHAPE.faces) > 0 for v in first.vertices)
+    assert all(volume(v - v.mean(0), first.shape.faces) > 0 for v in first.vertices)
     assert (first.colours > 0).all() and (first.colours <= 1).all() and (first.shine > 0).all()
     assert all(np.array_equal(a, b) for a, b in zip(arrays(first), arrays(again), strict=True))
 

@@ -18,7 +18,7 @@ from ...mano.hand import Hand
 from .base import Block, Encoding, Layout, Samples, npz, png, to_json
 
 SPAN = 64  # blocks of 16: some 50 MB at 224 px
-END = bytes(2 * tarfile.BLOCKSIZE)
+TAR_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class WebDataset(Layout):
         """See `Layout`."""
         for part in parts:
             sinks[0].write(part)
-        sinks[0].write(END)
+        sinks[0].write(TAR_END)
 
 
 def build(encoding: Encoding, split: str, hand: Hand) -> WebDataset:

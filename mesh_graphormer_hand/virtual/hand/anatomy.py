@@ -43,14 +43,14 @@ class Anatomy:
         joints = regressor @ hand.v_template
         tips = list(hand.tip_vertices)
         directions = np.concatenate([hand.shapedirs, hand.posedirs], 2).astype(np.float64)
-        rest = hand.v_template.astype(np.float64)
+        rest_vertices = hand.v_template.astype(np.float64)
         return cls(
             joints=joints,
             joint_shape=np.einsum("jv,vck->jck", regressor, hand.shapedirs),
-            tips=rest[tips],
+            tips=rest_vertices[tips],
             tip_directions=directions[tips],
             frames=_frames(joints),
-            wrist=rest[hand.wrist_loop],
+            wrist=rest_vertices[hand.wrist_loop],
             wrist_shape=hand.shapedirs[hand.wrist_loop].astype(np.float64),
             thicker=_thicker(hand),
         )
@@ -123,9 +123,9 @@ def _thicker(hand: Hand) -> Float[np.ndarray, "10"]:
         bone /= np.linalg.norm(bone, axis=1, keepdims=True)
         return float(np.linalg.norm(np.cross(vertices[skin] - start, bone), axis=1).mean())
 
-    rest = hand.v_template.astype(np.float64)
-    slopes = [thickness(rest + hand.shapedirs[..., k]) for k in range(hand.shapedirs.shape[2])]
-    return np.array(slopes) / thickness(rest) - 1
+    rest_vertices = hand.v_template.astype(np.float64)
+    slopes = [thickness(rest_vertices + hand.shapedirs[..., k]) for k in range(hand.shapedirs.shape[2])]
+    return np.array(slopes) / thickness(rest_vertices) - 1
 
 
 def _frames(joints: np.ndarray) -> Float[np.ndarray, "16 3 3"]:

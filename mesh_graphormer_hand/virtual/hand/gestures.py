@@ -128,5 +128,5 @@ GESTURES: dict[str, Pose] = {
     "asl_x": _hand("i", (26, 36, 32, 49, 52), index=(10, 2, 82, 46)),
     "asl_y": _hand("l", (-20, 0, 0, -8, -10), little=(-2, -15, 3, 2)),
 }
-FINGERS: Float[np.ndarray, "n 4 4"] = np.array([pose[:4] for pose in GESTURES.values()], np.float64)
+FINGER_ANGLES: Float[np.ndarray, "n 4 4"] = np.array([pose[:4] for pose in GESTURES.values()], np.float64)
 THUMBS: Float[np.ndarray, "n 5"] = np.array([pose[4] for pose in GESTURES.values()], np.float64)

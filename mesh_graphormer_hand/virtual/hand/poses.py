@@ -154,7 +154,7 @@ def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
 
     loose = draws.uniform(n, low=0.5, high=6)[..., None]  # degrees; where they are few, digits that should touch do
     jitter = loose[..., None] * draws.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
-    return blend(gestures.FINGERS) + jitter, blend(gestures.THUMBS) + loose * draws.normal(n, 5)
+    return blend(gestures.FINGER_ANGLES) + jitter, blend(gestures.THUMBS) + loose * draws.normal(n, 5)
 
 
 def _flat(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
@@ -235,7 +235,7 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, second, radii[first] + radii[second] - _PADS * pinch
 
 
-_FIRST, _SECOND, _REACH = _pairs()
+_FIRST, _SECOND, _REACH_M = _pairs()
 
 
 def penetration(
@@ -257,5 +257,5 @@ def penetration(
     gram = points @ points.swapaxes(-1, -2)
     square = np.einsum("...ii->...i", gram)
     distance = square[..., _FIRST] + square[..., _SECOND] - 2 * gram[..., _FIRST, _SECOND]
-    reach = _REACH * np.asarray(thickness)[..., None]
+    reach = _REACH_M * np.asarray(thickness)[..., None]
     return (reach - np.sqrt(distance.clip(0))).max(-1).clip(0)

@@ -29,7 +29,7 @@ DORSAL = {
     "end": ((-1.9, 0.5), (-0.3, 0.75), (1.3, 0.5)),
 }
 PALMAR = {"middle": ((-0.9, 1.0), (1.1, 0.85)), "end": ((0.1, 0.95), (1.9, 0.35)), "root": ((0.0, 1.0), (2.2, 0.5))}
-ROOT = 0.46  # of the first phalanx from its joint: where the finger leaves the palm
+NAIL_ROOT = 0.46  # of the first phalanx from its joint: where the finger leaves the palm
 # The palm's three great lines and a faint fourth, in (towards the middle knuckle, little to index knuckle).
 PALM_LINES = (
     (1.0, ((0.86, -0.22), (0.90, 0.08), (0.96, 0.36), (1.02, 0.62), (1.12, 0.80), (1.20, 0.86))),
@@ -150,7 +150,7 @@ def _joints(out: Detail, anatomy: Anatomy, chain: slice, rng: np.random.Generato
     base, middle, end = range(chain.start, chain.stop)
     if not thumb:
         frame = anatomy.frames[base]
-        root = anatomy.joints[base] + ROOT * (anatomy.joints[middle] - anatomy.joints[base])
+        root = anatomy.joints[base] + NAIL_ROOT * (anatomy.joints[middle] - anatomy.joints[base])
         rows, q, up, share = _near(skin, mine, root, frame, chain, 0.02)
         front = (np.abs(q[:, 0]) < 0.01) & (up < 0.3) & (share > 0.4) & (np.abs(q[:, 1]) < 0.013)
         _creases(out, rows[front], q[front], up[front], frame[0], PALMAR["root"], 1.0, rng)

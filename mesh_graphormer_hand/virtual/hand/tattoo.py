@@ -37,9 +37,9 @@ def sheet(device: torch.device) -> Float[Tensor, "texels"]:
     return torch.from_numpy(np.stack(drawings).reshape(-1)).to(device)
 
 
-def cover(uv: Float[Tensor, "p 2"], hair: Float[Tensor, "p 1"], ink: Float[Tensor, "#p 7"]) -> Float[Tensor, "p 1"]:
-    """How much ink there is at `uv` (m along and across), where as much `hair` grows; `ink` as `sample` gives it."""
-    strength, at, scale, cosine, sine, drawing = ink.split([1, 2, 1, 1, 1, 1], -1)
+def cover(uv: Float[Tensor, "p 2"], hair: Float[Tensor, "p 1"], tattoo: Float[Tensor, "#p 7"]) -> Float[Tensor, "p 1"]:
+    """How much ink there is at `uv` (m along and across), where as much `hair` grows; `tattoo` as `sample` gives it."""
+    strength, at, scale, cosine, sine, drawing = tattoo.split([1, 2, 1, 1, 1, 1], -1)
     x, y = ((uv - at) * scale).split(1, -1)
     place = torch.cat([cosine * x - sine * y, sine * x + cosine * y], -1) + 0.5  # of the drawing's side
     inside = ((place >= 0) & (place < 1)).all(-1, keepdim=True)

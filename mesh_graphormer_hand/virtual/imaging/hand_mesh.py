@@ -25,7 +25,7 @@ from ..hand.skin_texture import Texels
 from ..scene import accessories
 from ..scene.parts import PartShape
 
-PLAIN = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
+PLAIN_COLOUR = np.array([0.72, 0.53, 0.45], np.float32)  # colour of a hand that brings none
 FAR_JOINTS = [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]  # model joints beyond the first phalanges, where no hair grows
 
 
@@ -37,14 +37,14 @@ class HandMesh:
     shape: PartShape  # of the v drawn vertices
     outline: Int64[np.ndarray, "f 3"]  # faces of the 778 vertices, which cast the shadow
     texels: Texels
-    rest: Float[Tensor, "v 3"]  # m
+    rest_positions: Float[Tensor, "v 3"]  # m
     wrist: Float[Tensor, "3"]  # m, at rest
     knuckles: Float[Tensor, "v 16"]  # how near to each joint
     girths: Int64[Tensor, "4 n"]  # vertices round each finger, index to little, where a ring sits
 
     def to(self, device: torch.device | str) -> HandMesh:
         """The mesh on `device`."""
-        names = ("skin", "texels", "rest", "wrist", "knuckles", "girths")
+        names = ("skin", "texels", "rest_positions", "wrist", "knuckles", "girths")
         return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -106,7 +106,7 @@ def vertex_normals(mesh: RenderMesh) -> Float[np.ndarray, "v 3"]:
 def _plain(hand: Hand) -> RenderMesh:
     """A render mesh for a hand without one: its own skin in one colour."""
     n = NUM_VERTICES
-    colours, gloss = np.tile(PLAIN, (n, 1)), np.full(n, 0.08, np.float32)
+    colours, gloss = np.tile(PLAIN_COLOUR, (n, 1)), np.full(n, 0.08, np.float32)
     return RenderMesh(hand.v_template, hand.faces, hand.weights, hand.shapedirs, hand.posedirs, colours, gloss)
 
 

@@ -201,8 +201,12 @@ def _skin_colours(mesh: RenderMesh, skin: Skin, covered: Sequence[MeshPart]) -> 
     device, hand = mesh.palm.device, mesh.hand
     tone, palm, waves = (_tensor(a, device) for a in (skin.tone, skin.palm, skin.waves))
     b = len(tone)
-    rest = torch.cat([hand.rest.expand(b, -1, 3), *(_tensor(c.vertices, device) + hand.wrist for c in covered)], 1)
-    blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], rest, waves[..., :3].transpose(1, 2))).sum(-1, keepdim=True)
+    positions = torch.cat(
+        [hand.rest_positions.expand(b, -1, 3), *(_tensor(c.vertices, device) + hand.wrist for c in covered)], 1
+    )
+    blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], positions, waves[..., :3].transpose(1, 2))).sum(
+        -1, keepdim=True
+    )
     blotch = blotch * (_tensor(skin.blotch, device)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
     return torch.lerp(tone[:, None], palm[:, None], mesh.palm) * blotch.exp_()
 

@@ -23,11 +23,11 @@ from .held_object import FACES, SPHERE, superellipsoid
 from .parts import ABSENT, MeshPart, PartShape
 
 BAND = 4  # rings of a band
-DORSAL = AROUND // 4  # the point of a ring on the back of the arm
+DORSAL_POINT = AROUND // 4  # the point of a ring on the back of the arm
 RING_AROUND, RING_TUBE = 18, 6
 SIZES = (BAND * AROUND, len(SPHERE), RING_AROUND * RING_TUBE)
-SIZE = sum(SIZES)
-RING = slice(SIZE - SIZES[2], SIZE)  # the ring among the vertices
+ACCESSORY_VERTICES = sum(SIZES)
+RING = slice(ACCESSORY_VERTICES - SIZES[2], ACCESSORY_VERTICES)  # the ring among the vertices
 RING_PLACE, GIRTH_VERTICES = (
     0.64,
     40,
@@ -64,11 +64,11 @@ def _quads(a: np.ndarray, b: np.ndarray, step: int | np.ndarray) -> np.ndarray:
 def _uv() -> Float[np.ndarray, "v 2"]:
     """m along and around the band, for the grain of straps."""
     along, angle = (m.ravel() for m in np.meshgrid(0.01 * np.arange(BAND), forearm.ANGLES_RAD, indexing="ij"))
-    rest = np.zeros((SIZES[1] + SIZES[2], 2))
-    return np.concatenate([np.stack([along, 0.03 * angle], 1), rest])
+    plain = np.zeros((SIZES[1] + SIZES[2], 2))
+    return np.concatenate([np.stack([along, 0.03 * angle], 1), plain])
 
 
-SHAPE = PartShape("accessories", "worn", _faces(), _uv(), np.zeros(SIZE))
+ACCESSORIES = PartShape("accessories", "worn", _faces(), _uv(), np.zeros(ACCESSORY_VERTICES))
 
 
 def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings around 3"]) -> Accessories:
@@ -83,9 +83,9 @@ def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings 
     outline, centre, out = _sections(arm, along)
     band = outline + lift[..., None, None] * out
     case = _case(draws, outline[:, 1:3].mean(1), centre, out[:, 1:3].mean(1), thick)
-    worn = (kind > 0)[:, None, None]
+    present = (kind > 0)[:, None, None]
     watch = (kind == 1)[:, None, None]
-    band = np.where(worn, band.reshape(b, -1, 3), ABSENT)
+    band = np.where(present, band.reshape(b, -1, 3), ABSENT)
     vertices = np.concatenate([band, np.where(watch, case, ABSENT), np.full((b, SIZES[2], 3), ABSENT)], 1)
     ring = np.stack(
         [
@@ -96,8 +96,8 @@ def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings 
         ],
         1,
     )
-    colours, shine = _looks(draws, kind)
-    return Accessories(MeshPart(SHAPE, vertices, colours, shine), ring)
+    colours, shine = _materials(draws, kind)
+    return Accessories(MeshPart(ACCESSORIES, vertices, colours, shine), ring)
 
 
 def girths(anatomy: Anatomy, mesh: RenderMesh) -> Int64[np.ndarray, "4 n"]:
@@ -162,7 +162,7 @@ def _sections(
 def _case(draws: Draws, outline: np.ndarray, centre: np.ndarray, out: np.ndarray, thick: np.ndarray) -> np.ndarray:
     """The watch on the back of the arm (sometimes on its inside): round or square, a little higher than its band."""
     b = len(outline)
-    at = np.where(draws.chance(0.88), DORSAL, 3 * DORSAL)
+    at = np.where(draws.chance(0.88), DORSAL_POINT, 3 * DORSAL_POINT)
     row = np.arange(b)
     up, place = out[row, at], outline[row, at]
     axis = centre[:, -1] - centre[:, 0]
@@ -179,7 +179,7 @@ def _case(draws: Draws, outline: np.ndarray, centre: np.ndarray, out: np.ndarray
     return (place + up * (thick + 0.001)[:, None])[:, None] + form @ frame.transpose(0, 2, 1)
 
 
-def _looks(draws: Draws, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _materials(draws: Draws, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     b = len(kind)
     metal = METALS[draws.choice((0.3, 0.4, 0.1, 0.2), 3)]  # b 3 pieces 3
     metal = metal * draws.uniform(3, 1, low=0.8, high=1.1)

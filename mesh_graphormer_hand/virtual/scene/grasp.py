@@ -42,7 +42,7 @@ class Fit:
     radius: Float[np.ndarray, "b"]  # of the round space, or half of the pinch
 
     def where(self, held: Bool[np.ndarray, "b"]) -> Fit:
-        """The same places, of which only those of `held` hold something."""
+        """The same centres, of which only those of `held` hold something."""
         return dataclasses.replace(self, held=held)
 
     def otherwise(self, other: Fit) -> Fit:
@@ -133,14 +133,14 @@ def _handed(joints: np.ndarray, up: np.ndarray, side: np.ndarray) -> np.ndarray:
 
 
 def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np.ndarray, size: np.ndarray) -> Fit:
-    """The largest cylinder along the knuckles (or ball) that most digits touch, of a grid of places over the palm."""
+    """The largest cylinder along the knuckles (or ball) that most digits touch, of a grid of centres over the palm."""
     up, out, side = _palm_frame(joints)
     reach = joints[:, 9] - joints[:, 0]
     tilt = _unit(side + 0.22 * up)  # a bar lies askew in the palm
     h, s = (m.ravel() for m in np.meshgrid(HEIGHTS_M, SHIFTS + 0.35, indexing="ij"))
     middle = joints[:, [5, 9, 13, 17]].mean(1) - joints[:, 9]
-    places = s[:, None] * reach[:, None] + middle[:, None] + h[:, None] * size[:, None, None] * out[:, None]
-    offset = balls[:, None] - places[:, :, None]  # b places balls 3
+    centres = s[:, None] * reach[:, None] + middle[:, None] + h[:, None] * size[:, None, None] * out[:, None]
+    offset = balls[:, None] - centres[:, :, None]  # b centres balls 3
     along = np.einsum("bpnk,bk->bpn", offset, tilt)
     flat = np.where((kind == BALL)[:, None, None], 0.0, along)
     gap = np.sqrt(np.maximum((offset**2).sum(-1) - flat**2, 0)) - flesh[:, None]
@@ -152,7 +152,7 @@ def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np
     best = score.argmax(1)
     row = np.arange(len(best))
     axes = np.stack([_unit(np.cross(out, tilt)), _unit(out - tilt * (out * tilt).sum(-1, keepdims=True)), tilt], -1)
-    return Fit(kind, score[row, best] > MIN_TOUCHES, places[row, best], axes, radius[row, best].clip(MIN_RADIUS_M))
+    return Fit(kind, score[row, best] > MIN_TOUCHES, centres[row, best], axes, radius[row, best].clip(MIN_RADIUS_M))
 
 
 def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, size: np.ndarray) -> Fit:

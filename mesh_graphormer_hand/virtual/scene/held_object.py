@@ -18,7 +18,7 @@ ROUND, RINGS, PIECES = 20, 12, 2
 
 
 SPHERE, FACES = sphere(ROUND, RINGS)
-SIZE = PIECES * len(SPHERE)
+HELD_VERTICES = PIECES * len(SPHERE)
 
 
 def _shape() -> PartShape:
@@ -26,10 +26,10 @@ def _shape() -> PartShape:
     faces = np.concatenate([FACES + k * len(SPHERE) for k in range(PIECES)])
     angle = np.arctan2(SPHERE[:, 1], SPHERE[:, 0])
     uv = np.tile(np.stack([0.05 * SPHERE[:, 2], 0.03 * angle], 1), (PIECES, 1))
-    return PartShape("held_object", "object", faces, uv, np.zeros(SIZE))
+    return PartShape("held_object", "object", faces, uv, np.zeros(HELD_VERTICES))
 
 
-SHAPE = _shape()
+HELD_OBJECT = _shape()
 
 
 def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b v 3"]:
@@ -45,7 +45,12 @@ def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"
 def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """Things for posed hands (`joints`: m, wrist-relative, rest frame)."""
     b = len(joints)
-    out = MeshPart(SHAPE, np.full((b, SIZE, 3), ABSENT), np.full((b, SIZE, 3), 0.5), np.ones((b, SIZE)))
+    out = MeshPart(
+        HELD_OBJECT,
+        np.full((b, HELD_VERTICES, 3), ABSENT),
+        np.full((b, HELD_VERTICES, 3), 0.5),
+        np.ones((b, HELD_VERTICES)),
+    )
     rows = np.flatnonzero(draws.chance(config.held_object))
     if not len(rows):
         return out
@@ -59,7 +64,7 @@ def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 
     )
     vertices = place.centre[:, None] + both.reshape(len(slide), -1, 3) @ place.axes.transpose(0, 2, 1)
     out.vertices[rows] = np.where(place.held[:, None, None], vertices, ABSENT)
-    out.colours[rows], out.shine[rows] = _looks(draws)
+    out.colours[rows], out.shine[rows] = _materials(draws)
     return out
 
 
@@ -97,7 +102,7 @@ def _second(draws: Draws, place: grasp.Fit, radii: np.ndarray) -> Float[np.ndarr
     return points
 
 
-def _looks(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def _materials(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Plain, banded or printed colours; dull, plastic or shining surfaces."""
     base = draws.uniform(PIECES, 1, 3)
     grey = draws.uniform(PIECES, 1, 1)

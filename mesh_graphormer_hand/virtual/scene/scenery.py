@@ -23,7 +23,7 @@ PALETTES = ((0.08, 0.03, 0.35), (0.1, 0.05, 0.15), (0.6, 0.06, 0.25), (0.05, 0.0
 
 
 def colour(rng: Random, low: float | int = 0.14, high: float | int = 0.95) -> Float[np.ndarray, "3"]:
-    """A screen colour as things have it: mostly dull, some bright, now and then vivid."""
+    """A screen colour as objects have it: mostly dull, some bright, now and then vivid."""
     value = rng.uniform(low, high)
     kind = rng.random()
     if kind < 0.3:
@@ -79,20 +79,20 @@ def room(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
 
 
 def table(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
-    """A surface from above with things on it and their shadows."""
+    """A surface from above with objects on it and their shadows."""
     screen = material(rng, size)
     shadow, offset = np.zeros((size, size), np.uint8), rng.normal(size=2) * 0.03
-    things = [
+    objects = [
         (rng.uniform(-0.1, 1.1, 2), rng.uniform(0.03, 0.3, 2), rng.uniform(0, 180)) for _ in range(rng.integers(6))
     ]
-    for centre, half, turn in things:
+    for centre, half, turn in objects:
         _box(shadow, centre + offset, half, turn, 255)
-    if things:
+    if objects:
         shadow = cv2.GaussianBlur(shadow, (0, 0), size * rng.uniform(0.006, 0.03))
         screen = cv2.multiply(
             screen, cv2.merge([255 - (shadow * rng.uniform(0.3, 0.7)).astype(np.uint8)] * 3), scale=1 / 255
         )
-    for centre, half, turn in things:
+    for centre, half, turn in objects:
         kind, paint = rng.random(), colour(rng)
         if kind < 0.25:
             ellipse(screen, centre, half[[0, 0]], 0, paint)
@@ -244,7 +244,7 @@ def _boards(rng: Random, screen: Screen, vanish: tuple[float, float], bottom: Nu
 
 
 def _on_wall(rng: Random, screen: Screen, x: Number, y: Number, w: Number, h: Number) -> None:
-    """A window, a picture, a screen, a door, or shelves full of things."""
+    """A window, a picture, a screen, a door, or shelves full of objects."""
     rectangle(screen, x, y, w, h, colour(rng))
     inset, kind = 0.06 * min(w, h), rng.random()
     if kind < 0.3:
@@ -318,11 +318,11 @@ def _printed(rng: Random, size: int, base: np.ndarray) -> Screen:
     else:
         inks = [colour(rng) for _ in range(3)]
         for _ in range(int(rng.integers(3, 12))):
-            place, reach, ink = rng.random(2), rng.uniform(0.03, 0.16), inks[int(rng.integers(3))]
+            place, reach, paint_colour = rng.random(2), rng.uniform(0.03, 0.16), inks[int(rng.integers(3))]
             for _ in range(int(rng.integers(1, 6))):
                 degrees = rng.uniform(0, 360)
                 outwards = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
-                shade = np.clip(ink * rng.uniform(0.7, 1.2), 0, 1)
+                shade = np.clip(paint_colour * rng.uniform(0.7, 1.2), 0, 1)
                 ellipse(motif, place + 0.8 * reach * outwards, (reach, 0.6 * reach), degrees, shade)
     times = size // side + 1
     return np.ascontiguousarray(np.tile(motif, (times, times, 1))[:size, :size])
@@ -340,34 +340,34 @@ def _tapered(start: np.ndarray, stop: np.ndarray, wide: Number, narrow: Number) 
 def fill(screen: np.ndarray, corners, paint) -> None:
     """A convex polygon."""
     points = np.maximum(np.minimum(np.asarray(corners, np.float64), 20), -20) * (len(screen) << SHIFT)
-    cv2.fillConvexPoly(screen, points.astype(np.int32), _ink(paint), AA, SHIFT)
+    cv2.fillConvexPoly(screen, points.astype(np.int32), _to_screen(paint), AA, SHIFT)
 
 
 def rectangle(screen: np.ndarray, x: Number, y: Number, w: Number, h: Number, paint) -> None:
     """Upright, from its top left corner."""
     n = len(screen)
-    cv2.rectangle(screen, (int(n * x), int(n * y)), (int(n * (x + w)), int(n * (y + h))), _ink(paint), -1)
+    cv2.rectangle(screen, (int(n * x), int(n * y)), (int(n * (x + w)), int(n * (y + h))), _to_screen(paint), -1)
 
 
 def line(screen: np.ndarray, start, stop, paint, width: int) -> None:
     """A stroke of `width` px."""
     n = len(screen)
     a, b = ((int(n * min(max(p[0], -20), 20)), int(n * min(max(p[1], -20), 20))) for p in (start, stop))
-    cv2.line(screen, a, b, _ink(paint), max(1, width), AA)
+    cv2.line(screen, a, b, _to_screen(paint), max(1, width), AA)
 
 
 def ellipse(screen: np.ndarray, centre, half, turn: Number, paint) -> None:
     """A filled ellipse, turned by degrees."""
     n = len(screen)
     axes = max(1, int(n * half[0])), max(1, int(n * half[1]))
-    cv2.ellipse(screen, (int(n * centre[0]), int(n * centre[1])), axes, float(turn), 0, 360, _ink(paint), -1, AA)
+    cv2.ellipse(screen, (int(n * centre[0]), int(n * centre[1])), axes, float(turn), 0, 360, _to_screen(paint), -1, AA)
 
 
 def _box(screen: np.ndarray, centre: np.ndarray, half: np.ndarray, turn: Number, paint) -> None:
     corners = cv2.boxPoints(
         (tuple((centre * len(screen)).tolist()), tuple((2 * half * len(screen)).tolist()), float(turn))
     )
-    cv2.fillConvexPoly(screen, (corners * (1 << SHIFT)).astype(np.int32), _ink(paint), AA, SHIFT)
+    cv2.fillConvexPoly(screen, (corners * (1 << SHIFT)).astype(np.int32), _to_screen(paint), AA, SHIFT)
 
 
 def noise(rng: Random, size: int, scale: Number) -> Float[np.ndarray, "size size"]:
@@ -399,7 +399,7 @@ def _shaded(paint: np.ndarray, low: Number, gain: Number, light: Float[np.ndarra
     return cv2.convertScaleAbs(cv2.transform(light, rows))
 
 
-def _ink(paint) -> tuple[float, ...] | float:
+def _to_screen(paint) -> tuple[float, ...] | float:
     if isinstance(paint, int):  # of a mask
         return float(paint)
     return tuple(255 * min(max(float(v), 0.0), 1.0) for v in paint)

@@ -16,9 +16,9 @@ from ..records import Record, take
 from ..rng import Draws
 from .camera import Camera, uniform_rotations
 
-FIRST_INDEX = 2**42  # the other hands have numbers beyond those of all crops and frames
+FIRST_SECOND_HAND = 2**42  # the other hands have numbers beyond those of all crops and frames
 MIRROR = np.diag([1.0, 1, -1])
-MAX_TRIES = 10
+ROTATION_TRIES = 10
 SAME_PERSON_PROBABILITY = 0.8
 
 
@@ -29,7 +29,7 @@ def sample(
     rows = np.flatnonzero(Draws(config, indices, "second_hand").chance(config.second_hand))
     if not len(rows):
         return rows, None
-    chosen = [FIRST_INDEX + indices[k] for k in rows]
+    chosen = [FIRST_SECOND_HAND + indices[k] for k in rows]
     other, first = parameters.draw(config, anatomy, chosen), take(p, rows)
     draws = Draws(config, chosen, "second_hand")
     angle = draws.uniform(high=2 * np.pi)
@@ -37,7 +37,7 @@ def sample(
     depth = np.where(behind, draws.uniform(low=0.035, high=0.14), draws.uniform(low=-0.06, high=0.02))
     apart = np.where(behind, draws.uniform(low=0.05, high=0.17), draws.uniform(low=0.11, high=0.19))
     away = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
-    tried = uniform_rotations(draws, MAX_TRIES)
+    tried = uniform_rotations(draws, ROTATION_TRIES)
     forearm = tried[..., 0]  # from the wrist on, in the camera
     score = (forearm * away[:, None]).sum(-1) - 2 * (-forearm[..., 2] - 0.4).clip(0)
     rotation = tried[np.arange(len(rows)), score.argmax(1)] @ MIRROR

@@ -10,19 +10,19 @@ from .. import grasp
 from ..parts import MeshPart, PartShape
 from ..solids import bent_tube, revolve
 
-AROUND = 20
+CUP_AROUND = 20
 WALL = 0.92  # inner radius, of the outer one
 # (radius, height) of the cup's rings, of its radius and half height: drink, inside, rim, outside, foot
 INSIDE = ((0, 0.7), (WALL, 0.7), (WALL, 0.71), (WALL, 0.97))
 OUTSIDE = ((0.96, 1), (1, 0.97), (1, 0.6), (1, -0.6), (0.97, -0.97), (0.9, -1), (0, -1))
-DRINK = 2 * AROUND  # vertices of the drink, the first ones
-BODY, BODY_FACES = revolve((*INSIDE, *OUTSIDE), AROUND)
+DRINK = 2 * CUP_AROUND  # vertices of the drink, the first ones
+BODY, BODY_FACES = revolve((*INSIDE, *OUTSIDE), CUP_AROUND)
 ANGLES = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 9)
 PATH = np.stack([0.95 + 0.55 * np.cos(ANGLES), 0 * ANGLES, 0.6 * np.sin(ANGLES)], 1)
 HANDLE, HANDLE_FACES = bent_tube(PATH, 0.1, 8, np.array([0.0, 1, 0]))
 POINTS = np.concatenate([BODY, HANDLE])
 UV = 0.04 * np.stack([POINTS[:, 2], np.arctan2(POINTS[:, 1], POINTS[:, 0])], 1)
-SHAPE = PartShape("cup", "object", np.concatenate([BODY_FACES, HANDLE_FACES + len(BODY)]), UV, np.zeros(len(POINTS)))
+CUP = PartShape("cup", "object", np.concatenate([BODY_FACES, HANDLE_FACES + len(BODY)]), UV, np.zeros(len(POINTS)))
 MIN_RADIUS_M = 0.024  # m, radius of a cup
 
 
@@ -46,4 +46,4 @@ def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     colours = np.where(band, draws.uniform(1, 3) ** 2, glaze)
     colours[:, :DRINK] = drink
     shine = draws.log_uniform(0.8, 3.5, 1) * np.ones(len(POINTS))
-    return MeshPart(SHAPE, place.to_hand(points), colours.clip(0.01, 0.9), shine)
+    return MeshPart(CUP, place.to_hand(points), colours.clip(0.01, 0.9), shine)

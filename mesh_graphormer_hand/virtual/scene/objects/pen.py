@@ -10,15 +10,15 @@ from .. import grasp
 from ..parts import MeshPart, PartShape
 from ..solids import revolve
 
-AROUND = 12
+PEN_AROUND = 12
 # (radius, height) of the pen's rings, of its own radius and length, from the blunt end down to the tip
-END = ((0, 1), (0.8, 0.99), (0.9, 0.97), (1, 0.96))
+BLUNT_END = ((0, 1), (0.8, 0.99), (0.9, 0.97), (1, 0.96))
 BARREL = ((1, 0.62), (1, 0.61), (1, 0.12), (0.75, 0.09), (0.2, 0.015), (0, 0))
 CAP, TIP = 0.615, 0.1  # heights above which the cap and below which the tip has a colour of its own
 GRIP = 0.27  # height at which fingers hold it
-POINTS, FACES = revolve((*END, *BARREL), AROUND)
+POINTS, FACES = revolve((*BLUNT_END, *BARREL), PEN_AROUND)
 HEIGHT = POINTS[:, 2]
-SHAPE = PartShape("pen", "object", FACES, 0.05 * POINTS[:, ::2], np.zeros(len(POINTS)))
+PEN = PartShape("pen", "object", FACES, 0.05 * POINTS[:, ::2], np.zeros(len(POINTS)))
 
 
 def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
@@ -33,4 +33,4 @@ def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     high, low = (HEIGHT > CAP)[:, None], (HEIGHT < TIP)[:, None]
     colours = np.where(low, tip, np.where(high, cap, body)).clip(0.01, 0.9)
     shine = draws.log_uniform(0.5, 3.0, 1) * np.ones(len(POINTS))
-    return MeshPart(SHAPE, place.to_hand(points), colours, shine)
+    return MeshPart(PEN, place.to_hand(points), colours, shine)
