@@ -26,7 +26,7 @@ from .hand.skin_tone import linear_to_screen
 from .imaging import sensor
 from .labels import JOINT_DEPTHS_M
 from .parameters import Parameters, draw
-from .records import take
+from .records import float_tensor, take
 from .rng import generator
 from .scene import background, bodies
 from .scene.light import Light
@@ -115,7 +115,15 @@ class Scene:
         shape = background.shape[:2]
         return cls(background, background.new_zeros(shape), torch.full(shape, -1, device=background.device))
 
-    def lay(self, colour: Tensor, depth: Tensor, part: Tensor, owner: int, x: int, y: int) -> None:
+    def lay(
+        self,
+        colour: Float[Tensor, "h w 3"],
+        depth: Float[Tensor, "h w"],
+        part: Int64[Tensor, "h w"],
+        owner: int,
+        x: int,
+        y: int,
+    ) -> None:
         """Put a layer's own pixels (`part` not -1) where they are the nearest so far; (x, y): its top-left corner."""
         window = slice(y, y + depth.shape[0]), slice(x, x + depth.shape[1])
         there = self.depth[window]
@@ -220,12 +228,12 @@ class VirtualFrames:
         topology = Topology.build(torch.from_numpy(joined.faces).to(device), len(joined.vertices))
         light = p.light
         lights = Lights(
-            *(_tensor(a[:1], device) for a in (light.harmonics, light.direction, light.colour)),
-            *(_tensor(a[:1], device) for a in (p.skin.specular, p.skin.shininess)),
+            *(float_tensor(a[:1], device) for a in (light.harmonics, light.direction, light.colour)),
+            *(float_tensor(a[:1], device) for a in (p.skin.specular, p.skin.shininess)),
         )
-        camera = _tensor(np.array([[placed.focal, placed.focal, 0.5, 0.5]]) * size, device)
+        camera = float_tensor(np.array([[placed.focal, placed.focal, 0.5, 0.5]]) * size, device)
         behind = scene.colour.permute(2, 0, 1)[None]
-        vertices, colours = _tensor(joined.vertices, device)[None], _tensor(joined.colours, device)
+        vertices, colours = float_tensor(joined.vertices, device)[None], float_tensor(joined.colours, device)
         made = render(vertices, topology, colours, camera, lights, behind)
         colour = made.rgb[0].permute(1, 2, 0).clamp(0, 1)
         scene.lay(colour, made.depth[0, 0], made.part[0].clamp(max=0), MAX_HANDS, 0, 0)
@@ -290,7 +298,7 @@ def _found(placed: Placed, labels: list[dict[str, Tensor]], scene: Scene, hidden
 
 
 def _stand(
-    centre: np.ndarray,
+    centre: Float[np.ndarray, "2"],
     focal: float,
     side: float,
     rotation: Float[np.ndarray, "3 3"],
@@ -329,7 +337,3 @@ def _overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:
 def _faces_for(side: float) -> int:
     """Faces of a hand of `side` px. (Few different numbers: each costs seconds of preparation.)"""
     return 3000 if side < 130 else faces_for(160)
-
-
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -38,6 +38,7 @@ from .imaging.render_mesh import (
 )
 from .imaging.shading import GBuffer, Material, draw_hands
 from .parameters import Parameters, draw
+from .records import float_tensor
 from .rng import generator
 from .scene import background, second_hand
 from .scene.parts import MeshPart
@@ -115,7 +116,10 @@ class VirtualHands:
         if scenes is None:  # several views of one moment, or moments of one scene, show no second hand
             self._add_second(p, picture, indices, shadows)
         images, occluded = self._apply_sensor(p, picture, indices)
-        pinhole, intrinsics = _tensor(p.camera.pinhole * size, device), torch.zeros(len(indices), 3, 3, device=device)
+        pinhole, intrinsics = (
+            float_tensor(p.camera.pinhole * size, device),
+            torch.zeros(len(indices), 3, 3, device=device),
+        )
         intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 2, 2] = pinhole[:, 0], pinhole[:, 1], 1
         intrinsics[:, :2, 2] = pinhole[:, 2:]
         everything = torch.ones(len(indices), dtype=torch.bool, device=device)
@@ -166,7 +170,7 @@ class VirtualHands:
         wanted = faces or self.config.mesh_faces or faces_for(size)
         mesh = render_mesh(self.hand, wanted, tuple(part.shape for part in parts), device)
         targets, drawn, others, rotations = self._geometry(p, parts, mesh, device, size)
-        pinhole = _tensor(p.camera.pinhole * size, device)
+        pinhole = float_tensor(p.camera.pinhole * size, device)
         casters = torch.cat([targets["vertices"] + targets["root"][:, None], others], 1), mesh.casters
         pixel = p.camera.root[:, 2] / (p.camera.pinhole[:, 0] * size)  # m, of the hand's surface
         cover = material(mesh, p, parts, rotations, pixel)
@@ -187,15 +191,15 @@ class VirtualHands:
         """Labels that the mesh gives; in camera axes, m: all drawn vertices, and those that are not the hand's; the
         rotations of the joints."""
         b = len(p.shape)
-        rotation, root = _tensor(p.camera.rotation, device), _tensor(p.camera.root, device)
-        rotations = torch.cat([rotation[:, None], _tensor(p.fingers, device)], 1)
-        shape = _tensor(p.shape, device)
+        rotation, root = float_tensor(p.camera.rotation, device), float_tensor(p.camera.root, device)
+        rotations = torch.cat([rotation[:, None], float_tensor(p.fingers, device)], 1)
+        shape = float_tensor(p.shape, device)
         skinned, joints = skin(mesh.hand.skin, rotations, shape)
         skinned = skinned - joints[:, :1]
         vertices = skinned[:, :NUM_VERTICES].contiguous()
         joints = torch.cat([joints - joints[:, :1], vertices[:, list(self.hand.tip_vertices)]], 1)
         joints = joints[:, list(PERMUTATIONS["mano"])]
-        others = torch.baddbmm(root[:, None], _tensor(rest_vertices(parts), device), rotation.transpose(1, 2))
+        others = torch.baddbmm(root[:, None], float_tensor(rest_vertices(parts), device), rotation.transpose(1, 2))
         attach_rings(mesh, p, skinned[:, NUM_VERTICES:], joints, joint_rotations(rotations), root, others)
         drawn = torch.cat([skinned[:, NUM_VERTICES:] + root[:, None], others], 1)
         seen = (joints + root[:, None]).cpu().double()  # not every device has doubles
@@ -225,18 +229,18 @@ class VirtualHands:
         p: Parameters,
         mesh: RenderMesh,
         cover: Material,
-        drawn: Tensor,
-        pinhole: Tensor,
+        drawn: Float[Tensor, "b v 3"],
+        pinhole: Float[Tensor, "b 4"],
         casters: tuple[Tensor, Tensor] | None,
-        behind: Tensor,
+        behind: Float[Tensor, "b h w 3"],
         mirrored: bool,
     ) -> GBuffer:
         """The scene without its camera's faults, linear."""
         device = drawn.device
         light = p.light
         lights = Lights(
-            *(_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
-            *(_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
+            *(float_tensor(a, device) for a in (light.harmonics, light.direction, light.colour)),
+            *(float_tensor(a, device) for a in (p.skin.specular, p.skin.shininess)),
         )
         faces = mesh.topology, mesh.hand.texels
         return draw_hands(drawn, *faces, cover, mesh.skin_faces, pinhole, lights, behind, casters, mirrored)
@@ -268,7 +272,3 @@ class VirtualHands:
 def faces_for(size: int) -> int:
     """Faces of the hand that a crop of `size` px can show."""
     return 5000 if size <= 192 else 7000
-
-
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+import torch
+from jaxtyping import Float32, Shaped
+from torch import Tensor
 
 Record = TypeVar("Record")
 
@@ -45,9 +48,14 @@ def arrays(record: object) -> list[np.ndarray]:
     """All arrays with a row a sample, in the order of the fields."""
     found: list[np.ndarray] = []
 
-    def note(array: np.ndarray) -> np.ndarray:
+    def note(array: Shaped[np.ndarray, "*s"]) -> np.ndarray:
         found.append(array)
         return array
 
     map_arrays(record, note)
     return found
+
+
+def float_tensor(array: Shaped[np.ndarray, "*s"], device: torch.device) -> Float32[Tensor, "*s"]:
+    """The array on `device`, in single precision."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from scipy.spatial.transform import Rotation
 
 from ..contracts import HandBatch
@@ -85,7 +85,9 @@ class VirtualSequences:
         p = dataclasses.replace(p, fingers=fingers)
         return dataclasses.replace(p, camera=self._wander(rng, p, anatomy, times))
 
-    def _wander(self, rng: np.random.Generator, p: Parameters, anatomy: Anatomy, times: np.ndarray) -> object:
+    def _wander(
+        self, rng: np.random.Generator, p: Parameters, anatomy: Anatomy, times: Float[np.ndarray, "n"]
+    ) -> object:
         """The hand's turns and place before a camera that stands still and frames the whole sequence."""
         camera = p.camera
         sway = np.stack([_drift(rng, times) for _ in range(6)], 1)
@@ -107,7 +109,7 @@ def finger_path(
     anatomy: Anatomy,
     config: VirtualConfig,
     stations: Float[np.ndarray, "k 15 3 3"],
-    segment: np.ndarray,
+    segment: Int64[np.ndarray, "n"],
     share: Float[np.ndarray, "n"],
 ) -> Float[np.ndarray, "n 15 3 3"]:
     """Rotations on the way from station `segment` to the next, `share` of it done."""
@@ -133,7 +135,7 @@ def _way(
     return Rotation.from_rotvec((kept[:, None, None] * vector).reshape(-1, 3)).as_matrix().reshape(-1, 15, 3, 3)
 
 
-def _drift(rng: np.random.Generator, times: np.ndarray) -> Float[np.ndarray, "n"]:
+def _drift(rng: np.random.Generator, times: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """A smooth random function of time (s) of deviation 1 that starts at 0."""
     rates, phases = rng.uniform(0.15, 1.2, 4), rng.uniform(0, 2 * np.pi, 4)
     waves = np.sin(2 * np.pi * rates * times[:, None] + phases) - np.sin(phases)

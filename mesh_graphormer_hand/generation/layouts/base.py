@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8, UInt16
+from jaxtyping import Bool, Float, Shaped, UInt8, UInt16
 from torch import Tensor
 
 from ...contracts import DEPTH_UNIT, IMAGE_LABELS, HandBatch
@@ -94,7 +94,7 @@ class Samples:
         """
         targets, left = batch.targets, batch.targets.is_left.cpu().numpy()
 
-        def photo(pictures: np.ndarray) -> np.ndarray:
+        def photo(pictures: Shaped[np.ndarray, "b h w *c"]) -> np.ndarray:
             pictures[left] = pictures[left, :, ::-1]
             return pictures
 
@@ -164,7 +164,7 @@ def encode_normals(normals: Float[np.ndarray, "b h w 3"], left: Bool[np.ndarray,
     return coded[..., ::-1].copy()
 
 
-def numbers(values: np.ndarray, unit: str) -> list:
+def numbers(values: Shaped[np.ndarray, "*s"], unit: str) -> list:
     """Nested lists for JSON, with as many decimals as the unit deserves."""
     return np.round(values.astype(np.float64), DIGITS[unit]).tolist()
 
@@ -181,16 +181,16 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg(image: np.ndarray, quality: int) -> bytes:
+def jpeg(image: UInt8[np.ndarray, "h w *c"], quality: int) -> bytes:
     """A JPEG file of a BGR or grey image. Colours are not halved: that costs a model more than all the rest of JPEG."""
     full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *full])
 
 
-def png(image: np.ndarray) -> bytes:
+def png(image: Shaped[np.ndarray, "h w *c"]) -> bytes:
     """A PNG file of a BGR, grey or 16-bit grey image."""
     return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
 
 
-def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+def _encode(suffix: str, image: Shaped[np.ndarray, "h w *c"], options: list[int]) -> bytes:
     return cv2.imencode(suffix, np.ascontiguousarray(image), options)[1].tobytes()

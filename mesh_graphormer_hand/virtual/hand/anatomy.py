@@ -128,7 +128,7 @@ def _thicker(hand: Hand) -> Float[np.ndarray, "10"]:
     return np.array(slopes) / thickness(rest_vertices) - 1
 
 
-def _frames(joints: np.ndarray) -> Float[np.ndarray, "16 3 3"]:
+def _frames(joints: Float[np.ndarray, "16 3"]) -> Float[np.ndarray, "16 3 3"]:
     frames = np.tile(np.eye(3), (16, 1, 1))
     for digit in (*FINGERS, THUMB):
         for k, joint in enumerate(range(digit.start, digit.stop)):
@@ -138,7 +138,7 @@ def _frames(joints: np.ndarray) -> Float[np.ndarray, "16 3 3"]:
     return frames
 
 
-def _frame(along: np.ndarray, roll: float) -> Float[np.ndarray, "3 3"]:
+def _frame(along: Float[np.ndarray, "3"], roll: float) -> Float[np.ndarray, "3 3"]:
     u = along / np.linalg.norm(along)
     n = np.array([0.0, 1.0, 0.0]) - u * u[1]
     n /= np.linalg.norm(n)

@@ -16,7 +16,7 @@ near its neighbours (maximal ranges of knuckles depend on each other: Gracia-Iba
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from ..config import FAMILIES, VirtualConfig
 from ..rng import Draws
@@ -116,7 +116,7 @@ def _limit(fingers: Fingers, thumb: Thumb) -> tuple[Fingers, Thumb]:
     return np.stack([base, spread, middle.clip(*MIDDLE), end.clip(*END)], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
 
 
-def _follow(draws: Draws, n: int, middle: np.ndarray, noise: float | int = 5) -> np.ndarray:
+def _follow(draws: Draws, n: int, middle: Float[np.ndarray, "b n 4"], noise: float | int = 5) -> np.ndarray:
     """Last joints that go with the middle ones."""
     return middle * draws.uniform(n, 1, low=COUPLING[0], high=COUPLING[1]) + noise * draws.normal(n, 4)
 
@@ -148,7 +148,7 @@ def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
     a, b = draws.choice(equal, n), draws.choice(equal, n)
     mix = draws.uniform(n) * draws.chance(MIXED, n)
 
-    def blend(table: np.ndarray) -> np.ndarray:
+    def blend(table: Float[np.ndarray, "k *c"]) -> np.ndarray:
         t = mix.reshape(*mix.shape, *[1] * (table.ndim - 1))
         return (1 - t) * table[a] + t * table[b]
 
@@ -188,7 +188,12 @@ def _any_thumb(draws: Draws, n: int) -> Thumb:
     return angles + draws.normal(n, 5) * [9, 12, 7, 4, 4]
 
 
-def _fingers(base: np.ndarray, spread: np.ndarray, middle: np.ndarray, end: np.ndarray) -> Fingers:
+def _fingers(
+    base: Float[np.ndarray, "b n 4"],
+    spread: Float[np.ndarray, "b n 4"],
+    middle: Float[np.ndarray, "b n 4"],
+    end: Float[np.ndarray, "b n 4"],
+) -> Fingers:
     return np.stack([base, spread, middle, end], -1)
 
 
@@ -248,7 +253,7 @@ def penetration(
         thickness: of the digits, in those of the mean hand.
     """
 
-    def balls(bones: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
+    def balls(bones: Int64[np.ndarray, "k 2"], steps: tuple[float, ...]) -> np.ndarray:
         start, stop = joints[..., bones[:, :1], :], joints[..., bones[:, 1:], :]
         points = start + (stop - start) * np.array(steps)[:, None]
         return points.reshape(*joints.shape[:-2], -1, 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from scipy.spatial import cKDTree
 
 from .anatomy import FINGERS, THUMB, Anatomy
@@ -161,7 +161,12 @@ def _joints(out: Detail, anatomy: Anatomy, chain: slice, rng: np.random.Generato
 
 
 def _near(
-    skin: Skinned, rows: np.ndarray, centre: np.ndarray, frame: np.ndarray, chain: slice, reach: float
+    skin: Skinned,
+    rows: Int64[np.ndarray, "n"],
+    centre: Float[np.ndarray, "3"],
+    frame: Float[np.ndarray, "3 3"],
+    chain: slice,
+    reach: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Which of `rows` lie within `reach` m of a joint; where in its frame, how dorsal, how much the digit's own."""
     offset = skin.points[rows] - centre
@@ -328,6 +333,6 @@ def _nail(out: Detail, nail: Nail) -> None:
     out.slope[rows, R_NAIL] += (-0.35 * plate * x)[:, None] * nail.frame[1]
 
 
-def _step(value: np.ndarray, low: Number, high: Number) -> np.ndarray:
+def _step(value: Float[np.ndarray, "*n"], low: Number, high: Number) -> np.ndarray:
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -108,7 +108,7 @@ def _on_faces(skin: skin_relief.Skinned, faces: Int64[np.ndarray, "f 3"]) -> ski
     bary = np.array(bary)
     bary = np.concatenate([bary, 1 - bary.sum(1, keepdims=True)], 1)
 
-    def spread(values: np.ndarray) -> np.ndarray:
+    def spread(values: Float[np.ndarray, "v c"]) -> np.ndarray:
         return np.einsum("ck,fkd->fcd", bary, values[faces], optimize=True).reshape(-1, values.shape[1])
 
     normals = spread(skin.normals)

@@ -131,6 +131,6 @@ def lab_to_linear(lab: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3"]:
     return (xyz @ to_rgb.T).clip(0.01, 1)
 
 
-def linear_to_screen(colour: np.ndarray) -> np.ndarray:
+def linear_to_screen(colour: Float[np.ndarray, "*c"]) -> np.ndarray:
     """Linear light -> screen values in [0, 1] (gamma 2)."""
     return np.sqrt(colour.clip(0, 1))

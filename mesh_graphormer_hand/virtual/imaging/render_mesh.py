@@ -21,6 +21,7 @@ from ...skeleton import MODEL_PARENTS, NUM_VERTICES
 from ..hand import skin_relief
 from ..hand.skin_tone import Skin
 from ..parameters import Parameters
+from ..records import float_tensor
 from ..scene import accessories
 from ..scene.parts import MeshPart, PartShape
 from . import noise
@@ -162,13 +163,13 @@ def material(
         channels=_vertex_channels(mesh, s, parts, rotations),
         tangents=mesh.hand.texels.pose(joint_rotations(rotations)),
         start=torch.from_numpy(mesh.hand.texels.start(pixel, s.variant)).to(device),
-        detail=_tensor(_detail(s), device),
-        noise=_tensor(s.noise, device),
-        shift=_tensor(s.shift, device),
-        texel=_tensor(np.maximum(noise.MIN_TEXEL_M, 0.7 * pixel), device),
-        nail=_tensor(np.concatenate([s.nail, s.nail_gloss], 1), device),
-        grain=_tensor(p.forearm.grain, device),
-        tattoo=_tensor(s.tattoo, device),
+        detail=float_tensor(_detail(s), device),
+        noise=float_tensor(s.noise, device),
+        shift=float_tensor(s.shift, device),
+        texel=float_tensor(np.maximum(noise.MIN_TEXEL_M, 0.7 * pixel), device),
+        nail=float_tensor(np.concatenate([s.nail, s.nail_gloss], 1), device),
+        grain=float_tensor(p.forearm.grain, device),
+        tattoo=float_tensor(s.tattoo, device),
     )
 
 
@@ -181,13 +182,13 @@ def _vertex_channels(
     own = _skin_colours(mesh, skin, covered)
     colours = [own[:, : mesh.size]]
     for part in parts:
-        colour = _tensor(part.colours, device)
+        colour = float_tensor(part.colours, device)
         colours.append(own[:, mesh.rows[part.name]] * colour if part.shape.palm is not None else colour)
     out = Channels.ones(b, mesh.grain.shape[0], device)
     torch.cat(colours, 1, out=out.colour)
     out.colour.clamp_(0.004, 1)
     for part in parts:
-        out.shine[:, mesh.rows[part.name], 0] = _tensor(part.shine, device)
+        out.shine[:, mesh.rows[part.name], 0] = float_tensor(part.shine, device)
     cosine = (rotations.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     bent = (1 - cosine).clamp_(0, 1)  # 1 at a right angle
     out.bend[:] = 0
@@ -199,15 +200,15 @@ def _vertex_channels(
 def _skin_colours(mesh: RenderMesh, skin: Skin, covered: Sequence[MeshPart]) -> Float[Tensor, "b s 3"]:
     """Linear colour of the hand's vertices and of the parts covered in skin: tone, paler palms, slow blotches."""
     device, hand = mesh.palm.device, mesh.hand
-    tone, palm, waves = (_tensor(a, device) for a in (skin.tone, skin.palm, skin.waves))
+    tone, palm, waves = (float_tensor(a, device) for a in (skin.tone, skin.palm, skin.waves))
     b = len(tone)
     positions = torch.cat(
-        [hand.rest_positions.expand(b, -1, 3), *(_tensor(c.vertices, device) + hand.wrist for c in covered)], 1
+        [hand.rest_positions.expand(b, -1, 3), *(float_tensor(c.vertices, device) + hand.wrist for c in covered)], 1
     )
     blotch = torch.sin(torch.baddbmm(waves[:, None, :, 3], positions, waves[..., :3].transpose(1, 2))).sum(
         -1, keepdim=True
     )
-    blotch = blotch * (_tensor(skin.blotch, device)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
+    blotch = blotch * (float_tensor(skin.blotch, device)[:, None, None] * blotch.new_tensor([0.5, 1.0, 1.0]))
     return torch.lerp(tone[:, None], palm[:, None], mesh.palm) * blotch.exp_()
 
 
@@ -226,7 +227,3 @@ def _detail(s: Skin) -> Float[np.ndarray, "b channels 10"]:
         bent[paint + half * relief + skin_relief.R_WRINKLE] = -0.8
     out[..., 5:] = bent[:, None] * out[..., :5]
     return out
-
-
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -193,7 +193,7 @@ _PIXEL_FIELDS = dataclasses.fields(Pixels)[1:]
 
 
 def _light(
-    p: Pixels, texels: Texels, tile: Tensor, material: Material, skin_faces: int, lights: Lights
+    p: Pixels, texels: Texels, tile: Float[Tensor, "texels 4"], material: Material, skin_faces: int, lights: Lights
 ) -> Float[Tensor, "p 3"]:
     """Linear light that leaves every pixel towards the camera."""
     skin = (p.face < skin_faces).float()[:, None]
@@ -222,7 +222,7 @@ def _light(
 
 
 def _skin(
-    p: Pixels, texels: Texels, tile: Tensor, material: Material, skin: Float[Tensor, "p 1"]
+    p: Pixels, texels: Texels, tile: Float[Tensor, "texels 4"], material: Material, skin: Float[Tensor, "p 1"]
 ) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p 1"]]:
     """Colour, normal with the skin's relief, and what is nail."""
     row = texels.rows(p.face, p.bary, p.of(material.start))
@@ -320,7 +320,14 @@ def _fill(out: GBuffer, rows: slice, raster: Raster, topology: Topology, lit: Fl
     _write(out, rows, raster, topology, values[:, :3], unit(values[:, 3:]))
 
 
-def _write(out: GBuffer, rows: slice, raster: Raster, topology: Topology, colour: Tensor, normal: Tensor) -> None:
+def _write(
+    out: GBuffer,
+    rows: slice,
+    raster: Raster,
+    topology: Topology,
+    colour: Float[Tensor, "p 3"],
+    normal: Float[Tensor, "p 3"],
+) -> None:
     out.colour[rows].view(-1, 3).index_copy_(0, raster.pixel, colour)
     out.depth[rows].view(-1).index_copy_(0, raster.pixel, raster.depth[:, 0])
     out.part[rows].view(-1).index_copy_(0, raster.pixel, topology.parts.index_select(0, raster.face[:, 0]))

@@ -55,7 +55,7 @@ def _faces() -> Int64[np.ndarray, "f 3"]:
     return np.concatenate([band, FACES + SIZES[0], torus + SIZES[0] + SIZES[1]]).astype(np.int64)
 
 
-def _quads(a: np.ndarray, b: np.ndarray, step: int | np.ndarray) -> np.ndarray:
+def _quads(a: Int64[np.ndarray, "n around"], b: Int64[np.ndarray, "n around"], step: int | np.ndarray) -> np.ndarray:
     c, d = (a + step).ravel(), (b + step).ravel()
     a, b = a.ravel(), b.ravel()
     return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)])
@@ -146,7 +146,7 @@ def place_rings(
 
 
 def _sections(
-    arm: np.ndarray, along: Float[np.ndarray, "b n"]
+    arm: Float[np.ndarray, "b rings around 3"], along: Float[np.ndarray, "b n"]
 ) -> tuple[Float[np.ndarray, "b n around 3"], Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n around 3"]]:
     """Outlines of an arm at stations m along it, their centres, and unit vectors outward."""
     k = np.clip(np.searchsorted(forearm.STATIONS_M, along, side="right") - 1, 0, len(forearm.STATIONS_M) - 2)
@@ -159,7 +159,13 @@ def _sections(
     return outline, centre, out / np.maximum(np.linalg.norm(out, axis=-1, keepdims=True), 1e-9)
 
 
-def _case(draws: Draws, outline: np.ndarray, centre: np.ndarray, out: np.ndarray, thick: np.ndarray) -> np.ndarray:
+def _case(
+    draws: Draws,
+    outline: Float[np.ndarray, "b around 3"],
+    centre: Float[np.ndarray, "b n 3"],
+    out: Float[np.ndarray, "b around 3"],
+    thick: Float[np.ndarray, "b"],
+) -> np.ndarray:
     """The watch on the back of the arm (sometimes on its inside): round or square, a little higher than its band."""
     b = len(outline)
     at = np.where(draws.chance(0.88), DORSAL_POINT, 3 * DORSAL_POINT)
@@ -179,7 +185,7 @@ def _case(draws: Draws, outline: np.ndarray, centre: np.ndarray, out: np.ndarray
     return (place + up * (thick + 0.001)[:, None])[:, None] + form @ frame.transpose(0, 2, 1)
 
 
-def _materials(draws: Draws, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _materials(draws: Draws, kind: Int64[np.ndarray, "b"]) -> tuple[np.ndarray, np.ndarray]:
     b = len(kind)
     metal = METALS[draws.choice((0.3, 0.4, 0.1, 0.2), 3)]  # b 3 pieces 3
     metal = metal * draws.uniform(3, 1, low=0.8, high=1.1)

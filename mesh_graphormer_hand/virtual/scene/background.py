@@ -107,7 +107,7 @@ def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return colours[0], colours[1].clip(0, 1)
 
 
-def _resize(small: np.ndarray, size: int, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+def _resize(small: Float[np.ndarray, "h w"], size: int, how: int = cv2.INTER_LINEAR) -> np.ndarray:
     return cv2.resize(small, (size, size), interpolation=how)
 
 

@@ -40,12 +40,12 @@ class Blobs:
         return Blobs(scale * self.vertices @ rotation.T + shift, self.faces, self.colours)
 
 
-def blob(centre: Point, radii: Point, colour: np.ndarray) -> Blobs:
+def blob(centre: Point, radii: Point, colour: Float[np.ndarray, "*v 3"]) -> Blobs:
     """An ellipsoid; `colour` is linear RGB, or one for each vertex."""
     return _coloured(SPHERE * np.array(radii) + np.array(centre), colour)
 
 
-def limb(start: Point, stop: Point, thick: float, thin: float, colour: np.ndarray) -> Blobs:
+def limb(start: Point, stop: Point, thick: float, thin: float, colour: Float[np.ndarray, "*v 3"]) -> Blobs:
     """A round limb with radii (m) from `thick` at its start to `thin` at its end."""
     start, stop = np.array(start), np.array(stop)
     along = stop - start
@@ -62,7 +62,7 @@ def limb(start: Point, stop: Point, thick: float, thin: float, colour: np.ndarra
     return _coloured(start + ring[:, :1] * x + ring[:, 1:] * np.cross(z, x) + t[:, None] * along, colour)
 
 
-def _coloured(vertices: np.ndarray, colour: np.ndarray) -> Blobs:
+def _coloured(vertices: Float[np.ndarray, "n 3"], colour: Float[np.ndarray, "*v 3"]) -> Blobs:
     colours = np.broadcast_to(np.asarray(colour, np.float64), (len(vertices), 3))
     return Blobs(vertices, FACES, np.concatenate([colours, np.full((len(vertices), 1), 0.3)], 1))
 
@@ -98,7 +98,9 @@ def bystander(rng: np.random.Generator, skin: Float[np.ndarray, "3"], focal: flo
     return standing(rng, skin, _cloth(rng), without=0.0).moved(_stance(rng), place, rng.uniform(0.75, 1.1))
 
 
-def standing(rng: np.random.Generator, skin: np.ndarray, cloth: np.ndarray, without: float) -> Blobs:
+def standing(
+    rng: np.random.Generator, skin: Float[np.ndarray, "3"], cloth: Float[np.ndarray, "*v 3"], without: float
+) -> Blobs:
     """A person upright; the arm of the side `without` (+1, -1; 0: none) is left out, arms end without hands."""
     trousers, hair = _cloth(rng), rng.uniform(0.004, 0.12) * np.array([1, 0.75, 0.55]) * rng.uniform(0.5, 1.3)
     face = skin * rng.uniform(0.9, 1.15)

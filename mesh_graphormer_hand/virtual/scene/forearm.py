@@ -115,12 +115,14 @@ def _outline(opening: Float[np.ndarray, "b around 3"]) -> Float[np.ndarray, "b r
     return opening[:, None] + (ellipse - opening)[:, None] * _ease(STATIONS_M)[:, None, None]
 
 
-def _ease(s: np.ndarray) -> np.ndarray:
+def _ease(s: Float[np.ndarray, "*n"]) -> np.ndarray:
     t = np.clip((s - STATIONS_M[0]) / BEND_LENGTH_M, 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _axis(centre: np.ndarray, flexion: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _axis(
+    centre: Float[np.ndarray, "b 3"], flexion: Float[np.ndarray, "b"], deviation: Float[np.ndarray, "b"]
+) -> tuple[np.ndarray, np.ndarray]:
     """Ring centres (b, rings, 3) and frames (b, rings, 3, 3) of an arm that bends by two angles at the wrist."""
     angle = np.hypot(flexion, deviation)[:, None]
     axis = np.stack([0 * flexion, deviation, flexion], -1) / np.maximum(angle, 1e-9)

@@ -107,11 +107,13 @@ def _size(joints: Float[np.ndarray, "b 21 3"]) -> Float[np.ndarray, "b"]:
     return np.linalg.norm(joints[:, 9] - joints[:, 0], axis=1) / MEAN_PALM_M
 
 
-def _balls(joints: np.ndarray, size: np.ndarray) -> tuple[Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n"]]:
+def _balls(
+    joints: Float[np.ndarray, "b 21 3"], size: Float[np.ndarray, "b"]
+) -> tuple[Float[np.ndarray, "b n 3"], Float[np.ndarray, "b n"]]:
     """Balls of flesh: 5 a bone of the digits, then 5 a bone of the palm."""
     steps = np.array(BALL_STEPS)[:, None]
 
-    def along(bones: np.ndarray) -> np.ndarray:
+    def along(bones: Int64[np.ndarray, "k 2"]) -> np.ndarray:
         start, stop = joints[:, bones[:, :1]], joints[:, bones[:, 1:]]
         return (start + (stop - start) * steps).reshape(len(joints), -1, 3)
 
@@ -119,7 +121,7 @@ def _balls(joints: np.ndarray, size: np.ndarray) -> tuple[Float[np.ndarray, "b n
     return np.concatenate([along(BONES), along(PALM)], 1), flesh * size[:, None]
 
 
-def _palm_frame(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _palm_frame(joints: Float[np.ndarray, "b 21 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit vectors: towards the fingers, out of the palm, along the knuckles (towards the index finger)."""
     up = _unit(joints[:, 9] - joints[:, 0])
     side = joints[:, 5] - joints[:, 17]
@@ -127,12 +129,20 @@ def _palm_frame(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return up, np.cross(side, up) * _handed(joints, up, side), side
 
 
-def _handed(joints: np.ndarray, up: np.ndarray, side: np.ndarray) -> np.ndarray:
+def _handed(
+    joints: Float[np.ndarray, "b 21 3"], up: Float[np.ndarray, "b 3"], side: Float[np.ndarray, "b 3"]
+) -> np.ndarray:
     normal = np.cross(joints[:, 5] - joints[:, 0], joints[:, 17] - joints[:, 0])
     return np.sign((normal * np.cross(side, up)).sum(-1, keepdims=True))
 
 
-def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np.ndarray, size: np.ndarray) -> Fit:
+def _enclosed(
+    joints: Float[np.ndarray, "b 21 3"],
+    balls: Float[np.ndarray, "b n 3"],
+    flesh: Float[np.ndarray, "b n"],
+    kind: Int64[np.ndarray, "b"],
+    size: Float[np.ndarray, "b"],
+) -> Fit:
     """The largest cylinder along the knuckles (or ball) that most digits touch, of a grid of centres over the palm."""
     up, out, side = _palm_frame(joints)
     reach = joints[:, 9] - joints[:, 0]
@@ -155,7 +165,13 @@ def _enclosed(joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, kind: np
     return Fit(kind, score[row, best] > MIN_TOUCHES, centres[row, best], axes, radius[row, best].clip(MIN_RADIUS_M))
 
 
-def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndarray, size: np.ndarray) -> Fit:
+def _pinched(
+    draws: Draws,
+    joints: Float[np.ndarray, "b 21 3"],
+    balls: Float[np.ndarray, "b n 3"],
+    flesh: Float[np.ndarray, "b n"],
+    size: Float[np.ndarray, "b"],
+) -> Fit:
     """A stick, a card or a little ball between thumb and index or middle finger, clear of the rest of the hand."""
     up, out, side = _palm_frame(joints)
     thumb, finger = joints[:, TIPS[0]], joints[:, list(TIPS[1:3])]
@@ -185,5 +201,5 @@ def _pinched(draws: Draws, joints: np.ndarray, balls: np.ndarray, flesh: np.ndar
     return Fit(kind, (wide < MAX_PINCH_M) & (clear.max(0) > -0.004), centre, axes, gap / 2)
 
 
-def _unit(v: np.ndarray) -> np.ndarray:
+def _unit(v: Float[np.ndarray, "*b 3"]) -> np.ndarray:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)

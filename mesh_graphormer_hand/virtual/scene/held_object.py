@@ -87,7 +87,7 @@ def _forms(draws: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.n
     return np.array([f[1] for f in forms])[kind], np.array([f[2] for f in forms])[kind], sizes
 
 
-def _second(draws: Draws, place: grasp.Fit, radii: np.ndarray) -> Float[np.ndarray, "b v 3"]:
+def _second(draws: Draws, place: grasp.Fit, radii: Float[np.ndarray, "b 3"]) -> Float[np.ndarray, "b v 3"]:
     """A neck, a cap, a blade or a hammer's head at one end of what is long; a point inside everything else."""
     what = draws.choice((0.45, 0.25, 0.15, 0.15))
     neck = radii * [0.45, 0.45, 0.35]

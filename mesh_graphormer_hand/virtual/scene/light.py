@@ -62,7 +62,7 @@ def _plain(tone: Float[np.ndarray, "b 3"]) -> Light:
 def _towards(light: Light, plain: Light, variety: float) -> Light:
     """Between the two: `plain` at 0."""
 
-    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def mix(a: Float[np.ndarray, "*s"], b: Float[np.ndarray, "*s"]) -> np.ndarray:
         return variety * a + (1 - variety) * b
 
     direction = mix(light.direction, plain.direction)

@@ -6,18 +6,12 @@ and frames them. Lengths are in shares of the screen's side.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-Screen = UInt8[np.ndarray, "h w 3"]
-Random = np.random.Generator
-Number = float | int
-AA = cv2.LINE_AA
-NOISE_TILE_PX = 512  # px, of the shared fractal noise
-SHIFT = 3  # bits of sub-pixel positions
+from .brushes import Number, Random, Screen, box, ellipse, fill, line, noise, rectangle, shaded, to_bytes
+
 # Hue (share of the circle), its spread, saturation: what walls, wood, cloth, metal and plants are coloured like
 PALETTES = ((0.08, 0.03, 0.35), (0.1, 0.05, 0.15), (0.6, 0.06, 0.25), (0.05, 0.04, 0.55), (0.3, 0.08, 0.3))
 
@@ -45,7 +39,7 @@ def room(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
     left, right = vanish[0] - reach[0] - 0.1, vanish[0] + reach[1] + 0.1
     top, bottom = vanish[1] - reach[2], vanish[1] + 0.1 + 0.6 * reach[3]
     wall, ground = colour(rng, 0.35), colour(rng, 0.15, 0.75)
-    screen[:] = _byte(wall)
+    screen[:] = to_bytes(wall)
     far = 6.0
 
     def out(x: Number, y: Number) -> tuple[float, float]:
@@ -67,7 +61,7 @@ def room(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
         _cuboid(rng, screen, vanish, x, floor - height, rng.uniform(0.12, 0.5), height)
     uneven = rng.uniform(0.05, 0.35)
     screen = cv2.multiply(
-        screen, _shaded(np.ones(3), 1 - 0.5 * uneven, uneven, noise(rng, size, rng.uniform(0.5, 3))), scale=1 / 255
+        screen, shaded(np.ones(3), 1 - 0.5 * uneven, uneven, noise(rng, size, rng.uniform(0.5, 3))), scale=1 / 255
     )
     if rng.random() < 0.3:
         person(rng, screen, skin)
@@ -86,7 +80,7 @@ def table(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
         (rng.uniform(-0.1, 1.1, 2), rng.uniform(0.03, 0.3, 2), rng.uniform(0, 180)) for _ in range(rng.integers(6))
     ]
     for centre, half, turn in objects:
-        _box(shadow, centre + offset, half, turn, 255)
+        box(shadow, centre + offset, half, turn, 255)
     if objects:
         shadow = cv2.GaussianBlur(shadow, (0, 0), size * rng.uniform(0.006, 0.03))
         screen = cv2.multiply(
@@ -98,9 +92,9 @@ def table(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
             ellipse(screen, centre, half[[0, 0]], 0, paint)
             ellipse(screen, centre, 0.8 * half[[0, 0]], 0, np.clip(paint * rng.uniform(0.5, 1.5), 0, 1))
             continue
-        _box(screen, centre, half, turn, paint)
+        box(screen, centre, half, turn, paint)
         if kind < 0.6:  # print, keys, a screen
-            _box(screen, centre, half * rng.uniform(0.7, 0.93), turn, colour(rng))
+            box(screen, centre, half * rng.uniform(0.7, 0.93), turn, colour(rng))
             for t in np.linspace(-0.7, 0.7, int(rng.integers(2, 9))):
                 axis = np.array([np.cos(np.radians(turn)), np.sin(np.radians(turn))])
                 beside = centre + half[1] * t * np.array([-axis[1], axis[0]])
@@ -117,17 +111,17 @@ def outdoors(rng: Random, size: int, skin: Float[np.ndarray, "3"]) -> Screen:
     horizon = rng.uniform(-0.3, 1.0)
     sky = np.array([rng.uniform(0.55, 0.95), rng.uniform(0.7, 0.97), rng.uniform(0.85, 1)])
     ramp = np.linspace(0, 1, size)[:, None, None]
-    screen[:] = _byte(sky * (0.75 + 0.25 * ramp))
+    screen[:] = to_bytes(sky * (0.75 + 0.25 * ramp))
     green = rng.uniform(0.3, 0.6)
     grass = green * np.array([rng.uniform(0.55, 1.05), 1, rng.uniform(0.3, 0.7)])
     ground = grass if rng.random() < 0.5 else colour(rng, 0.25, 0.7)
     below = int(np.clip(horizon, 0, 1) * size)
-    screen[below:] = _shaded(ground, 0.5, 1.0, noise(rng, size, rng.uniform(1.2, 4)))[below:]
+    screen[below:] = shaded(ground, 0.5, 1.0, noise(rng, size, rng.uniform(1.2, 4)))[below:]
     trees = (noise(rng, size, rng.uniform(0.4, 1.2)) > rng.uniform(0.3, 0.6)) & (
         np.arange(size)[:, None] < below + 0.05 * size
     )
     leaf = grass * rng.uniform(0.5, 1.1)
-    cv2.copyTo(_shaded(leaf, 0.15, 1.5, noise(rng, size, rng.uniform(1.5, 4))), trees.astype(np.uint8), screen)
+    cv2.copyTo(shaded(leaf, 0.15, 1.5, noise(rng, size, rng.uniform(1.5, 4))), trees.astype(np.uint8), screen)
     for _ in range(int(rng.integers(0, 110))):
         place, reach = rng.uniform(-0.05, 1.05, 2), np.abs(rng.normal(0, 0.022)) + 0.005
         shade = np.clip(leaf * rng.uniform(0.35, 1.8) + 0.06 * rng.normal(size=3), 0, 1)
@@ -145,16 +139,16 @@ def material(rng: Random, size: int) -> Screen:
     base, kind = colour(rng, 0.2, 0.98), rng.random()
     if kind < 0.25:  # plain, unevenly lit or worn
         uneven = rng.uniform(0.02, 0.2)
-        return _shaded(base, 1 - 0.5 * uneven, uneven, noise(rng, size, 0.5))
+        return shaded(base, 1 - 0.5 * uneven, uneven, noise(rng, size, 0.5))
     if kind < 0.45:  # wood: noise drawn out along the grain
         grain = cv2.resize(noise(rng, size, 2)[: max(2, size // 12)], (size, size))
         grain = grain.T if rng.random() < 0.5 else grain
         wood = np.array([rng.uniform(0.45, 0.85), 0, 0])
         wood[1:] = wood[0] * rng.uniform(0.65, 0.85), wood[0] * rng.uniform(0.35, 0.65)
-        return _shaded(wood, 0.75, 0.5, np.ascontiguousarray(grain))
+        return shaded(wood, 0.75, 0.5, np.ascontiguousarray(grain))
     if kind < 0.6:  # stone, carpet, plaster
         rough = rng.uniform(0.2, 1.2)
-        return _shaded(base, 1 - 0.5 * rough, rough, noise(rng, size, rng.uniform(1, 4)))
+        return shaded(base, 1 - 0.5 * rough, rough, noise(rng, size, rng.uniform(1, 4)))
     if kind < 0.75:
         return _tiles(rng, size, base)
     return _printed(rng, size, base)
@@ -236,7 +230,9 @@ def limb(rng: Random, screen: Screen, skin: Float[np.ndarray, "3"]) -> None:
 # ------------------------------------------------------------------------------------------------------ parts of them
 
 
-def _boards(rng: Random, screen: Screen, vanish: tuple[float, float], bottom: Number, ground: np.ndarray) -> None:
+def _boards(
+    rng: Random, screen: Screen, vanish: tuple[float, float], bottom: Number, ground: Float[np.ndarray, "3"]
+) -> None:
     shade = np.clip(ground * rng.uniform(0.7, 1.2), 0, 1)
     for x in np.linspace(-3, 4, int(rng.integers(8, 30))):
         start = vanish[0] + (x - vanish[0]) * (bottom - vanish[1]) / (1.6 - vanish[1])
@@ -292,11 +288,11 @@ def _cuboid(
             line(screen, (x, y + t * h), (x + w, y + t * h), paint * 0.6, 1)
 
 
-def _tiles(rng: Random, size: int, base: np.ndarray) -> Screen:
+def _tiles(rng: Random, size: int, base: Float[np.ndarray, "3"]) -> Screen:
     rows, columns = rng.integers(2, 11, 2)
     cells = (1 + rng.uniform(0.02, 0.25) * rng.standard_normal((rows, columns))).astype(np.float32)
     cells = cv2.resize(cells, (size, size), interpolation=cv2.INTER_NEAREST)
-    screen = _byte(base * cells[..., None])
+    screen = to_bytes(base * cells[..., None])
     joint = colour(rng)
     for k in range(1, max(rows, columns)):
         line(screen, (0, k / rows), (1, k / rows), joint, max(1, size // 120))
@@ -304,17 +300,17 @@ def _tiles(rng: Random, size: int, base: np.ndarray) -> Screen:
     return screen
 
 
-def _printed(rng: Random, size: int, base: np.ndarray) -> Screen:
+def _printed(rng: Random, size: int, base: Float[np.ndarray, "3"]) -> Screen:
     """A repeated motif of blobs, or stripes and checks."""
     side = int(np.clip(size * rng.uniform(0.06, 0.45), 12, size))
     motif = np.empty((side, side, 3), np.uint8)
-    motif[:] = _byte(base)
+    motif[:] = to_bytes(base)
     if rng.random() < 0.4:
         for axis in range(int(rng.integers(1, 3))):
             for _ in range(int(rng.integers(1, 4))):
                 a, wide = rng.integers(side), 1 + int(side * rng.uniform(0.02, 0.3))
                 view = motif[a : a + wide] if axis else motif[:, a : a + wide]
-                view[:] = (0.5 * view + 0.5 * _byte(colour(rng))).astype(np.uint8)
+                view[:] = (0.5 * view + 0.5 * to_bytes(colour(rng))).astype(np.uint8)
     else:
         inks = [colour(rng) for _ in range(3)]
         for _ in range(int(rng.integers(3, 12))):
@@ -328,78 +324,7 @@ def _printed(rng: Random, size: int, base: np.ndarray) -> Screen:
     return np.ascontiguousarray(np.tile(motif, (times, times, 1))[:size, :size])
 
 
-def _tapered(start: np.ndarray, stop: np.ndarray, wide: Number, narrow: Number) -> np.ndarray:
+def _tapered(start: Float[np.ndarray, "2"], stop: Float[np.ndarray, "2"], wide: Number, narrow: Number) -> np.ndarray:
     along = (stop - start) / max(np.linalg.norm(stop - start), 1e-6)
     beside = np.array([-along[1], along[0]])
     return np.array([start + wide * beside, stop + narrow * beside, stop - narrow * beside, start - wide * beside])
-
-
-# ------------------------------------------------------------------------------------------------------- brushes
-
-
-def fill(screen: np.ndarray, corners, paint) -> None:
-    """A convex polygon."""
-    points = np.maximum(np.minimum(np.asarray(corners, np.float64), 20), -20) * (len(screen) << SHIFT)
-    cv2.fillConvexPoly(screen, points.astype(np.int32), _to_screen(paint), AA, SHIFT)
-
-
-def rectangle(screen: np.ndarray, x: Number, y: Number, w: Number, h: Number, paint) -> None:
-    """Upright, from its top left corner."""
-    n = len(screen)
-    cv2.rectangle(screen, (int(n * x), int(n * y)), (int(n * (x + w)), int(n * (y + h))), _to_screen(paint), -1)
-
-
-def line(screen: np.ndarray, start, stop, paint, width: int) -> None:
-    """A stroke of `width` px."""
-    n = len(screen)
-    a, b = ((int(n * min(max(p[0], -20), 20)), int(n * min(max(p[1], -20), 20))) for p in (start, stop))
-    cv2.line(screen, a, b, _to_screen(paint), max(1, width), AA)
-
-
-def ellipse(screen: np.ndarray, centre, half, turn: Number, paint) -> None:
-    """A filled ellipse, turned by degrees."""
-    n = len(screen)
-    axes = max(1, int(n * half[0])), max(1, int(n * half[1]))
-    cv2.ellipse(screen, (int(n * centre[0]), int(n * centre[1])), axes, float(turn), 0, 360, _to_screen(paint), -1, AA)
-
-
-def _box(screen: np.ndarray, centre: np.ndarray, half: np.ndarray, turn: Number, paint) -> None:
-    corners = cv2.boxPoints(
-        (tuple((centre * len(screen)).tolist()), tuple((2 * half * len(screen)).tolist()), float(turn))
-    )
-    cv2.fillConvexPoly(screen, (corners * (1 << SHIFT)).astype(np.int32), _to_screen(paint), AA, SHIFT)
-
-
-def noise(rng: Random, size: int, scale: Number) -> Float[np.ndarray, "size size"]:
-    """Fractal noise in [0, 1], `scale` times as fine as its tile, from anywhere in it."""
-    window = int(np.clip(size * scale, 16, NOISE_TILE_PX))
-    y, x = rng.integers(0, NOISE_TILE_PX - window + 1, 2)
-    part = _fractal()[y : y + window, x : x + window]
-    part = part[:: int(rng.choice((-1, 1))), :: int(rng.choice((-1, 1)))]
-    return cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-@lru_cache(maxsize=1)
-def _fractal() -> Float[np.ndarray, "tile tile"]:
-    rng = np.random.Generator(np.random.Philox(key=5))
-    total = np.zeros((NOISE_TILE_PX, NOISE_TILE_PX), np.float32)
-    for octave in range(1, 9):
-        field = rng.standard_normal((2**octave, 2**octave)).astype(np.float32)
-        total += 0.62**octave * cv2.resize(field, (NOISE_TILE_PX, NOISE_TILE_PX), interpolation=cv2.INTER_CUBIC)
-    return np.clip(0.5 + 0.2 * (total - total.mean()) / total.std(), 0, 1).astype(np.float32)
-
-
-def _byte(values: np.ndarray) -> np.ndarray:
-    return np.maximum(np.minimum(values * np.float32(255), 255), 0).astype(np.uint8)
-
-
-def _shaded(paint: np.ndarray, low: Number, gain: Number, light: Float[np.ndarray, "h w"]) -> Screen:
-    """One colour under a pattern of light (low + gain x light)."""
-    rows = np.stack([gain * paint, low * paint], 1) * 255
-    return cv2.convertScaleAbs(cv2.transform(light, rows))
-
-
-def _to_screen(paint) -> tuple[float, ...] | float:
-    if isinstance(paint, int):  # of a mask
-        return float(paint)
-    return tuple(255 * min(max(float(v), 0.0), 1.0) for v in paint)

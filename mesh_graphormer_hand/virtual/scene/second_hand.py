@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from .. import parameters
 from ..config import VirtualConfig
@@ -57,7 +57,7 @@ def sample(
     return rows, other
 
 
-def _camera(rotation: np.ndarray, root: np.ndarray, first: Parameters) -> Camera:
+def _camera(rotation: Float[np.ndarray, "b 3 3"], root: Float[np.ndarray, "b 3"], first: Parameters) -> Camera:
     return dataclasses.replace(first.camera, rotation=rotation, root=root)
 
 
@@ -68,10 +68,10 @@ def _middle(anatomy: Anatomy, p: Parameters) -> Float[np.ndarray, "b 3"]:
     return p.camera.root + (p.camera.rotation @ joints[..., None])[..., 0]
 
 
-def _where(choice: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _where(choice: Bool[np.ndarray, "b"], a: Shaped[np.ndarray, "b *s"], b: Shaped[np.ndarray, "b *s"]) -> np.ndarray:
     return np.where(choice.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def _merge(a: Record, b: Record, choice: np.ndarray) -> Record:
+def _merge(a: Record, b: Record, choice: Bool[np.ndarray, "b"]) -> Record:
     names = [f.name for f in dataclasses.fields(a)]
     return dataclasses.replace(a, **{name: _where(choice, getattr(a, name), getattr(b, name)) for name in names})
