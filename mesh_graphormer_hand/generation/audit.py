@@ -1,6 +1,6 @@
-"""Whether samples are what they say: labels against each other, against the depth, and against the mesh drawn anew.
+"""Check labels of samples: against each other, against the depth, and against the mesh drawn anew.
 
-`measure` looks at one block of rendered samples, `judge` at all of them. They go other ways than the code that makes
+`measure` looks at one block of rendered samples, `judge` at all of them. They use other code than the code that makes
 the labels: joints are projected in doubles, the hand is drawn once more from its 778 vertices (by the same rasteriser,
 which has tests of its own), and whether a joint is in sight is asked of rays, not of the picture's depth.
 """
@@ -44,8 +44,8 @@ class Measures:
     finite: Bool[np.ndarray, "n"]
     hand: Int64[np.ndarray, "n"]  # px of the hand in sight
     agreement: Float[np.ndarray, "n"]  # of mask and mesh, by pixels
-    decided: Int64[np.ndarray, "n"]  # joints of which rays say whether they are in sight
-    denied: Int64[np.ndarray, "n"]  # those of them whose label says otherwise
+    decided: Int64[np.ndarray, "n"]  # joints whose visibility rays decide
+    denied: Int64[np.ndarray, "n"]  # those of them whose label disagrees
     visible: Int64[np.ndarray, "n"]  # joints in sight
     lightness: Float[np.ndarray, "n"]  # CIE L* of the skin
     view: Float[np.ndarray, "n 3"]  # direction from the hand to the camera in the hand's own frame
@@ -59,7 +59,7 @@ class Measures:
 
 
 def measure(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Measures:
-    """A block of samples with `parts`, `look` and the usual labels, on the CPU; `faces` are the hand's."""
+    """A block of samples with `parts`, `appearance` and the usual labels, on the CPU; `faces` are the hand's."""
     t, k = batch.targets, batch.inputs.intrinsics.double()
     seen = (t.joints.double() + t.root.double()[:, None]) @ k.transpose(1, 2)
     error = (seen[..., :2] / seen[..., 2:] - t.joints_2d).abs().flatten(1).amax(1)
@@ -122,7 +122,7 @@ def _agreement(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> Float[Tensor, "
 
 
 def _visibility(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> tuple[Bool[Tensor, "b 21"], Bool[Tensor, "b 21"]]:
-    """Joints for which rays tell without doubt whether they are in sight, and those of them whose label denies it.
+    """Joints whose visibility rays decide without doubt, and those of them whose label disagrees.
 
     Rays go from the camera through the corners of the joint's pixel, since the labels look at one depth a pixel; all
     of them have to agree. A joint is in sight if they meet the hand's 778 vertices hardly before its nearest skin, and
@@ -175,7 +175,7 @@ class Verdict:
 
 
 def judge(m: Measures) -> list[Verdict]:
-    """What the samples' measures say."""
+    """One verdict a criterion, from the measures of all samples."""
     enough = m.hand >= MIN_HAND_PX
     agreement = m.agreement[enough] if enough.any() else np.zeros(1)
     skins, views = uneven(m.lightness, 8), uneven_views(m.view)

@@ -1,4 +1,4 @@
-"""hand-generate --check N: are N samples what they say, and the same from any number of processes? With plots."""
+"""hand-generate --check N: check labels of N samples and equal bytes from any number of processes. With plots."""
 
 from __future__ import annotations
 

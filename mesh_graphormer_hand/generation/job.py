@@ -2,7 +2,7 @@
 
 The blocks (aligned runs of indices) of a job are shared between any number of machines. Every file is written under a
 temporary name and renamed; a block is done when its part is there, a group when the files that its parts make are.
-What a sample looks like is a function of its index, so whatever was done twice has equal bytes.
+A sample is a function of its index, so a block that is rendered twice has equal bytes.
 
     DIR/manifest.json         which job this is (README.md: the same for people)
     DIR/.generate/parts/      parts of the groups that are not complete
@@ -121,7 +121,7 @@ class Job:
         shard: which share of the work is ours.
 
     Raises:
-        ConfigError: the folder holds another job, or files of somebody else's.
+        ConfigError: the folder holds another job, or files without a manifest.
         WriteError: another process writes this shard, or the folder cannot be made.
     """
 

@@ -42,7 +42,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for, checked."""
+    """The checked arguments of a command line."""
 
     config: VirtualConfig
     hand: str

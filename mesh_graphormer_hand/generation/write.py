@@ -1,4 +1,4 @@
-"""Writes a plan's samples, here or in processes, each block whole or not at all; tells beforehand what it will take."""
+"""Writes a plan's samples, here or in processes, each block whole or not at all; estimates bytes and hours."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _work(number: int, indices: list[int]) -> int:
 
 
 def estimate(renderer: Renderer, workers: int, out: Path) -> str:
-    """Bytes, files and hours of our share, from its first block; rendered twice, since the first prepares things."""
+    """Bytes, files and hours of our share, from its first block; rendered twice, since the first one fills caches."""
     plan = renderer.plan
     share = -(-plan.config.count // plan.shard.count)
     indices = list(range(min(plan.block, plan.config.count)))

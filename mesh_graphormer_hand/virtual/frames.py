@@ -1,7 +1,7 @@
 """Whole frames: zero to four small hands of people in a room, with a box round each, to train a detector of hands on.
 
 (seed, split, index) decides a frame. All hands of a frame stand in one camera and one z-buffer, so they hide each other
-as things do. Left hands are left here: a frame is a photo, and is never mirrored.
+as objects do. Left hands stay left: a frame is a photo and is never mirrored.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class FrameHands:
     joints_2d: Float[Tensor, "n 21 2"]  # px
     visible: Bool[Tensor, "n 21"]
     joints: Float[Tensor, "n 21 3"]  # m, camera axes (not wrist-relative)
-    clear: Float[Tensor, "n"]  # share of the joints inside the frame that no other thing hides
+    clear: Float[Tensor, "n"]  # share of the joints inside the frame that nothing else hides
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A frame that things are laid into, nearest on top."""
+    """A frame into which layers are drawn, the nearest on top."""
 
     colour: Float[Tensor, "h w 3"]  # linear
     depth: Float[Tensor, "h w"]  # m, 0 where only the background is
@@ -153,7 +153,7 @@ class VirtualFrames:
 
     @torch.no_grad()
     def render(self, indices: Sequence[int], size: int = 640, device: torch.device | str = "cpu") -> Frames:
-        """The frames `indices`, `size` x `size` px, on `device`; each is made alone, whatever else is asked for.
+        """The frames `indices`, `size` x `size` px, on `device`; each is rendered alone.
 
         Raises:
             IndexError: an index outside 0 .. config.count - 1.

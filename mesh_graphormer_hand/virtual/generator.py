@@ -1,9 +1,8 @@
 """Virtual hands: indices in, pictures with every label out.
 
 (seed, split, index) decides a sample. Parameters are drawn on the CPU from a stream of each index's own; pictures are
-made in aligned blocks of 16 indices, whatever was asked for, because batched products differ in their last bits with
-the batch's size. So a sample has equal bytes alone or in a batch, with one worker or ten, on every run of one machine
-type.
+rendered in aligned blocks of 16 indices, because batched products differ in their last bits with the batch's size. So a
+sample has equal bytes alone or in a batch, with one worker or ten, on every run of one machine type.
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ class VirtualHands:
 
         Args:
             behind: square backgrounds, linear, which are drawn over; pictures have their size and device.
-            faces: about how many of the hand's skin, 0: as the config says, or by size.
+            faces: about how many of the hand's skin; 0: the config's number, or by size.
             mirrored: the cameras' rotations mirror, too: left hands. Their labels are of no use.
         """
         size, device = behind.shape[1], behind.device

@@ -1,6 +1,6 @@
-"""What a rendered sample knows beyond its mesh: which joints are seen and how much of each, parts, normals, the look.
+"""Labels of a rendered sample beyond its mesh: visible joints, how much of each is visible, parts, normals, appearance.
 
-Labels named in config.EXTRA_LABELS are made on request only: training that does not read them does not pay for them.
+Labels named in config.EXTRA_LABELS are made on request only, since they cost time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that decides a sample's geometry and look, drawn for a block of indices, and the hash that freezes a split."""
+"""All random parameters of a block of samples: geometry and appearance; and the hash that freezes a split."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Draws:
         self.streams = [generator(config, index, topic) for index in indices]
 
     def take(self, rows: Sequence[int]) -> Draws:
-        """Draws for some of the samples, which go on where these stand."""
+        """Draws for some of the samples; they continue the same streams."""
         part = copy(self)
         part.streams = [self.streams[k] for k in rows]
         return part

@@ -52,7 +52,7 @@ class VirtualViews:
     def render(
         self, indices: Sequence[int], device: torch.device | str = "cpu", image_size: int = 224
     ) -> list[HandBatch]:
-        """One batch for each view, with all of its own labels; `extrinsics` say where the cameras stand.
+        """One batch for each view, with all of its own labels; `extrinsics` hold the cameras, camera from world.
 
         Raises:
             IndexError: an index outside 0 .. config.count - 1.

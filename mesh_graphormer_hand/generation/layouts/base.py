@@ -82,7 +82,7 @@ class Samples:
     images: UInt8[np.ndarray, "b h w 3"]  # BGR
     mask: UInt8[np.ndarray, "b h w"]  # 0 or 255
     depth: UInt16[np.ndarray, "b h w"]  # in steps of DEPTH_UNIT
-    maps: dict[str, np.ndarray]  # label images that were asked for: parts (b h w), normals (b h w 3, BGR)
+    maps: dict[str, np.ndarray]  # label images on request: parts (b h w), normals (b h w 3, BGR)
     labels: dict[str, np.ndarray]  # every other field of HandTargets, and `intrinsics`
     keys: list[str]
 

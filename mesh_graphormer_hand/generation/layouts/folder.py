@@ -52,7 +52,7 @@ class Folder(Layout):
         }
 
     def entry(self, samples: Samples, k: int, name: str) -> str:
-        """What the JSON file says about a sample."""
+        """The entry of a sample in the JSON file."""
         return f"{to_json(self._image(name))}:[{to_json(samples.photo_labels(k))}]"
 
     def _image(self, name: str) -> str:

@@ -133,7 +133,7 @@ def _frames(joints: Float[np.ndarray, "16 3"]) -> Float[np.ndarray, "16 3 3"]:
     for digit in (*FINGERS, THUMB):
         for k, joint in enumerate(range(digit.start, digit.stop)):
             roll = THUMB_ROLL[k] if digit is THUMB else ROLL[digit.start]
-            start = min(joint, digit.stop - 2)  # the last bone goes on from the one before: its tip lies on the pad
+            start = min(joint, digit.stop - 2)  # the last bone continues the one before: its tip lies on the pad
             frames[joint] = _frame(joints[start + 1] - joints[start], roll)
     return frames
 

@@ -1,7 +1,7 @@
 """What skin has that a mesh of a few thousand vertices has not: creases, wrinkles, tendons, veins, blushes, nails.
 
 Everything is a function of where a point lies on the hand at rest (its bones' frames, the palm's plane), so any hand in
-MANO's layout gets it, whatever its vertices. `footprint` (m) is the width of what will be one pixel: finer things are
+MANO's layout gets it, whatever its vertices. `footprint` (m) is the width of what will be one pixel: finer detail is
 evaluated already blurred to it, so nothing ever aliases. Slopes are of the surface's height over its own tangents.
 """
 

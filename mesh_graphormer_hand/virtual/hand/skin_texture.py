@@ -37,7 +37,7 @@ class Texels:
 
     @classmethod
     def of(cls, anatomy: Anatomy, mesh: RenderMesh, normals: Float[np.ndarray, "v 3"]) -> Texels:
-        """Texels of every face of a hand's mesh, filled in when they are first asked for."""
+        """Texels of every face of a hand's mesh, filled in when an image first needs them."""
         skin = skin_relief.Skinned(mesh.vertices.astype(np.float64), normals, mesh.weights)
         shine = mesh.gloss - np.median(mesh.gloss)
         nails = skin_relief.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))

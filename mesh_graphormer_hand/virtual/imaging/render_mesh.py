@@ -1,4 +1,4 @@
-"""Joins a scene's parts into one mesh with one topology, and says what it is covered with.
+"""Joins a scene's parts into one mesh with one topology, and makes its material.
 
 Parts of skin come first, since the skin's texture is looked up by face; beyond that the list's order means nothing.
 """

@@ -31,7 +31,7 @@ RING = slice(ACCESSORY_VERTICES - SIZES[2], ACCESSORY_VERTICES)  # the ring amon
 RING_PLACE, GIRTH_VERTICES = (
     0.64,
     40,
-)  # of the first phalanx: beyond the web; vertices that tell the finger's girth there
+)  # of the first phalanx: beyond the web; vertices that measure the finger's girth there
 METALS = np.array([(0.62, 0.45, 0.17), (0.60, 0.60, 0.60), (0.62, 0.40, 0.30), (0.05, 0.05, 0.055)])
 
 

@@ -75,7 +75,7 @@ def _abstract(rng: np.random.Generator, config: VirtualConfig, skin: Float[np.nd
     picture = texture(rng, config, size)
     if rng.random() < 0.4:
         picture = _edge(rng, picture, texture(rng, config, size))
-    coarse = rng.uniform(0.15, 1)  # a few large things, or many small ones
+    coarse = rng.uniform(0.15, 1)  # a few large objects, or many small ones
     for _ in range(int(rng.choice((0, 1, 2, 4, 8)) / coarse)):
         _clutter(rng, picture, skin, coarse)
     if rng.random() < 0.45:
@@ -170,7 +170,7 @@ def _edge(rng: np.random.Generator, picture: Picture, other: Picture) -> Picture
 
 
 def _clutter(rng: np.random.Generator, picture: Picture, skin: Float[np.ndarray, "3"], coarse: float) -> None:
-    """Draw one thing into `picture`: a bar, a box, a disc, a scrap, or a limb of skin."""
+    """Draw one object into `picture`: a bar, a box, a disc, a scrap, or a limb of skin."""
     size = len(picture)
     limb = rng.random() < 0.2 * coarse
     colour = skin + 0.06 * rng.standard_normal(3) if limb else rng.random(3) * rng.uniform(0.3, 1)

@@ -1,4 +1,4 @@
-"""People made of blobs, for whole frames: bodies at the arms of hands, and others that only look as if they had hands.
+"""People made of blobs, for whole frames: bodies at the arms of hands, and bystanders without hands.
 
 Ellipsoids and tapered limbs, in a person's own frame (m, origin at the base of the neck, y down, face towards -z).
 """
@@ -74,7 +74,7 @@ def at_elbow(
     skin: Float[np.ndarray, "3"],
     body: bool,
 ) -> Blobs:
-    """The upper arm from an elbow (m, camera axes) on, and with `body` somebody whom it belongs to."""
+    """The upper arm from an elbow (m, camera axes) on, and with `body` the person whom it belongs to."""
     away = (elbow - wrist) / np.linalg.norm(elbow - wrist)
     cloth = _cloth(rng)
     bare = rng.random() < 0.4

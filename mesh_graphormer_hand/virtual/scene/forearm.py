@@ -1,4 +1,4 @@
-"""A plain forearm, bare or sleeved, that goes on from the open end of the hand's skin.
+"""A plain forearm, bare or sleeved, that continues the open end of the hand's skin.
 
 Two tubes of rings: skin, and cloth a little outside of it. Positions are in the hand's rest frame, relative to the
 wrist.

@@ -1,7 +1,7 @@
-"""Where a thing fits into a posed hand: the round space that fingers and palm enclose, or the gap of a pinch.
+"""Where an object fits into a posed hand: the round space that fingers and palm enclose, or the gap of a pinch.
 
-Positions are in the hand's rest frame, m, relative to the wrist. The hand's flesh is balls along its bones; a thing may
-touch them and go no deeper than the flesh gives way.
+Positions are in the hand's rest frame, m, relative to the wrist. The hand's flesh is balls along its bones; an object
+may touch them and go no deeper than the flesh gives way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Fit:
     kind: Int64[np.ndarray, "b"]
     held: Bool[np.ndarray, "b"]  # False: nothing fits this hand
     centre: Float[np.ndarray, "b 3"]
-    axes: Float[np.ndarray, "b 3 3"]  # columns: the thing's x, y and long z axis
+    axes: Float[np.ndarray, "b 3 3"]  # columns: the object's x, y and long z axis
     radius: Float[np.ndarray, "b"]  # of the round space, or half of the pinch
 
     def where(self, held: Bool[np.ndarray, "b"]) -> Fit:

@@ -1,6 +1,6 @@
-"""A thing in the hand: tins, bottles, balls, fruit, boxes, telephones, pens, cards and tools, of one or two primitives.
+"""The held object: tins, bottles, balls, fruit, boxes, telephones, pens, cards and tools, of one or two primitives.
 
-Each primitive is a superellipsoid: round or square across, round or flat at its ends. `grasp` says where it fits.
+Each primitive is a superellipsoid: round or square across, round or flat at its ends. `grasp` finds where it fits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The parts that the drawn mesh is made of: the hand, its forearm and sleeve, what it holds and wears, occluders.
 
-A scene is one list of `MeshPart`; `imaging.render_mesh` joins them into one mesh. Whatever needs a part asks for it by
-name, and the label of its pixels is part of its shape: the order of the list means nothing.
+A scene is one list of `MeshPart`; `imaging.render_mesh` joins them into one mesh. A part is
+found by its name, and its shape names the label of its pixels: the order of the list means nothing.
 """
 
 from __future__ import annotations

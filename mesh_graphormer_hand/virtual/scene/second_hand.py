@@ -1,4 +1,4 @@
-"""The other hand: its owner's left, near the hand that is asked for, before it or behind it, now and then over it."""
+"""The other hand: its owner's left, near the sample's hand: before it, behind it, sometimes over it."""
 
 from __future__ import annotations
 
