@@ -23,7 +23,7 @@ from ..render.rasterizer.raster import rasterize
 MAX_REPROJECTION_PX = 0.01  # px
 MIN_MEAN_AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
 MIN_AGREEMENT = 0.85  # least of any sample with enough pixels to say
-MIN_HAND_PX = 60  # px of hand
+JUDGED_HAND_PX = 60  # px of hand
 MAX_BEHIND_M = 0.008  # that the drawn scene may lie behind the mesh: what is nearer hides it, what is farther is wrong
 # How far before a joint a ray meets the hand, in distances from the joint to its nearest skin. Of 6,085 joints on the
 # hand (320 samples of 64 px), all 3,165 below SEEN_RATIO are labelled in sight, and none of 929 beyond HIDDEN_RATIO.
@@ -176,7 +176,7 @@ class Verdict:
 
 def judge(m: Measures) -> list[Verdict]:
     """One verdict a criterion, from the measures of all samples."""
-    enough = m.hand >= MIN_HAND_PX
+    enough = m.hand >= JUDGED_HAND_PX
     agreement = m.agreement[enough] if enough.any() else np.zeros(1)
     skins, views = uneven(m.lightness, 8), uneven_views(m.view)
     low, mean, error = float(np.quantile(agreement, 0.001)), float(agreement.mean()), float(m.reprojection.max())

@@ -10,7 +10,7 @@ from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..render.overlay import draw_skeleton
 
 OUTLINE_COLOUR, HIDDEN_COLOUR = (60, 220, 120), (255, 255, 255)
-DEPTH_RANGE_M = 0.15  # m before and behind the wrist, from white to black
+SHADE_RANGE_M = 0.15  # m before and behind the wrist, from white to black
 PART_COLOURS = {
     "background": (0, 0, 0),
     "hand": (235, 160, 120),
@@ -71,7 +71,7 @@ def _label_tiles(batch: HandBatch, k: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     if t.depth is not None:
         depth = t.depth[k].cpu().numpy()
         z = float(t.root[k, 2])
-        shade = np.clip(1 - (depth - z + DEPTH_RANGE_M) / (2 * DEPTH_RANGE_M), 0.05, 1) * (depth > 0)
+        shade = np.clip(1 - (depth - z + SHADE_RANGE_M) / (2 * SHADE_RANGE_M), 0.05, 1) * (depth > 0)
         tiles.append(np.repeat(np.round(255 * shade).astype(np.uint8)[..., None], 3, 2))
     return tiles
 

@@ -85,21 +85,20 @@ def pinch(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
     return _pinched(draws, joints, *_balls(joints, size), size)
 
 
-def clear_of(
-    draws: Draws, joints: Float[np.ndarray, "b 21 3"], reach: Float[np.ndarray, "b"], kind: int = STICK
-) -> Fit:
-    """Places near hands for objects that reach `reach` m from their centre: on some side, touching nothing.
+def clear_of(draws: Draws, joints: Float[np.ndarray, "b 21 3"], half: Float[np.ndarray, "b 3"]) -> Fit:
+    """Places near hands for objects in boxes of half sizes `half` (m): on some side, at random turns, free of the hand.
 
     The sides lie towards the fingers, since the forearm leaves the hand towards +x.
     """
     balls, flesh = _balls(joints, _size(joints))
-    side = _unit(draws.normal(3))
+    side, axes = _unit(draws.normal(3)), uniform_rotations(draws, 1)[:, 0]
     side[:, 0] = -np.abs(side[:, 0])
     middle = joints.mean(1)
-    extent = (((balls - middle[:, None]) * side[:, None]).sum(-1) + flesh).max(1)
-    centre = middle + (extent + reach + draws.uniform(low=0.003, high=0.06))[:, None] * side
+    hand = (((balls - middle[:, None]) * side[:, None]).sum(-1) + flesh).max(1)
+    box = (np.abs((axes * side[..., None]).sum(1)) * half).sum(1)
+    centre = middle + (hand + box + draws.uniform(low=0.003, high=0.05))[:, None] * side
     b = len(joints)
-    return Fit(np.full(b, kind), np.full(b, True), centre, uniform_rotations(draws, 1)[:, 0], reach)
+    return Fit(np.full(b, STICK), np.full(b, True), centre, axes, half.max(1))
 
 
 def _size(joints: Float[np.ndarray, "b 21 3"]) -> Float[np.ndarray, "b"]:

@@ -40,7 +40,7 @@ def bent_tube(
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     out = np.cross(along, across)
     angle = np.linspace(0, 2 * np.pi, around, endpoint=False)[:, None]
-    ring = np.cos(angle) * out[:, None] - np.sin(angle) * across
+    ring = np.cos(angle) * out[:, None] + np.sin(angle) * across
     return (path[:, None] + radius * ring).reshape(-1, 3), ring_faces(len(path), around)
 
 

@@ -31,7 +31,7 @@ def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     radius, stout = draws.uniform(low=0.03, high=0.043), draws.uniform(low=0.95, high=1.4)
     held = grasp.enclose(joints, grasp.CYLINDER)
     held = held.where(held.held & (held.radius > MIN_RADIUS_M))
-    place = held.otherwise(grasp.clear_of(draws, joints, 1.6 * radius * stout))
+    place = held.otherwise(grasp.clear_of(draws, joints, np.stack([1.6 * radius, 1.6 * radius, radius * stout], 1)))
     radius = np.where(held.held, held.radius, radius)
     turn = draws.uniform(high=2 * np.pi)  # of the handle about the cup
     c, s, zero = np.cos(turn), np.sin(turn), 0 * turn

@@ -1,4 +1,4 @@
-"""A pen between thumb and finger, or in the air near a hand that cannot pinch one."""
+"""A pen between thumb and finger or in a fist, else in the air near the hand."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PEN_AROUND = 12
 BLUNT_END = ((0, 1), (0.8, 0.99), (0.9, 0.97), (1, 0.96))
 BARREL = ((1, 0.62), (1, 0.61), (1, 0.12), (0.75, 0.09), (0.2, 0.015), (0, 0))
 CAP, TIP = 0.615, 0.1  # heights above which the cap and below which the tip has a colour of its own
+MAX_HOLE_M = 0.013  # radius of a fist that holds a pen
 GRIP = 0.27  # height at which fingers hold it
 POINTS, FACES = revolve((*BLUNT_END, *BARREL), PEN_AROUND)
 HEIGHT = POINTS[:, 2]
@@ -24,7 +25,10 @@ PEN = PartShape("pen", "object", FACES, 0.05 * POINTS[:, ::2], np.zeros(len(POIN
 def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """A pen for each posed hand; see `base`."""
     length, radius = draws.uniform(low=0.115, high=0.155), draws.uniform(low=0.0035, high=0.0055)
-    place = grasp.pinch(draws, joints).otherwise(grasp.clear_of(draws, joints, length))
+    half = np.stack([radius, radius, (1 - GRIP) * length], 1)
+    fist = grasp.enclose(joints, grasp.CYLINDER)
+    held = grasp.pinch(draws, joints).otherwise(fist.where(fist.held & (fist.radius < MAX_HOLE_M)))
+    place = held.otherwise(grasp.clear_of(draws, joints, half))
     radius = np.minimum(radius, np.maximum(place.radius, 0.003))
     points = (POINTS - [0, 0, GRIP]) * np.stack([radius, radius, length], 1)[:, None]
     body, cap, tip = (draws.uniform(1, 3) ** 2 for _ in range(3))
