@@ -233,7 +233,7 @@ def test_killed_at_random_moments(whole, tmp_path, case):
 @pytest.mark.slow
 def test_workers_write_the_same_and_die_with_their_parent(tmp_path):
     """Two processes, killed and resumed; the tars equal those of one process."""
-    out, options = tmp_path / "out", [*COMMON, "--workers", "2", "--count", "96"]
+    out, options = tmp_path / "out", [*COMMON, "--workers", "2", "--count", "64"]
     command = [sys.executable, str(ROOT / "tools" / "generate.py"), "virtual", "--out", str(out), *options]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -250,8 +250,8 @@ def test_workers_write_the_same_and_die_with_their_parent(tmp_path):
     assert finish(fork(lambda: run(out, *options), log)) == 0, log.read_text()
     text = log.read_text()
     assert text.splitlines()[-1] == str(out)
-    assert "img/s" in text and "96 samples, " in text and "96 of them" not in text
-    assert run(tmp_path / "one", "--count", "96") == 0
+    assert "img/s" in text and "64 samples, " in text and "64 of them" not in text
+    assert run(tmp_path / "one", "--count", "64") == 0
     assert tree(out) == tree(tmp_path / "one")
 
 
