@@ -23,7 +23,7 @@ from mesh_graphormer_hand.data.loader import PREFETCH, load, worker_count
 from mesh_graphormer_hand.mano.hand import Hand
 from mesh_graphormer_hand.training.batch_norms import train_mode
 from mesh_graphormer_hand.training.dry_run import forward_flops
-from mesh_graphormer_hand.training.launch import make_accelerator
+from mesh_graphormer_hand.training.launch import build_run, make_accelerator
 from mesh_graphormer_hand.training.precision import choose
 from mesh_graphormer_hand.training.trainer import Trainer
 
@@ -48,7 +48,7 @@ class Step:
         experiment.train = replace(experiment.train, **settings)
         experiment.data.test = {}
         with TemporaryDirectory() as folder:
-            run = assembly.build_run(experiment, Path(folder) / "none", shown=False)
+            run = build_run(experiment, Path(folder) / "none", shown=False)
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.trainer = Trainer(run, make_accelerator(experiment))
         train_mode(self.trainer.module, experiment.train.freeze_norms)

@@ -15,8 +15,6 @@ import importlib
 import json
 import logging
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,12 +27,9 @@ from .files import sha256
 if TYPE_CHECKING:
     import torch
 
-    from .contracts import HandBatch
     from .data.base import HandDataset
-    from .data.loader import Batches, Samples
     from .data.stream import Stream
     from .mano.hand import Hand
-    from .mano.template import HandTemplate
     from .models.base import HandModel
 
 logger = logging.getLogger(__name__)
@@ -44,19 +39,6 @@ PLUGIN_PACKAGES = {
     "datasets": f"{__package__}.data.datasets",
     "protocols": f"{__package__}.metrics.protocols",
 }
-
-
-@dataclass
-class Run:
-    """All that one training run is made of."""
-
-    experiment: Experiment
-    folder: Path  # of checkpoints, logs and the trained model
-    model: HandModel
-    stream: Batches  # stream[step * n + i] is micro-batch i of a step's n: processes times train.accumulate
-    template: HandTemplate | None = None  # of the model's hand; the losses on meshes need it
-    tests: Mapping[str, Samples] = field(default_factory=dict)  # data sets to evaluate on
-    shown: HandBatch | None = None  # fixed samples whose predictions TensorBoard and the report show
 
 
 def available(group: str) -> dict[str, str]:
@@ -80,57 +62,6 @@ def plugin(group: str, name: str, where: str = "") -> ModuleType:
         hint = configs.nearest(str(name), list(known))
         raise ConfigError(f"{key}no {group[:-1]} named {name!r}{hint} (there are: {', '.join(known)})")
     return importlib.import_module(known[name])
-
-
-def build_run(
-    experiment: Experiment, folder: Path, micro_batches: int = 1, device: str | torch.device = "cpu", shown: bool = True
-) -> Run:
-    """Everything that `experiment` names, ready for `training.trainer.fit`.
-
-    Args:
-        experiment: see `check` for what can be known to be wrong before.
-        folder: of the run.
-        micro_batches: of a step, over all processes.
-        device: that renders virtual samples.
-        shown: make the samples whose predictions the run shows, too.
-
-    Raises:
-        ConfigError: an unknown name or option, or a model to start from that does not fit.
-    """
-    import torch
-
-    hand = load_hand(experiment)
-    stream = build_stream(experiment, hand, micro_batches, device)
-    tests = build_tests(experiment, hand)
-    torch.manual_seed(experiment.train.seed)
-    model = build_model(experiment, hand)
-    for source in configs.sources(experiment.train.init):
-        taken = warm_start(model, source, experiment.train.init_parts)
-        logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
-        warn_of_seen_samples(experiment, source)
-    samples = shown_samples(experiment, hand) if shown else None
-    return Run(experiment, folder, model, stream, model.template(hand), tests, samples)
-
-
-def warn_of_seen_samples(experiment: Experiment, source: str) -> None:
-    """Warn where this run would show the virtual hands that the model it starts from was trained on, in the same
-    order."""
-    if "virtual" not in experiment.data.train:
-        return
-    seed, seen = (experiment.data.train["virtual"] or {}).get("seed", 0), virtual_seeds(source)
-    if seed in seen:
-        advice = f"data.train.virtual.seed={max(seen) + 1} draws others"
-        logger.warning("%s has seen the virtual hands of seed %d already: %s", source, seed, advice)
-
-
-def shown_samples(experiment: Experiment, hand: Hand) -> HandBatch | None:
-    """The fixed virtual samples whose predictions a run shows: the first ones of the frozen test split; None where the
-    experiment has no virtual hands."""
-    count = experiment.train.pictures
-    if count < 1 or "virtual" not in {**experiment.data.train, **experiment.data.test}:
-        return None
-    size = experiment.data.image_size
-    return build_dataset("virtual", {}, "test", hand, size).load(list(range(count)))
 
 
 def load_hand(experiment: Experiment) -> Hand:
@@ -286,7 +217,7 @@ def map_labels_to_hand(dataset: HandDataset, hand: Hand) -> HandDataset:
     return dataset if to_model is None else RemappedDataset(dataset, to_model)
 
 
-def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str = "cpu") -> Stream:
+def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str | torch.device = "cpu") -> Stream:
     """The training batches as a function of the step, each split into `parts` (devices times micro-batches).
 
     `stream[step * parts + part]` is one part of the batch of `step`, made on `device`.

@@ -7,7 +7,6 @@ from the last checkpoint there.
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +17,12 @@ from . import console
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ..assembly import Run
     from ..data.stream import Stream
     from ..training.dry_run import Estimate
+    from ..training.launch import Run
 
 ENDLESS = 2**40  # data.base.ENDLESS, without its import of torch
 EPOCH = 130_240  # images that FreiHAND trains on
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,7 +64,7 @@ def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool 
     accelerator.wait_for_everyone()
     micro_batches = accelerator.num_processes * launch.first_micro_batches(experiment.train)
     device = accelerator.device if experiment.data.on_device else "cpu"
-    run = assembly.build_run(experiment, folder, micro_batches, device, shown=not dry)
+    run = launch.build_run(experiment, folder, micro_batches, device, shown=not dry)
     if not dry:
         finished = trainer.fit(run, accelerator)
         if accelerator.is_main_process:

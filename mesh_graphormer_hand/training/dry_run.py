@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..assembly import Run
 from ..config import Experiment
 from ..contracts import HandBatch, HandInputs
 from . import micro_batches
 from .batch_norms import train_mode
+from .launch import Run
 from .memory import total_bytes
 from .trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""How a run starts and stops: devices, processes and precision, its folder's lock, Ctrl-C, the seed of a step."""
+"""How a run starts and stops: what it is made of, devices and precision, its folder's lock, Ctrl-C, seeds of steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import platform
 import random
 import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -15,11 +17,14 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, gather_object
 
-from .. import files
-from ..config import ConfigError, Experiment, TrainConfig, nearest
+from .. import assembly, files
+from ..config import ConfigError, Experiment, TrainConfig, nearest, sources
+from ..contracts import HandBatch
 from ..data.freed_memory import keep_freed_memory
-from ..data.loader import spare_threads, worker_count
+from ..data.loader import Batches, Samples, spare_threads, worker_count
 from ..losses import check_terms
+from ..mano.hand import Hand
+from ..mano.template import HandTemplate
 from ..models.base import HandModel
 from .optim import learning_rate
 from .precision import choose
@@ -30,6 +35,19 @@ AUTO = "auto"
 LOCK = ".lock"
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 PLAIN = ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", "MULTI_HPU", "MULTI_NEURON")
+
+
+@dataclass
+class Run:
+    """All that one training run is made of."""
+
+    experiment: Experiment
+    folder: Path  # of checkpoints, logs and the trained model
+    model: HandModel
+    stream: Batches  # stream[step * n + i] is micro-batch i of a step's n: processes times train.accumulate
+    template: HandTemplate | None = None  # of the model's hand; the losses on meshes need it
+    tests: Mapping[str, Samples] = field(default_factory=dict)  # data sets to evaluate on
+    shown: HandBatch | None = None  # fixed samples whose predictions TensorBoard and the report show
 
 
 def make_accelerator(experiment: Experiment) -> Accelerator:
@@ -80,6 +98,55 @@ def _choose_precision() -> str:
         return "fp32"
     logger.info("train.precision: %s (%s)", choice.precision, choice.why)
     return choice.precision
+
+
+def build_run(
+    experiment: Experiment, folder: Path, micro_batches: int = 1, device: str | torch.device = "cpu", shown: bool = True
+) -> Run:
+    """Everything that `experiment` names, ready for `trainer.fit`.
+
+    Args:
+        experiment: `assembly.check` finds most mistakes before.
+        folder: of the run.
+        micro_batches: of a step, over all processes.
+        device: that renders virtual samples.
+        shown: make the samples whose predictions the run shows, too.
+
+    Raises:
+        ConfigError: an unknown name or option, or a model to start from that does not fit.
+    """
+    hand = assembly.load_hand(experiment)
+    stream = assembly.build_stream(experiment, hand, micro_batches, device)
+    tests = assembly.build_tests(experiment, hand)
+    torch.manual_seed(experiment.train.seed)
+    model = assembly.build_model(experiment, hand)
+    for source in sources(experiment.train.init):
+        taken = assembly.warm_start(model, source, experiment.train.init_parts)
+        logger.info("starts from %s: %d tensors of %d", source, taken, len(model.state_dict()))
+        warn_of_seen_samples(experiment, source)
+    samples = shown_samples(experiment, hand) if shown else None
+    return Run(experiment, folder, model, stream, model.template(hand), tests, samples)
+
+
+def warn_of_seen_samples(experiment: Experiment, source: str) -> None:
+    """Warn where this run would show the virtual hands that the model it starts from was trained on, in the same
+    order."""
+    if "virtual" not in experiment.data.train:
+        return
+    seed, seen = (experiment.data.train["virtual"] or {}).get("seed", 0), assembly.virtual_seeds(source)
+    if seed in seen:
+        advice = f"data.train.virtual.seed={max(seen) + 1} draws others"
+        logger.warning("%s has seen the virtual hands of seed %d already: %s", source, seed, advice)
+
+
+def shown_samples(experiment: Experiment, hand: Hand) -> HandBatch | None:
+    """The fixed virtual samples whose predictions a run shows: the first ones of the frozen test split; None where the
+    experiment has no virtual hands."""
+    count = experiment.train.pictures
+    if count < 1 or "virtual" not in {**experiment.data.train, **experiment.data.test}:
+        return None
+    size = experiment.data.image_size
+    return assembly.build_dataset("virtual", {}, "test", hand, size).load(list(range(count)))
 
 
 def check_config(experiment: Experiment, model: HandModel) -> None:

@@ -22,7 +22,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from .. import files
-from ..assembly import Run
 from ..config import ConfigError, to_mapping
 from ..contracts import HandBatch, HandPrediction
 from ..data.loader import LockedSource, Samples, load, worker_count
@@ -35,7 +34,7 @@ from . import memory, micro_batches, report, run_state
 from .activation_checkpointing import checkpoint_activations
 from .batch_norms import train_mode
 from .distributed import Sharded, full_tensor
-from .launch import Interrupt, RunLock, check_config, make_accelerator, seed_all
+from .launch import Interrupt, Run, RunLock, check_config, make_accelerator, seed_all
 from .log import JsonlLog, Progress, RunningMeans, TensorBoardLog
 from .nonfinite import BadStepDump, NonFiniteGuard, TrainingError
 from .optim import Ema, build_optimizer, learning_rate, set_learning_rate

@@ -16,6 +16,7 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.cli import console, evaluate, train
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.training import launch
 from mesh_graphormer_hand.training.launch import RunLock
 
 
@@ -168,7 +169,7 @@ def test_a_start_that_has_seen_these_virtual_hands_is_told(config, capsys, caplo
         pieces = [{"experiment": {"data": {"train": {"virtual": {"seed": seed}}}}} for seed in seen]
         (model / "training.json").write_text(json.dumps({"pieces": [*pieces, {"experiment": {"data": {"train": {}}}}]}))
         caplog.clear()
-        assembly.warn_of_seen_samples(experiment, "start")
+        launch.warn_of_seen_samples(experiment, "start")
         assert ("data.train.virtual.seed=5 draws others" in caplog.text) == told
     (model / "training.json").write_text('{"pieces": [{"experiment": 3}]}')
     assert assembly.virtual_seeds("start") == set() and "cannot be read" in caplog.text

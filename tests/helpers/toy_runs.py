@@ -37,10 +37,10 @@ def experiment(**changes) -> Experiment:
     return parse(Experiment, raw)
 
 
-def toy_run(folder: Path, **changes) -> assembly.Run:
+def toy_run(folder: Path, **changes) -> launch.Run:
     """A run of the toy in `folder`, ready to be trained; see `experiment`."""
     made = experiment(**changes)
-    return assembly.build_run(made, folder, launch.first_micro_batches(made.train))
+    return launch.build_run(made, folder, launch.first_micro_batches(made.train))
 
 
 def fit(folder: Path, wrap=lambda stream: stream, evaluation: bool = False, **changes) -> bool:
