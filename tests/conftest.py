@@ -6,11 +6,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch, which read it once, when they load
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the suite may look for weights on a hub
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 torch.set_num_threads(1)
+cv2.setNumThreads(1)  # a forked process that inherits a pool of threads waits for them for ever
 
 
 def pytest_collection_finish():
