@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
+from ..evaluation.cross_table import MISSING, data_state
 from . import console
-from .cross_evaluate import MISSING, data_state, parse_tests
+from .cross_evaluate import parse_tests
 from .train import train_run
 
 if TYPE_CHECKING:
@@ -126,11 +127,11 @@ def read(path: str, overrides: list[str], steps: int | None) -> Table:
 def run_of(table: Table, out: Path, row: str, settings: list[str], seed: int) -> tuple[str, list[str]]:
     """The name of a row's run, which changes with its settings, and the settings to train it with."""
     budget = [f"train.steps={table.steps}", *([f"train.seed={seed}"] if table.seeds > 1 else [])]
-    asked = [*budget, *table.shared, *settings]
-    content = json.dumps([configs.to_mapping(configs.load(table.config, [*asked, *QUIET]))], sort_keys=True)
+    overrides = [*budget, *table.shared, *settings]
+    content = json.dumps([configs.to_mapping(configs.load(table.config, [*overrides, *QUIET]))], sort_keys=True)
     slug = "".join(c if c.isalnum() else "_" for c in row).strip("_")
     name = f"{slug}_{seed}_{hashlib.sha256(content.encode()).hexdigest()[:6]}"
-    return name, [*asked, *QUIET, f"train.output={out}", f"train.name={name}"]
+    return name, [*overrides, *QUIET, f"train.output={out}", f"train.name={name}"]
 
 
 def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Namespace) -> dict[str, float]:
@@ -140,9 +141,9 @@ def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Name
     from .. import assembly
     from ..data.loader import worker_count
     from ..evaluation.evaluate import evaluate
+    from ..evaluation.run import model_config
     from ..mano import hand as hands
     from ..metrics import Accumulator
-    from .evaluate import model_config
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     hand = hands.find(model_config(folder)["hand"])

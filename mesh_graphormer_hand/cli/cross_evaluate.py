@@ -4,7 +4,7 @@
 
 Rows are what was trained on, columns what was tested on; each cell has PCKb@0.1 (share of 2D joints within 0.1 of the
 diagonal of the keypoints' box), EPE (2D, px of the photo) and PA-MPJPE (mm, proper rotations). A RUN that is a
-config (a YAML file, or the name of a shipped one) is trained first, or goes on where it was stopped. Results are kept
+config (a YAML file, or the name of a shipped one) is trained first, or resumed. Results are kept
 next to the table: the same command again computes only what is missing, and what has other weights or, under `root`,
 other files than before. `--again` is for what else may have changed, such as the program.
 """
@@ -16,18 +16,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import config as configs
+from ..evaluation.cross_table import data_state, draw, markdown
+from ..evaluation.run import TTA_COLUMN, EvaluationSettings, evaluate_model, model_config, skipping_broken
 from ..files import write_json, write_text
 from . import console
-from .evaluate import TTA_COLUMN, evaluate_one, model_config, skipping_broken
-
-METRICS = {"pckb@0.1": ("PCKb@0.1", "{:.3f}", True), "epe_px": ("EPE, px", "{:.2f}", False)}
-METRICS |= {"pa_mpjpe": ("PA-MPJPE, mm", "{:.1f}", False)}  # metric -> heading, format, whether more is better
-MISSING = "-"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def cross_evaluate(arguments: argparse.Namespace) -> int:
-    """Fill the table as the command line says; see the module's docstring."""
+    """Fill the table with the options of the command line; see the module's docstring."""
     from .. import assembly
 
     tests = parse_tests(arguments.data or ["virtual"])
@@ -66,15 +63,17 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     known = {} if arguments.again or not store.is_file() else _read(store)
     states = {column: data_state(raw) for column, (_, raw) in tests.items()}
     rows: dict[str, dict[str, dict[str, float]]] = {}
+    a = arguments
+    settings = EvaluationSettings(a.tta, False, a.samples, a.batch_size, a.workers, a.device)
     for run in arguments.runs:
         folder = find_or_train(run)
         label = trained_on(folder)
         for column, (name, raw) in tests.items():
-            asked = [str(folder), name, raw, arguments.samples, arguments.tta, _stamp(folder), states[column]]
-            key = json.dumps(asked, sort_keys=True)
+            inputs = [str(folder), name, raw, arguments.samples, arguments.tta, _stamp(folder), states[column]]
+            key = json.dumps(inputs, sort_keys=True)
             if key not in known:
                 part = arguments.out / f"{_slug(label)}__{_slug(column)}"
-                known[key] = evaluate_one(folder, name, dict(raw), part, arguments)["metrics"]
+                known[key] = evaluate_model(folder, name, dict(raw), part, settings, print)["metrics"]
                 write_json(store, known)
             for who, metrics in known[key].items():
                 if who in ("model", TTA_COLUMN):
@@ -112,8 +111,8 @@ def parse_data(text: str) -> tuple[str, tuple[str, dict[str, Any]]]:
     """
     name, _, options = text.partition(":")
     parts = re.split(r",(?=\w[\w.]*=)", options.strip(",")) if options else []  # before a key: values may be lists
-    told = [part for part in parts if not part.startswith("root=")]
-    return " ".join([name, *told]), (name, configs.overrides_to_mapping(parts))
+    shown = [part for part in parts if not part.startswith("root=")]
+    return " ".join([name, *shown]), (name, configs.overrides_to_mapping(parts))
 
 
 def find_or_train(run: str) -> Path:
@@ -148,93 +147,6 @@ def trained_on(folder: Path) -> str:
     total = sum(parts.values()) or 1.0
     shares = [n if len(parts) == 1 else f"{n} {100 * w / total:.0f} %" for n, w in parts.items() if w > 0]
     return f"{' + '.join(shares)} ({run.name})"
-
-
-def markdown(rows: dict[str, dict[str, dict[str, float]]], columns: list[str]) -> str:
-    """The table, with the best of each column in bold; the mean-pose answer never is."""
-    best = {(c, m): _best(rows, c, m) for c in columns for m in METRICS}
-    heading = " / ".join(title for title, _, _ in METRICS.values())
-    lines = [f"Trained on (rows), tested on (columns): {heading}", ""]
-    lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for row, cells in rows.items():
-        texts = []
-        for column in columns:
-            parts = []
-            for metric in METRICS:
-                text = _text(cells.get(column, {}), metric)
-                parts.append(f"**{text}**" if best[column, metric] == row and text != MISSING else text)
-            texts.append(" / ".join(parts))
-        lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def draw(path: Path, rows: dict[str, dict[str, dict[str, float]]], columns: list[str]) -> None:
-    """The table as a picture: a coloured grid for each metric, green is better."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    height = 1.6 + 0.5 * len(rows)
-    figure = Figure(figsize=(3 + 2.2 * len(columns) * len(METRICS) / 1.6, height), layout="constrained")
-    axes = figure.subplots(1, len(METRICS), sharey=True)
-    for axis, (metric, (title, form, more)) in zip(np.atleast_1d(axes), METRICS.items(), strict=True):
-        values = np.array([[cells.get(c, {}).get(metric, np.nan) for c in columns] for cells in rows.values()], float)
-        shades = _shades(values, more)
-        axis.imshow(shades, cmap="RdYlGn", vmin=-0.4, vmax=1.4, aspect="auto")
-        for i, j in np.ndindex(*values.shape):
-            axis.text(j, i, MISSING if np.isnan(values[i, j]) else form.format(values[i, j]), ha="center", va="center")
-        axis.set(title=title, xticks=range(len(columns)), yticks=range(len(rows)))
-        axis.set_xticklabels(columns, rotation=20, ha="right")
-        axis.set_yticklabels(list(rows))
-    figure.savefig(path, dpi=110)
-
-
-def _shades(values: Any, more: bool) -> Any:
-    """Each column from 0 (its worst) to 1 (its best); NaN where there is nothing."""
-    import numpy as np
-
-    out = np.full(values.shape, np.nan)
-    for j in range(values.shape[1]):
-        known = ~np.isnan(values[:, j])
-        if known.any():
-            column = values[known, j]
-            spread = column.max() - column.min()
-            share = (column - column.min()) / spread if spread else np.full(len(column), 0.5)
-            out[known, j] = share if more else 1 - share
-    return out
-
-
-def _best(rows: dict[str, dict[str, dict[str, float]]], column: str, metric: str) -> str | None:
-    found = {r: c[column][metric] for r, c in rows.items() if metric in c.get(column, {}) and not r.startswith("(")}
-    if not found:
-        return None
-    return (max if METRICS[metric][2] else min)(found, key=found.__getitem__)
-
-
-def _text(metrics: dict[str, float], metric: str) -> str:
-    return METRICS[metric][1].format(metrics[metric]) if metric in metrics else MISSING
-
-
-def data_state(raw: dict[str, Any]) -> str:
-    """Which folder the option `root` names, and a check sum of the names, sizes and times of the files in it."""
-    root = Path(str(raw.get("root", "")))
-    if not raw.get("root") or not root.is_dir():
-        return ""  # no files, or none that can be read: the data set itself tells of it
-    digest = hashlib.sha256()
-    for file in _files(root):
-        about = file.stat()
-        digest.update(os.fsencode(f"{os.path.relpath(file.path, root)}|{about.st_size}|{about.st_mtime_ns}\n"))
-    return f"{root.resolve()}|{digest.hexdigest()}"
-
-
-def _files(folder: Path | str) -> Iterator[os.DirEntry]:
-    """All files below a folder, in one order, but hidden ones: among these are the indexes that we make ourselves."""
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
-        elif entry.is_file():
-            yield entry
 
 
 def _stamp(folder: Path) -> int:

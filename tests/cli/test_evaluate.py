@@ -87,7 +87,7 @@ def test_cross_table(run, capsys, monkeypatch):
     assert "| | toy samples=6 | freihand mano=open |" in table and "toy (tiny)" in table and "toy (other)" in table
     assert "(mean pose)" in table and "**" in table
     assert Path("cross/table.png").stat().st_size > 5_000
-    monkeypatch.setattr(cross_evaluate, "evaluate_one", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(cross_evaluate, "evaluate_model", lambda *_: pytest.fail("computed again"))
     AcceleratorState._reset_state(True)
     assert cross_evaluate.main(command) == 0
     assert Path("cross/table.md").read_text() == table
@@ -111,7 +111,7 @@ def scored(tmp_path, monkeypatch, capsys):
             Path(name, "deep", f"{i}.jpg").write_text("")
     asked = []
 
-    def evaluate_one(folder, name, raw, part, arguments):
+    def evaluate_model(folder, name, raw, part, settings, show):
         asked.append(part)
         return {"metrics": {"model": {"epe_px": float(len(list(Path(raw["root"]).rglob("*.jpg"))))}}}
 
@@ -122,7 +122,7 @@ def scored(tmp_path, monkeypatch, capsys):
         assert len(set(asked)) == len(asked), "two columns write into one folder"
         return Path("cross/table.md").read_text().splitlines(), len(asked)
 
-    monkeypatch.setattr(cross_evaluate, "evaluate_one", evaluate_one)
+    monkeypatch.setattr(cross_evaluate, "evaluate_model", evaluate_model)
     monkeypatch.setattr(cross_evaluate, "draw", lambda *_: None)
     return table
 
@@ -166,6 +166,6 @@ def test_options_of_a_data_set(text, heading, raw):
 def test_markdown_marks_the_best_of_a_column():
     rows = {"a": {"x": {"pa_mpjpe": 10.0, "pckb@0.1": 0.5}}, "b": {"x": {"pa_mpjpe": 12.0, "pckb@0.1": 0.75}}}
     rows["(mean pose)"] = {"x": {"pa_mpjpe": 1.0}}
-    lines = cross_evaluate.markdown(rows, ["x"]).splitlines()
+    lines = markdown(rows, ["x"]).splitlines()
     assert lines[4:6] == ["| a | 0.500 / - / **10.0** |", "| b | **0.750** / - / 12.0 |"]
     assert lines[6] == "| (mean pose) | - / - / 1.0 |"

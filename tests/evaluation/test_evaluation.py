@@ -14,12 +14,14 @@ from torch.testing import assert_close
 from helpers import dataset_fixtures
 from helpers.remeshed_hand import remeshed
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction, HandTargets
 from mesh_graphormer_hand.data.base import HandDataset
 from mesh_graphormer_hand.evaluation import predictions, report, tta
 from mesh_graphormer_hand.evaluation.evaluate import evaluate
+from mesh_graphormer_hand.evaluation.hand_mapping import map_predictors_to_hand
+from mesh_graphormer_hand.evaluation.run import export_and_score
+from mesh_graphormer_hand.evaluation.text import collect_notes, official_lines
 from mesh_graphormer_hand.evaluation.tta import (
     ROTATIONS_DEG,
     SCALES_OF_CROP,
@@ -137,7 +139,7 @@ def test_official_file_is_scored_from_disk_and_zipped(hand, tmp_path):
     photos = Photos(hand, protocol="freihand", root=tmp_path / "root")
     labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, photos.know_all)
-    official = cli.export_and_score(photos, collector, tmp_path / "out")
+    official = export_and_score(photos, collector, tmp_path / "out", print)
     scores = official["model"].official
     assert scores["xyz_mean3d"] < 1e-3 and scores["mesh_al_mean3d"] < 1e-3 and scores["f_score_5"] == 1  # cm
     with zipfile.ZipFile(tmp_path / "out" / "pred.zip") as archive:
@@ -159,7 +161,7 @@ def test_scores_of_the_file_equal_the_live_ones(hand, tmp_path):
         return replace(exact, vertices=vertices - joints[:, :1], joints=joints - joints[:, :1])
 
     collector, scores = watched(photos, wobble)
-    official = cli.export_and_score(photos, collector, tmp_path / "out")
+    official = export_and_score(photos, collector, tmp_path / "out", print)
     live = scores["model"].summary()
     assert 10 * official["model"].extra["xyz_al_proper_mean3d"] == pytest.approx(live["pa_mpjpe"], abs=2e-3)
     assert 10 * official["model"].extra["mesh_al_proper_mean3d"] == pytest.approx(live["pa_mpvpe"], abs=2e-3)
@@ -169,10 +171,10 @@ def test_what_was_left_out_is_null_in_the_file_and_named(hand, tmp_path, capsys)
     photos = Photos(hand, (1, 2, 3), "freihand", tmp_path / "root")
     labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, photos.know_all)
-    official = cli.export_and_score(photos, collector, tmp_path / "out")
+    official = export_and_score(photos, collector, tmp_path / "out", print)
     assert official["model"].counts["samples"] == 2 and not (tmp_path / "out" / "pred.zip").exists()
     assert json.loads((tmp_path / "out" / "pred.json").read_text())[0][1] is None
-    cli.print_official(official, cli.told(collector, official), collector.left_out)
+    print(*official_lines(official, collect_notes(collector, official), collector.left_out), sep="\n")
     said = capsys.readouterr().out
     assert "3 broken samples were left out" in said and "left out: sample 3: broken" in said
 
@@ -184,7 +186,7 @@ def test_frames_without_a_hand_are_counted_by_reason_not_listed(hand, capsys):
     why = ("no hand is labelled in this frame",) * 2 + ("the hand is gone",)
     passed = tuple(f"set, sample {i}: a/{i}: {reason}" for i, reason in enumerate(why))
     collector({}, HandBatch(HandInputs(), HandTargets(), no_hand=passed))
-    cli.print_official({}, cli.told(collector, {}), collector.left_out)
+    print(*official_lines({}, collect_notes(collector, {}), collector.left_out), sep="\n")
     said = capsys.readouterr().out
     assert "2 samples without a hand were passed over: no hand is labelled in this frame" in said
     assert "1 samples without a hand were passed over: the hand is gone" in said and "a/1" not in said
@@ -264,7 +266,7 @@ def scored_labels(data, hand, tmp_path, **options):
     batch = dataset.load(list(range(len(dataset))))
     collector = predictions.Collector(("model",), vertices=False, total=len(dataset))
     collector({"model": truth_of(batch)}, batch)
-    return cli.export_and_score(dataset, collector, tmp_path / "out"), collector
+    return export_and_score(dataset, collector, tmp_path / "out", print), collector
 
 
 @pytest.mark.parametrize("data", PERFECT)
@@ -302,7 +304,7 @@ def test_interhand_is_scored_on_what_was_asked_for(hand, tmp_path, options, shar
 def test_why_there_are_no_official_scores_is_told(hand, tmp_path, data, options, why):
     official, collector = scored_labels(data, hand, tmp_path, **options)
     assert not official
-    (note,) = cli.told(collector, official)
+    (note,) = collect_notes(collector, official)
     assert re.search(f"no official scores: {why}", note)
 
 
@@ -336,7 +338,7 @@ def test_without_3d_there_is_no_submission_and_it_is_told(hand, tmp_path):
     photos = Photos(hand, protocol="freihand", root=tmp_path / "root")
     labels_as_freihand(photos, photos.root)
     collector, _ = watched(photos, lambda inputs: replace(photos.know_all(inputs), joints=None, vertices=None))
-    assert not cli.export_and_score(photos, collector, tmp_path / "out")
+    assert not export_and_score(photos, collector, tmp_path / "out", print)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions.json"]
     assert "no official scores: a pred.json holds 3D joints" in collector.notes[0]
 
@@ -360,12 +362,12 @@ def test_frames_that_a_split_does_not_count_are_told(hand, tmp_path):
 
 def test_without_a_map_3d_is_taken_out_and_the_remedy_told(hand, monkeypatch, tmp_path):
     photos = Photos(hand)
-    predictors, notes = cli.said_of_data({"model": photos.know_all}, photos, fingerprint=12345)
+    predictors, notes = map_predictors_to_hand({"model": photos.know_all}, photos, fingerprint=12345)
     prediction = predictors["model"](photos.load([0]).inputs)
     assert prediction.vertices is None and prediction.joints is None and prediction.joints_2d is not None
     assert "register_hand.py" in notes[0]
     same = {"model": photos.know_all}
-    assert cli.said_of_data(same, photos, photos.hand) == (same, [])
+    assert map_predictors_to_hand(same, photos, photos.hand) == (same, [])
 
 
 def test_with_a_map_predictions_are_said_of_the_labels_hand(hand, monkeypatch):
@@ -377,7 +379,7 @@ def test_with_a_map_predictions_are_said_of_the_labels_hand(hand, monkeypatch):
     to_other = registration_fit._hand_map(hand, other, surface, np.eye(21))
     monkeypatch.setattr(registration, "find", lambda *_: to_other)
     photos = Photos(other)
-    predictors, notes = cli.said_of_data({"model": Photos(hand).know_all}, photos, hand.fingerprint)
+    predictors, notes = map_predictors_to_hand({"model": Photos(hand).know_all}, photos, hand.fingerprint)
     scores = evaluate(predictors, photos, progress=False)["model"].summary()
     assert scores["mpvpe"] < 1 and scores["pa_mpjpe"] < 1 and "registered map" in notes[0]
 
@@ -516,7 +518,7 @@ def test_report_holds_everything_in_one_file(hand, tmp_path):
     photos = Photos(hand, (1,), "freihand", tmp_path / "root")
     labels_as_freihand(photos, photos.root)
     collector, scores = watched(photos, photos.know_all)
-    official = cli.export_and_score(photos, collector, tmp_path / "out")
+    official = export_and_score(photos, collector, tmp_path / "out", print)
     evaluation = report.Evaluation("toy on <freihand>", "the table", scores, official, ["a note"], collector.left_out)
     evaluation.gallery = report.worst(photos, scores["model"], photos.know_all, hand_template(hand), "cpu", left_out=1)
     assert len(evaluation.gallery) == 4 and "00000004" in "".join(caption for caption, _ in evaluation.gallery)
