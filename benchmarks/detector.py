@@ -73,7 +73,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def build(name: str, arguments: argparse.Namespace) -> tuple[Detector, float]:
-    """The detector, which says all it finds, and the score from which on it would say so by itself."""
+    """The detector with threshold 0, and its own threshold."""
     from mesh_graphormer_hand.inference.detectors.choose import choose
 
     if name != "ours":

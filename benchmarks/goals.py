@@ -29,7 +29,7 @@ class Goal:
         return f"{'at most' if most else 'at least'} {words.format(self.bound)}: {'met' if met else 'missed'}"
 
 
-# figure -> how it is read off a row, how it is said, whether less is better
+# figure -> its value in a row, its words, whether less is better
 FIGURES: dict[str, tuple[Callable[[Timing], float | None], str, bool]] = {
     "ratio": (lambda t: t.ratio, "{:g} times", False),
     "rate": (lambda t: t.rate, "{:g} a second", False),
@@ -61,6 +61,6 @@ def judge(title: str, rows: Sequence[Timing], device: str = "cpu") -> list[Timin
     judged = []
     for row in rows:
         goals = [g for g in meant if re.fullmatch(g.row, row.name)]
-        said = [s for g in goals if (s := g.judge(row)) is not None]
-        judged.append(replace(row, note="; ".join([row.note] * bool(row.note) + said)))
+        words = [s for g in goals if (s := g.judge(row)) is not None]
+        judged.append(replace(row, note="; ".join([row.note] * bool(row.note) + words)))
     return judged

@@ -67,7 +67,7 @@ def _hands(options: Options, predictor: HandPredictor) -> list[Timing]:
 
 
 class _Many:
-    """A data set of so many samples that are never looked at."""
+    """A data set of so many samples that are never read."""
 
     hand, block, repeat, spacing = 0, 16, 1, 1
 

@@ -22,7 +22,7 @@ WORKER = (
 
 
 class MediaPipe:
-    """A process that looks at one photo again and again; a call does it once and returns the seconds."""
+    """A process that predicts one photo again and again; a call does it once and returns the seconds."""
 
     def __init__(self, python: Path, photo: Any, clock: str = "wall") -> None:
         """`python`: the interpreter; `photo`: RGB uint8 (h, w, 3); `clock`: as in `timing.CLOCKS`.
@@ -38,7 +38,7 @@ class MediaPipe:
         self.hands: int = self._ask(json.dumps({"shape": photo.shape, "clock": clock}), photo.tobytes())["hands"]
 
     def __call__(self) -> float:
-        """Seconds of one look."""
+        """Seconds of one prediction."""
         return self._ask("")["seconds"]
 
     def __del__(self) -> None:
@@ -81,7 +81,7 @@ def main() -> int:
         photo = np.frombuffer(data, np.uint8).reshape(head["shape"])
         find = mediapipe_worker.solution(mediapipe_worker.MAX_HANDS)
         found = len(find(photo))
-    except Exception as error:  # whatever it is, the other side has to be told
+    except Exception as error:  # of any class: the other process needs its message
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return 1
     answers.write(json.dumps({"hands": found}) + "\n")

@@ -1,4 +1,4 @@
-"""What the benchmarks look at: a virtual hand in motion before one camera, as a photo or a video file with labels."""
+"""Inputs of the benchmarks: a virtual hand in motion before one camera, as a photo or a video file with labels."""
 
 from __future__ import annotations
 

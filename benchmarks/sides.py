@@ -1,4 +1,4 @@
-"""How often the predictor itself tells left from right:  python benchmarks/sides.py [--count 96] [--photos DIR]
+"""How often the predictor infers the right side:  python benchmarks/sides.py [--count 96] [--photos DIR]
 
 On virtual crops of the test split (right hands; a mirrored picture gives the mirrored answer, see
 tests/inference/test_predictor.py), whole and by the box of their keypoints, and on the hands of a folder with a
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mesh_graphormer_hand.inference.predictor import HandPredictor
 
-SURE = 0.8  # score from which on a side counts as told for sure
+SURE = 0.8  # score from which a side counts as sure
 SIZE = 192  # px of the crops
 
 
@@ -49,20 +49,20 @@ def bench(arguments: argparse.Namespace) -> int:
     made = VirtualHands(VirtualConfig(split="test"), hands.load("open")).render(range(arguments.count), image_size=SIZE)
     pictures = (made.inputs.image.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     points = made.targets.joints_2d.numpy()
-    tell("virtual crops, whole", [told(predictor, p, None, "right") for p in pictures])
-    tell("virtual crops, by box", [told(predictor, *pair, "right") for pair in zip(pictures, points, strict=True)])
+    tell("virtual crops, whole", [is_right(predictor, p, None, "right") for p in pictures])
+    tell("virtual crops, by box", [is_right(predictor, *pair, "right") for pair in zip(pictures, points, strict=True)])
     if arguments.photos:
         known = json.loads((arguments.photos / "keypoints.json").read_text(encoding="utf-8"))
-        asked = [(arguments.photos / name, hand) for name, found in known.items() for hand in found]
-        answers = [told(predictor, path, np.array(h["keypoints_px"]), h["handedness"]) for path, h in asked]
+        cases = [(arguments.photos / name, hand) for name, found in known.items() for hand in found]
+        answers = [is_right(predictor, path, np.array(h["keypoints_px"]), h["handedness"]) for path, h in cases]
         tell("hands of photos, by box", answers)
     return 0
 
 
-def told(
+def is_right(
     predictor: HandPredictor, photo: np.ndarray | Path, points: np.ndarray | None, side: str
 ) -> tuple[bool, float]:
-    """Whether the side of the hand round `points` (None: of the whole photo) is told right, and how sure."""
+    """Whether the side of the hand round `points` (None: of the whole photo) is inferred right, and how sure."""
     boxes = None if points is None else [[*points.min(0), *points.max(0)]]
     (hand,) = predictor.predict(photo, boxes=boxes)
     return hand.side == side, hand.side_score

@@ -95,17 +95,17 @@ def _ready(options: Options, experiment: Experiment, hand: Hand, steps: dict[str
     native = {torch.float32, choose(options.device).dtype}  # elsewhere, a product's rate is that of its emulation
     products = {str(precision): timing.multiplication(precision, options.device) for precision in native}
     rows = {row.name: row for row in compare(options, title, {**cases, **products}, "float32")}
-    told = []
+    judged = []
     for way, step in steps.items():
         limit = rows[str(step.dtype if step.dtype in native else torch.float32)].rate
         peak = rows[way].rate * work / limit
-        told.append(replace(rows[way], peak=peak, note=f"{peak:.0%} of {limit / 1e12:.3g} TFLOP/s"))
+        judged.append(replace(rows[way], peak=peak, note=f"{peak:.0%} of {limit / 1e12:.3g} TFLOP/s"))
         if way == "auto":
             share = rows[way].rate / max(rows["float32"].rate, rows["bfloat16"].rate)
-            told[-1] = replace(
-                told[-1], note=f"{told[-1].note}; {share:.2f} of the faster; {choose(options.device).why}"
+            judged[-1] = replace(
+                judged[-1], note=f"{judged[-1].note}; {share:.2f} of the faster; {choose(options.device).why}"
             )
-    return told
+    return judged
 
 
 def _fed(options: Options, experiment: Experiment, hand: Hand, step: Step, name: str) -> Timing:

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Convert as the command line says; see the module's docstring."""
+    """Convert with the options of the command line; see the module's docstring."""
     from .. import config as configs
 
     experiment = configs.load(arguments.config)
@@ -87,7 +87,7 @@ def warn_of_mesh() -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a file of torch.save or safetensors, without running anything that it says.
+    """Tensors by name from a file of torch.save or safetensors, without executing any code in it.
 
     Raises:
         ConfigError: a damaged file, one that holds more than tensors, or no tensors by name.
@@ -183,9 +183,9 @@ def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path
         if n in own and v.shape != own[n].shape
     ]
     problems = {"lacks": missing, "has what no network of ours has": foreign, "has other sizes": sizes}
-    said = [f"{what}: {_list(names)}" for what, names in problems.items() if names]
-    if said:
-        raise ConfigError(f"{path} is not this network ({'; '.join(said)}); is --config the right one?")
+    reasons = [f"{what}: {_list(names)}" for what, names in problems.items() if names]
+    if reasons:
+        raise ConfigError(f"{path} is not this network ({'; '.join(reasons)}); is --config the right one?")
     broken = [n for n, v in given.items() if v.is_floating_point() and not bool(v.isfinite().all())]
     if broken:
         raise ConfigError(f"{path} holds numbers that are not finite: {_list(broken)}")

@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Predict and write as the command line says; see the module's docstring."""
+    """Predict and write with the options of the command line; see the module's docstring."""
     settings = parse_settings(arguments)
     check_out(settings.out)
     sources = find_sources(arguments.input)

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Export as the command line says; see the module's docstring."""
+    """Export with the options of the command line; see the module's docstring."""
     from .. import assembly
 
     out, formats = arguments.out, FORMATS if arguments.format == "all" else (arguments.format,)

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def register(arguments: argparse.Namespace) -> int:
-    """Register as the command line says; see the module's docstring."""
+    """Register with the options of the command line; see the module's docstring."""
     console.log_to_terminal()
 
     from ..config import ConfigError

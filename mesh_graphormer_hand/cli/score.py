@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score as the command line says; see the module's docstring."""
+    """Score with the options of the command line; see the module's docstring."""
     scores = score_files(
         arguments.protocol,
         arguments.truth,

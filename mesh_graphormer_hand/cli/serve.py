@@ -1,4 +1,4 @@
-"""A page of your own machine's:  hand-demo --serve [--port N] [--weights RUN] [--detector NAME] [...]
+"""A web page on your own machine:  hand-demo --serve [--port N] [--weights RUN] [--detector NAME] [...]
 
 Opens http://127.0.0.1:7860: drop a photo or take one, see the mesh on it, turn the hands in 3D, download the files.
 Only this machine can reach it, nothing is sent anywhere, and uploads are deleted after ten minutes, or at Ctrl-C.
@@ -35,7 +35,7 @@ WAITING = 8  # photos in the queue; more are turned away
 SIDES = ("as seen", "right", "left")
 KINDS = ("json", "obj", "glb", "scene", "picture")
 TITLE = "A hand in 3D from one photo"
-SAYS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
+INSTRUCTIONS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
 BUTTONS = ["download", "fullscreen"]  # the library's own "share" would send the picture away
 FONTS = ["system-ui", "sans-serif"]  # the library's own would be fetched from a server
 
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serve as the command line says; see the module's docstring."""
+    """Serve with the options of the command line; see the module's docstring."""
     if not 0 <= arguments.port < 2**16:
         raise ConfigError(f"--port {arguments.port} should lie in 0..65535")
     detector_args.parse(arguments)
@@ -96,7 +96,7 @@ def load(arguments: argparse.Namespace) -> HandPredictor:
 
 
 class Page:
-    """What the page does with a photo; knows nothing of the web."""
+    """Predicts uploads and writes the visitor's files; independent of the web framework."""
 
     def __init__(self, predictor: HandPredictor, folder: Path) -> None:
         """`folder`: where files for the visitor are put."""
@@ -162,9 +162,9 @@ def build(page: Page) -> Any:
     """The page itself."""
     gradio = _gradio()
 
-    def look(upload: str | None, side: str) -> tuple[Any, ...]:
+    def predict(upload: str | None, side: str) -> tuple[Any, ...]:
         if not upload:
-            return None, None, None, SAYS
+            return None, None, None, INSTRUCTIONS
         try:
             picture, scene, files, text = page.predict(upload, side)
         except Exception as error:
@@ -187,7 +187,7 @@ def build(page: Page) -> Any:
                 )
                 side = gradio.Radio(SIDES, value=SIDES[0], label="whose hand")
                 button = gradio.Button("Look", variant="primary", elem_id="look")
-                text = gradio.Markdown(SAYS, elem_id="said")
+                text = gradio.Markdown(INSTRUCTIONS, elem_id="said")
             mesh = gradio.Model3D(label="turn it", elem_id="mesh", clear_color=(0.93, 0.94, 0.96, 1.0), height=460)
         picture = gradio.Image(
             label="on the photo", interactive=False, format="png", elem_id="picture", buttons=BUTTONS
@@ -195,7 +195,7 @@ def build(page: Page) -> Any:
         files = gradio.File(label="files", file_count="multiple", interactive=False, elem_id="files")
         outputs = [picture, mesh, files, text]
         for event in (button.click, photo.upload):
-            event(look, [photo, side], outputs, concurrency_limit=1, api_visibility="private")
+            event(predict, [photo, side], outputs, concurrency_limit=1, api_visibility="private")
     return blocks.queue(max_size=WAITING)
 
 

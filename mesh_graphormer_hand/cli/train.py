@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> int:
-    """Train as the command line says; see the module's docstring. A run that was stopped is no failure."""
+    """Train with the options of the command line; see the module's docstring. A run that was stopped is no failure."""
     train_run(config, overrides, fresh, dry)
     return 0
 

@@ -31,7 +31,7 @@ OUTPUTS = tuple(f.name for f in fields(HandPrediction) if f.name not in ("aux", 
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What `models.base.HandModelConfig` says of a model, read without the packages that it imports."""
+    """The part of `models.base.HandModelConfig` that prediction needs, read without importing transformers."""
 
     name: str  # of the architecture
     image_size: int  # px, side of the crops

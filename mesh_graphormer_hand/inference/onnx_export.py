@@ -170,7 +170,7 @@ def largest_error(model: HandModel, names: list[str], exported: nn.Module, batch
         found = exported(HandInputs(image=image)) if isinstance(exported, OnnxModel) else exported(image)
     values = [getattr(found, n) for n in names] if isinstance(found, HandPrediction) else found
     pairs = {name: (getattr(wanted, name), value) for name, value in zip(names, values, strict=True)}
-    # looked for by name: `max` passes over a NaN that does not come first
+    # checked by name: `max` ignores a NaN that does not come first
     if strange := [name for name, (a, b) in pairs.items() if not (a.isfinite().all() and b.isfinite().all())]:
         raise ConfigError(
             f"the model or its export gives {', '.join(strange)} that are not finite: export another checkpoint"

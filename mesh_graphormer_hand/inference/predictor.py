@@ -101,7 +101,7 @@ class HandPredictor:
 
         Args:
             image: the photo, RGB uint8 (h, w, 3), or its file. Grey, RGBA and uint16 arrays are taken, too.
-            boxes: x0, y0, x1, y1 around each hand, px; None: the detector looks for them.
+            boxes: x0, y0, x1, y1 around each hand, px; None: the detector finds them.
             sides: "right" or "left" for each box, or one for all hands that the detector finds; None: the detector
                 and the model infer them (`handedness`).
             K: the camera's intrinsics (3, 3), px.

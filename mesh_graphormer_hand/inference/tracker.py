@@ -128,7 +128,7 @@ class HandTracker:
                 self._wait = min(self._wait, FRAMES_BETWEEN_SEARCHES)
                 continue
             if not _follow_joints(track, result, shape):
-                self._wait = 0  # look for it in the next frame
+                self._wait = 0  # the detector runs on the next frame
                 continue
             kept.append(track)
             sure = None if self.sides else score(track.left_log_odds)

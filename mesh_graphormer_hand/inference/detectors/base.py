@@ -26,7 +26,7 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds hands. `name` is what the output says."""
+    """Finds hands; `name` is the one in results and files."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What the demo writes of a photo's hands: pictures, numbers, meshes, maps. Each kind gives file contents by suffix."""
+"""The files of a photo's hands: pictures, numbers, meshes, maps. Each kind gives file contents by suffix."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..result import HandResult
 
 Contents = dict[str, bytes]
-PICTURE = 640, 1280  # px, least and largest longer side of the photo in the picture
-WORDS = (0.9, "surely"), (0.6, "probably"), (0.0, "perhaps")  # from which confidence on
+PICTURE_SIDE_PX = 640, 1280  # least and largest longer side of the photo in the picture
+WORDS = (0.9, "surely"), (0.6, "probably"), (0.0, "perhaps")  # least confidence of each word
 KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
 DEFAULT_KINDS = ("picture", "json", "obj")
 HELP = (
@@ -54,7 +54,7 @@ def encode(kinds: Sequence[str], photo: np.ndarray, hands: Sequence[HandResult],
 
 
 def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
-    """RGB: what was found on the photo, and beside it what the photo does not show."""
+    """RGB panel: the meshes on the photo, each from the side, masks and skeletons."""
     from ...render import overlay
 
     photo, scale = resize(photo)
@@ -82,7 +82,7 @@ def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
 
 
 def say(hands: Sequence[HandResult]) -> str:
-    """How many hands, and of each how sure that it is one, and of which side."""
+    """How many hands, and of each its side and both confidences, in words."""
     if not hands:
         return "no hand"
     return f"{len(hands)} hand{'s' * (len(hands) > 1)}: {', '.join(say_hand(hand) for hand in hands)}"
@@ -97,7 +97,7 @@ def say_hand(hand: HandResult, *more: str) -> str:
 
 
 def say_confidence(hand: HandResult) -> str:
-    """A word for how sure it is that a hand is there; none where nobody knows."""
+    """A word for the hand's confidence; "" where it is unknown."""
     return "" if hand.confidence is None else next(word for least, word in WORDS if hand.confidence >= least)
 
 
@@ -107,7 +107,7 @@ def describe(hands: Sequence[HandResult], about: dict[str, Any]) -> str:
 
 
 def whose(hands: Sequence[HandResult]) -> dict[str, Any] | None:
-    """Whose parameters the hands' `mano_pose` and `mano_shape` are, and what they mean; None where there are none."""
+    """The hand of the parameters `mano_pose` and `mano_shape`, and their meaning; None where there are none."""
     from ...mano.hand import HandFileError, find
     from ...skeleton import MODEL_JOINT_NAMES
 
@@ -116,7 +116,7 @@ def whose(hands: Sequence[HandResult]) -> dict[str, Any] | None:
         return None
     try:
         name = find(mark).name
-    except HandFileError:  # a hand that the caller brought along, under no name
+    except HandFileError:  # the caller's own hand, which has no name
         name = None
     return {
         "hand": name,
@@ -174,8 +174,8 @@ def _one(hand: HandResult) -> dict[str, Any]:
 
 
 def encode_obj(hand: HandResult) -> bytes:
-    """The mesh as an OBJ file, turned half about x: viewers have y up and look along -z. Written here, since every
-    photo gets one and trimesh takes a third of a second to import."""
+    """The mesh as an OBJ file, rotated by 180 degrees about x, since viewers have y up and z backwards. Formatted here:
+    every photo gets one, and trimesh takes a third of a second to import."""
     header = f"# {hand.side} hand {hand.hand}, metres, wrist at the origin; camera axes are x, -y, -z of these"
     return "\n".join([header, *_obj_lines(hand.vertices, hand.faces), ""]).encode()
 
@@ -187,7 +187,7 @@ def _obj_lines(vertices: np.ndarray, faces: np.ndarray, before: int = 0) -> list
 
 
 def scene_obj(hands: Sequence[HandResult]) -> bytes:
-    """All hands as they stand before the camera, an object each, turned as in `encode_obj`."""
+    """All hands before the camera, an object each, rotated as in `encode_obj`."""
     lines, before = ["# metres, the camera at the origin; its axes are x, -y, -z of these"], 0
     for name, hand in _standing(hands):
         lines += [f"o {name}", *_obj_lines(hand.vertices_cam, hand.faces, before)]
@@ -196,7 +196,7 @@ def scene_obj(hands: Sequence[HandResult]) -> bytes:
 
 
 def scene_glb(hands: Sequence[HandResult], centred: bool = False) -> bytes:
-    """The same as a GLB file; `centred`: with the middle of the hands at the origin, which viewers turn about."""
+    """The same as a GLB file; `centred`: with the middle of the hands at the origin, about which viewers rotate."""
     import numpy as np
     import trimesh
 
@@ -232,8 +232,8 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_all(folder: Path, stem: str, contents: Contents) -> list[Path]:
-    """Write the files, all under temporary names first, so that none is ever half there; the JSON gets its name last:
-    where it is, all is."""
+    """Write the files, all under temporary names first, so that none is ever incomplete. The JSON gets its name last:
+    where it exists, all files do."""
     folder.mkdir(parents=True, exist_ok=True)
     order = sorted(contents, key=lambda suffix: suffix == ".json")
     files = {folder / f"{stem}{suffix}": contents[suffix] for suffix in order}
@@ -250,12 +250,12 @@ def write_all(folder: Path, stem: str, contents: Contents) -> list[Path]:
 
 
 def resize(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The photo at a size that is good to look at, and its scale in x and y."""
+    """The photo with a longer side within PICTURE_SIDE_PX, and its scale in x and y."""
     import cv2
     import numpy as np
 
     shape = np.array(photo.shape[1::-1])
-    longer = np.clip(shape.max(), *PICTURE)
+    longer = np.clip(shape.max(), *PICTURE_SIDE_PX)
     target = np.maximum(np.round(shape * longer / shape.max()), 1).astype(int)
     if (target == shape).all():
         return photo, np.ones(2)
@@ -323,7 +323,7 @@ def _mask(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any])
 
 
 def _npz(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
-    """Arrays with a row for each hand; what the model does not produce is not there."""
+    """Arrays with a row for each hand, without those that the model does not produce."""
     import numpy as np
 
     names = ("joints", "joints_2d", "vertices", "faces", "camera", "translation", "intrinsics", "box", "pose", "shape")

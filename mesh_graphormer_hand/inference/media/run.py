@@ -16,7 +16,7 @@ from ...files import sha256
 from ..detectors.options import DetectorOptions, alternatives
 from . import answers, outputs
 from .sources import Source, is_video
-from .video_addresses import shown
+from .video_addresses import display_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,7 +162,7 @@ class PredictionRun:
         """The head of a JSON file: the input, the model, the detector and the settings."""
         settings = {**self.settings.as_mapping(is_video(source)), **self._models, "save": list(self._kinds(source))}
         return {
-            "video" if is_video(source) else "image": shown(source),
+            "video" if is_video(source) else "image": display_name(source),
             "input": self._identify(source),
             "model": self.predictor.model.config.name,
             "weights": self.predictor.weights,

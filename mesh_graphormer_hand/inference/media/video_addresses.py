@@ -1,4 +1,4 @@
-"""Addresses of network cameras, which are read until Ctrl-C like a camera of this machine. No other address is."""
+"""Addresses of network cameras, the only addresses that are read; like local cameras they end at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def is_stream(source: str | Path | int) -> bool:
 
 
 def is_live(source: str | Path | int) -> bool:
-    """Whether it is a camera: it has no end, and frames come by the clock."""
+    """Whether the source is a camera: it has no end, and its frames are timed by the clock."""
     return isinstance(source, int) or is_stream(source)
 
 
-def shown(source: str | Path | int) -> str:
-    """The source for messages and files: an address without the name and password in it, and without its query."""
+def display_name(source: str | Path | int) -> str:
+    """The source for messages and files: an address without user name, password and query."""
     return re.sub(r"//[^/]*@", "//", source).partition("?")[0] if is_stream(source) else str(source)

@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ...data.images import MAX_FILE_PIXELS, DataError
-from .video_addresses import is_live, is_stream, shown
+from .video_addresses import display_name, is_live, is_stream
 
-SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
 FALLBACK_FPS = 30.0  # where a file or camera does not say
 MIN_COMPLETE = 0.9  # of the duration that a file claims; one that ends earlier was cut short
 FPS_RANGE = (1.0, 1000.0)
@@ -33,7 +32,7 @@ class VideoReader:
 
     def __init__(self, source: str | Path | int) -> None:
         """`source`: a file, the number of a camera, or a network camera's address (rtsp://)."""
-        self.source, self.live = shown(source), is_live(source)
+        self.source, self.live = display_name(source), is_live(source)
         if isinstance(source, int):
             self._capture = cv2.VideoCapture(source)
             if not self._capture.isOpened():
