@@ -14,6 +14,7 @@ from helpers import dataset_fixtures
 from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import cross_evaluate, evaluate, train
+from mesh_graphormer_hand.evaluation.cross_table import markdown
 
 
 @pytest.fixture
