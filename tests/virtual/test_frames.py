@@ -65,7 +65,7 @@ def test_same_bytes_alone_and_together(frames, hand):
 
 
 def test_batches_have_room_for_every_hand(frames):
-    batch = frames.batch(places=4)
+    batch = frames.batch(capacity=4)
     assert len(batch) == 12 and batch.targets.boxes_known.all()
     counts = torch.tensor([len(h.boxes) for h in frames.hands])
     assert torch.equal(batch.targets.boxes_valid.sum(1), counts)
