@@ -10,14 +10,26 @@ if TYPE_CHECKING:
     from .predictions import Collector
 
 UNITS = {"mpjpe": "mm", "pa_mpjpe": "mm", "mpvpe": "mm", "pa_mpvpe": "mm", "epe_2d": "of box", "epe_px": "px"}
-ORDER = ("mpjpe", "pa_mpjpe", "mpvpe", "pa_mpvpe", "auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d")
-ORDER += ("epe_2d", "epe_px", "mask_iou")
+METRIC_ORDER = (
+    "mpjpe",
+    "pa_mpjpe",
+    "mpvpe",
+    "pa_mpvpe",
+    "auc",
+    "f@5",
+    "f@15",
+    "pck@0.1",
+    "pck@0.2",
+    "pckb@0.1",
+    "auc_2d",
+)
+METRIC_ORDER += ("epe_2d", "epe_px", "mask_iou")
 
 
 def table(title: str, results: dict[str, dict[str, float]]) -> str:
     """A text table, metrics by predictors; a dash for what a predictor does not produce."""
     present = {name for scores in results.values() for name in scores}
-    names = [*ORDER, *sorted(present - set(ORDER))]
+    names = [*METRIC_ORDER, *sorted(present - set(METRIC_ORDER))]
     rows = [["", *(who.replace("_", " ") for who in results)]]
     rows += [[f"{n} {UNITS.get(n, '')}".strip(), *(_cell(n, scores) for scores in results.values())] for n in names]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
