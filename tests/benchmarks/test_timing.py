@@ -95,12 +95,12 @@ def test_impossible_comparisons_are_refused(rounds, warmup, baseline):
 @pytest.mark.parametrize("options", [tiny.GRAPHORMER, tiny.LITE], ids=["published", "lite"])
 def test_slow_twin_is_the_model_and_the_copy_for_prediction(options):
     """Values of the obvious way, the model's own and the fast way are one; each in its own words."""
-    model = tiny.build(options).eval()
+    model = tiny.build(options).eval().double()  # a camera fitted to flat heat maps magnifies roundings
     slow, fast = published(model), for_prediction(model)
     kinds = {type(module) for module in slow.modules()}
     assert {PlainAttention, SparseGraphConv} <= kinds
     assert {id(p) for p in slow.parameters()} == {id(p) for p in model.parameters()}, "copied, not shared"
-    inputs = HandInputs(image=torch.rand(3, 3, 64, 64))
+    inputs = HandInputs(image=torch.rand(3, 3, 64, 64).double())
     gradients = []
     for network in (slow, model):
         prediction = network(inputs)
@@ -109,7 +109,7 @@ def test_slow_twin_is_the_model_and_the_copy_for_prediction(options):
         model.zero_grad()
     for a, b in zip(*gradients, strict=True):
         assert (a is None) is (b is None)
-        assert a is None or float((a - b).abs().max()) <= 1e-3 * float(a.abs().max()) + 1e-5
+        assert a is None or float((a - b).abs().max()) <= 1e-5 * float(a.abs().max()) + 1e-9
     with torch.inference_mode():
         answers = [m(inputs) for m in (slow, model, fast)]
     for name in ("vertices", "joints_2d", "camera"):
