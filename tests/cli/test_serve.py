@@ -105,7 +105,8 @@ def huge_png(path: Path) -> Path:
     """A file of a few bytes that claims 20,000 x 20,000 pixels."""
     header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    pixels = struct.pack(">I", 10**6) + b"IDAT"  # its data does not follow
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
     return path
 
 

@@ -91,10 +91,10 @@ def test_hashes_see_every_byte(batch):
 
 
 def test_the_command_prints_a_table_and_draws(tmp_path, capsys, monkeypatch):
-    """Processes are left out: they start slowly. (SAME blocks are rendered by 1, 2 and 3 of them in real use.)"""
+    """Processes are left out: they start slowly. (In real use 1, 2 and 3 of them render REPEATED_BLOCKS blocks.)"""
     rendered = check_samples._rendered
     monkeypatch.setattr(check_samples, "_rendered", lambda plan, blocks, workers: rendered(plan, blocks, 0))
-    monkeypatch.setattr(check_samples, "SAME", 1)
+    monkeypatch.setattr(check_samples, "REPEATED_BLOCKS", 1)
     plots = tmp_path / "check.png"
     arguments = ["--check", "16", "--image-size", str(SIZE), "--hand", "open", "--workers", "0", "--plots", str(plots)]
     code = generate.main(arguments)

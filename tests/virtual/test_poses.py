@@ -25,7 +25,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_there_are_forty_named_poses_and_all_of_them_differ():
-    flat = np.concatenate([gestures.FINGERS.reshape(len(gestures.GESTURES), -1), gestures.THUMBS], 1)
+    flat = np.concatenate([gestures.FINGER_ANGLES.reshape(len(gestures.GESTURES), -1), gestures.THUMBS], 1)
     assert len(flat) >= 40
     apart = np.abs(flat[:, None] - flat).max(-1) + 99 * np.eye(len(flat))
     assert apart.min() >= 2  # degrees in some joint
@@ -35,13 +35,13 @@ def test_there_are_forty_named_poses_and_all_of_them_differ():
 
 def test_named_poses_keep_the_limits():
     for k, (low, high) in enumerate((poses.BASE, poses.SPREAD_LIMITS, poses.MIDDLE, poses.END)):
-        assert low <= gestures.FINGERS[..., k].min() and gestures.FINGERS[..., k].max() <= high
+        assert low <= gestures.FINGER_ANGLES[..., k].min() and gestures.FINGER_ANGLES[..., k].max() <= high
     assert (gestures.THUMBS >= poses.THUMB_LOW).all() and (gestures.THUMBS <= poses.THUMB_HIGH).all()
 
 
 def test_named_poses_do_not_pass_through_themselves(anatomy):
     """Flesh gives way by a few millimetres where fingers rest on each other, and no more."""
-    overlap = 1e3 * poses.penetration(anatomy.pose(anatomy.rotations(gestures.FINGERS, gestures.THUMBS)))
+    overlap = 1e3 * poses.penetration(anatomy.pose(anatomy.rotations(gestures.FINGER_ANGLES, gestures.THUMBS)))
     names = np.array(list(gestures.GESTURES))
     assert overlap.max() < 8, dict(zip(names[overlap > 8], overlap[overlap > 8].round(1), strict=True))
     assert np.mean(overlap < 5.1) > 0.75
@@ -89,7 +89,7 @@ def test_digits_do_not_pass_through_each_other(anatomy):
 
 def test_opening_ends_at_a_free_pose(anatomy):
     """A hopeless pose becomes the open hand, which is free; a free one stays as it is."""
-    fingers = np.stack([gestures.FINGERS[0], poses.OPEN])
+    fingers = np.stack([gestures.FINGER_ANGLES[0], poses.OPEN])
     fingers[0, 0, 1], fingers[0, 1, 1] = -20, 18
     thumb = np.stack([np.array(poses.THUMB_HIGH, float), poses.OPEN_THUMB])
     opened, opened_thumb = poses._opened(fingers, thumb, 0.001, anatomy, np.zeros((2, 10)))
