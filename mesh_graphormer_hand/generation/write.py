@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .job import Job, Store
     from .kinds import Source
 
-FOLDER_FORMAT = 5  # of the folder; rises when equal settings would give other bytes
+FOLDER_FORMAT = 6  # of the folder; rises when equal settings would give other bytes
 PRELOAD = ["torch", "cv2", "numpy", "mesh_graphormer_hand.contracts"]  # imported once, by the fork server
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 def manifest(plan: Plan, hands: VirtualHands | Source) -> dict[str, Any]:
     """Everything that decides the bytes, and a hash of what is drawn for the first samples."""
+    from ..virtual.frozen import split_hash
     from ..virtual.generator import BLOCK
-    from ..virtual.parameters import split_hash
 
     first = replace(plan.config, count=min(plan.config.count, BLOCK))
     return {

@@ -27,7 +27,7 @@ from .imaging import sensor
 from .labels import JOINT_DEPTHS_M
 from .parameters import Parameters, draw
 from .records import float_tensor, take
-from .rng import generator
+from .rng import Streams, generator
 from .scene import background, bodies
 from .scene.light import Light
 
@@ -266,12 +266,12 @@ class VirtualFrames:
 
     def _apply_sensor(self, scene: Scene, index: int) -> tuple[Tensor, Bool[Tensor, "h w"]]:
         """The picture as stored, 3 x h x w, and what an occluder hides of it."""
-        rng, device = generator(self.config, index, "sensor"), scene.colour.device
+        streams, device = Streams(self.config, index), scene.colour.device
         depth = scene.depth.cpu().numpy()
-        picture = sensor.darken_gaps(rng, scene.colour.cpu().numpy(), depth)
+        picture = sensor.darken_gaps(streams["gaps"], scene.colour.cpu().numpy(), depth)
         picture = sensor.soften_edges(linear_to_screen(picture), depth)
-        picture, mask = sensor.occlude(rng, self.config, picture)
-        stored = torch.from_numpy(sensor.expose(rng, self.config, picture)).to(device)
+        picture, mask = sensor.occlude(streams["occluder"], self.config, picture)
+        stored = torch.from_numpy(sensor.expose(streams, self.config, picture)).to(device)
         hidden = torch.zeros_like(scene.depth, dtype=torch.bool)
         if mask is not None:
             hidden = torch.from_numpy(mask).to(device)

@@ -38,7 +38,7 @@ from .imaging.render_mesh import (
 from .imaging.shading import GBuffer, Material, draw_hands
 from .parameters import Parameters, draw
 from .records import float_tensor
-from .rng import generator
+from .rng import Streams, generator
 from .scene import background, second_hand
 from .scene.parts import MeshPart
 
@@ -252,17 +252,17 @@ class VirtualHands:
         hidden = np.zeros(pictures.shape[:3], bool)
         stored = np.empty(pictures.shape, np.uint8)
         for k, index in enumerate(indices):
-            rng = generator(self.config, index, "sensor")
-            picture = sensor.darken_gaps(rng, pictures[k], depth[k])
-            if generator(self.config, index, "ground").random() < self.config.ground_shadow:
+            streams = Streams(self.config, index)
+            picture = sensor.darken_gaps(streams["gaps"], pictures[k], depth[k])
+            if streams["ground"].random() < self.config.ground_shadow:
                 focal = p.camera.pinhole[k, 0] * len(picture) / p.camera.root[k, 2]  # px / m
                 light = p.light.direction[k], p.light.share()[k]
-                picture = sensor.cast_shadow(generator(self.config, index, "ground"), picture, depth[k], focal, *light)
+                picture = sensor.cast_shadow(streams["ground"], picture, depth[k], focal, *light)
             picture = sensor.soften_edges(linear_to_screen(picture), depth[k])
-            picture, mask = sensor.occlude(rng, self.config, picture)
+            picture, mask = sensor.occlude(streams["occluder"], self.config, picture)
             if mask is not None:
                 hidden[k] = mask
-            stored[k] = sensor.expose(rng, self.config, picture)
+            stored[k] = sensor.expose(streams, self.config, picture)
         device = drawn.colour.device
         images = torch.from_numpy(stored).to(device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return images, torch.from_numpy(hidden).to(device)

@@ -1,27 +1,23 @@
-"""All random parameters of a block of samples: geometry and appearance; and the hash that freezes a split."""
+"""All random parameters of a block of samples: geometry and appearance."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from ..mano.hand import Hand
 from .config import VirtualConfig
 from .hand import poses
 from .hand import skin_tone as skin
 from .hand.anatomy import Anatomy
-from .records import arrays
 from .rng import Draws
 from .scene import accessories, camera, forearm, held_object, light
 from .scene.objects.base import draw_objects
 from .scene.parts import MeshPart
 
 MAX_SHAPE_STD = 2.5  # standard deviations
-HASH_STEP = 1e-4  # parameters are rounded to this before hashing: machines differ in the last bits of a sine
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +66,3 @@ def draw_hands(
     """Shapes, and relative joint rotations with which such hands do not pass through themselves."""
     shape = (config.shape_std * draws.normal(10)).clip(-MAX_SHAPE_STD, MAX_SHAPE_STD)
     return shape, poses.sample(draws, config, anatomy, shape)
-
-
-def split_hash(config: VirtualConfig, hand: Hand) -> str:
-    """16 hexadecimal digits of what is drawn for every sample of a split of finite length: equal on every machine.
-
-    Raises:
-        ValueError: the split has more than a million samples.
-    """
-    if config.count > 1_000_000:
-        raise ValueError(f"a split of {config.count} samples is not for hashing: set `count`")
-    anatomy, digest = Anatomy.of(hand), hashlib.sha256()
-    for start in range(0, config.count, 16):
-        block = draw(config, anatomy, range(start, min(start + 16, config.count)))
-        for array in arrays(block):
-            digest.update(np.round(array / HASH_STEP).astype("<i8").tobytes())
-    return digest.hexdigest()[:16]

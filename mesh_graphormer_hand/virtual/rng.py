@@ -30,6 +30,13 @@ TOPICS = (
     "view",
     "sequence",
     "objects",
+    "gaps",
+    "occluder",
+    "resolution",
+    "blur",
+    "motion",
+    "noise",
+    "jpeg",
 )
 
 
@@ -39,6 +46,18 @@ def generator(config: VirtualConfig, index: int, topic: str) -> np.random.Genera
     key = np.array([config.seed * len(SPLITS) + SPLITS.index(config.split), index], np.uint64)
     counter = np.array([0, 0, crc32(part.encode()), TOPICS.index(topic)], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+class Streams:
+    """The streams of one sample by topic, each made when it is first used and then read on."""
+
+    def __init__(self, config: VirtualConfig, index: int) -> None:
+        self._config, self._index, self._made = config, index, dict[str, np.random.Generator]()
+
+    def __getitem__(self, topic: str) -> np.random.Generator:
+        if topic not in self._made:
+            self._made[topic] = generator(self._config, self._index, topic)
+        return self._made[topic]
 
 
 class Draws:

@@ -39,7 +39,7 @@ from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.mano.layer import ManoLayer
-from mesh_graphormer_hand.virtual import parameters
+from mesh_graphormer_hand.virtual import frozen
 from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.frames import FrameOptions, VirtualFrames
 from mesh_graphormer_hand.virtual.generator import VirtualHands
@@ -102,7 +102,7 @@ def remember_block():
 
 
 def remember_hash(split_hash):
-    """`parameters.split_hash`, computed once for all tests."""
+    """`frozen.split_hash`, computed once for all tests."""
     known = {}
 
     def again(config, hand):
@@ -114,7 +114,7 @@ def remember_hash(split_hash):
     return again
 
 
-QUICK_WORK, QUICK_HASH = remember_block(), remember_hash(parameters.split_hash)
+QUICK_WORK, QUICK_HASH = remember_block(), remember_hash(frozen.split_hash)
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def small_and_quick(monkeypatch):
     monkeypatch.setattr(VirtualHands, "render", QUICK)
     monkeypatch.setattr(Source, "render", QUICK_SOURCE)
     monkeypatch.setattr(Renderer, "work", QUICK_WORK)
-    monkeypatch.setattr(parameters, "split_hash", QUICK_HASH)
+    monkeypatch.setattr(frozen, "split_hash", QUICK_HASH)
     monkeypatch.setattr(webdataset, "SPAN", 2)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

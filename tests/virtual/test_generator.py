@@ -1,7 +1,9 @@
 """Virtual hands: labels agree with each other and with the picture, and a sample is what its index says, always."""
 
 import dataclasses
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.layer import ManoLayer
 from mesh_graphormer_hand.render.rasterizer.raster import rasterize
 from mesh_graphormer_hand.virtual import config as configs
-from mesh_graphormer_hand.virtual import parameters
+from mesh_graphormer_hand.virtual import frozen, parameters
 from mesh_graphormer_hand.virtual.config import EXTRA_LABELS, VirtualConfig
 from mesh_graphormer_hand.virtual.generator import VirtualHands
 from mesh_graphormer_hand.virtual.hand import poses, tattoo
@@ -23,7 +25,8 @@ from mesh_graphormer_hand.virtual.rng import Draws
 from mesh_graphormer_hand.virtual.scene import camera
 
 SIZE = 96
-TEST_SPLIT_HASH = "fac772955f3b0e44"
+TEST_THUMBNAILS = Path(__file__).parent / "virtual_test_thumbnails.png"  # by virtual.frozen.thumbnails
+TEST_SPLIT_HASH = "0edea6f9eaa6dbff"
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,11 @@ def test_the_test_split_is_frozen(hand):
     """Changing what it draws makes every published number incomparable: change the hash only on purpose."""
     config = configs.read("virtual_test.yaml")
     assert (config.split, config.count) == ("test", 2000)
-    assert parameters.split_hash(config, hand) == TEST_SPLIT_HASH
+    assert frozen.split_hash(config, hand) == TEST_SPLIT_HASH
+    stored = cv2.imread(str(TEST_THUMBNAILS))[..., ::-1].reshape(16, 16, 8, 3)
+    made = frozen.thumbnails(config, hand)
+    assert not frozen.differ(made, stored)
+    assert frozen.differ(np.roll(made, 1, 0), stored), "other images would be seen"
 
 
 def test_defaults_are_those_of_the_shipped_files():
@@ -263,8 +270,6 @@ def test_a_hand_without_render_mesh_or_wrist_loop_is_drawn_too(hand):
 
 
 def test_photographs_become_backgrounds(hand, tmp_path):
-    import cv2
-
     cv2.imwrite(str(tmp_path / "green.png"), np.full((40, 60, 3), (0, 255, 0), np.uint8))
     config = VirtualConfig(backgrounds=str(tmp_path), photograph=1.0)
     image = images(config, hand, list(range(16)))

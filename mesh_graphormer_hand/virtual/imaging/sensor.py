@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ..config import VirtualConfig
+from ..rng import Streams
 from ..scene.background import Picture, texture
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -84,34 +85,36 @@ def soften_edges(picture: Picture, depth: Float[np.ndarray, "h w"]) -> Picture:
     return cv2.copyTo(cv2.GaussianBlur(picture, (3, 3), 0.85), (step > EDGE_STEP_M).view(np.uint8), picture.copy())
 
 
-def expose(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture as a camera stores it."""
-    picture = _optics(rng, config, picture)
-    picture = cv2.transform(picture, _colour_matrix(rng, config.photometric))
-    if rng.random() < config.noise:
-        picture += _noise(rng, len(picture)) * np.float32(rng.uniform(0.05, 0.17) ** 2)
+def expose(streams: Streams, config: VirtualConfig, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture as a camera stores it. Every fault has a stream of its own: switching one off leaves the others."""
+    picture = _optics(streams, config, picture)
+    exposure, noise, jpeg = (streams[topic] for topic in ("sensor", "noise", "jpeg"))
+    picture = cv2.transform(picture, _colour_matrix(exposure, config.photometric))
+    if noise.random() < config.noise:
+        picture += _noise(noise, len(picture)) * np.float32(noise.uniform(0.05, 0.17) ** 2)
     stored = cv2.convertScaleAbs(np.clip(picture, 0, 1, out=picture), alpha=255)
-    gamma = np.exp(0.12 * config.photometric * rng.standard_normal())
+    gamma = np.exp(0.12 * config.photometric * exposure.standard_normal())
     stored = cv2.LUT(stored, _curve(gamma))
-    if rng.random() < config.jpeg:
-        quality = int(rng.integers(40, 97))
+    if jpeg.random() < config.jpeg:
+        quality = int(jpeg.integers(40, 97))
         stored = cv2.imdecode(cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
     return stored
 
 
-def _optics(rng: np.random.Generator, config: VirtualConfig, picture: Picture) -> Picture:
+def _optics(streams: Streams, config: VirtualConfig, picture: Picture) -> Picture:
     size = len(picture)
-    if rng.random() < config.low_resolution:
-        few = int(size * rng.uniform(0.35, 0.85))
+    resolution, blur, motion = (streams[topic] for topic in ("resolution", "blur", "motion"))
+    if resolution.random() < config.low_resolution:
+        few = int(size * resolution.uniform(0.35, 0.85))
         picture = cv2.resize(picture, (few, few), interpolation=cv2.INTER_AREA)
-        how = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
+        how = cv2.INTER_LINEAR if resolution.random() < 0.6 else cv2.INTER_CUBIC
         picture = cv2.resize(picture, (size, size), interpolation=how)
-    if rng.random() < config.blur:
-        picture = cv2.GaussianBlur(picture, (0, 0), size / 160 * rng.uniform(0.35, 1.4))
+    if blur.random() < config.blur:
+        picture = cv2.GaussianBlur(picture, (0, 0), size / 160 * blur.uniform(0.35, 1.4))
     else:  # no lens and no mosaic of colours is as sharp as a rendering
-        picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.6))
-    if rng.random() < config.motion_blur:
-        picture = cv2.filter2D(picture, -1, _streak(rng, size))
+        picture = cv2.GaussianBlur(picture, (3, 3), blur.uniform(0.3, 0.6))
+    if motion.random() < config.motion_blur:
+        picture = cv2.filter2D(picture, -1, _streak(motion, size))
     return picture
 
 
