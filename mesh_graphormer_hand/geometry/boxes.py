@@ -126,6 +126,11 @@ def _area(boxes: Float[Tensor, "*b n 4"]) -> Float[Tensor, "*b n"]:
     return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)
 
 
+def calibrate(heat: Float[Tensor, "*n"], slope: float, shift: float) -> Float[Tensor, "*n"]:
+    """How likely a peak of this heat is a hand: sigmoid(slope logit(heat) + shift), Platt's scaling."""
+    return (slope * torch.logit(heat, 1e-6) + shift).sigmoid()
+
+
 def suppress(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], overlap: float = 0.5) -> list[int]:
     """Indices of the boxes that stay, best first, when each removes the worse ones that overlap it by more."""
     iou = box_iou(boxes, boxes)

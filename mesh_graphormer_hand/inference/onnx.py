@@ -69,16 +69,16 @@ class OnnxModel(nn.Module):
         self.config = GraphConfig.read(Path(folder))
         logger.info(assembly.about_weights(Path(folder), WEIGHTS if (Path(folder) / WEIGHTS).is_file() else ONNX))
         self.weights_sha256 = self.session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY, "")
-        self.names = [output.name for output in self.session.get_outputs()]
-        if foreign := set(self.names) - set(OUTPUTS):
+        self.produces = tuple(output.name for output in self.session.get_outputs())
+        if foreign := set(self.produces) - set(OUTPUTS):
             raise ConfigError(f"{path} gives {', '.join(sorted(foreign))}, which no model of ours does")
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
-        """Predict for a batch of crops."""
+        """Predict for a batch of images."""
         image = inputs.image.detach().cpu().float().contiguous().numpy()
-        values = [torch.from_numpy(v) for v in self.session.run(self.names, {"image": image})]
+        values = [torch.from_numpy(v) for v in self.session.run(self.produces, {"image": image})]
         hand = torch.full((len(image),), fingerprint_from_hex(self.config.hand))
-        return HandPrediction(**dict(zip(self.names, values, strict=True)), hand=hand)
+        return HandPrediction(**dict(zip(self.produces, values, strict=True)), hand=hand)
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -1,8 +1,9 @@
 """Export: a network as an ONNX graph and as a torch.export program, each checked against the network itself.
 
 An exported network takes `image` (batch, 3, size, size), RGB in [0, 1], any batch, and gives what the model's own
-forward pass gives, camera included, under the names of HandPrediction. In its folder lie config.json, with the hand's
-fingerprint and the size of crops that it was trained on, and hand.json, with that hand's faces and the joints' names.
+forward pass gives, camera included, under the names of HandPrediction; the hand detector's image has any sides that are
+multiples of 32 px. In its folder lie config.json, with the hand's fingerprint and the size of crops that it was trained
+on, and hand.json, with that hand's faces and the joints' names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .. import assembly, files
 from ..config import ConfigError
 from ..contracts import HandInputs, HandPrediction
 from ..mano import hand as hands
-from ..models.base import HandModel
+from ..models.base import SIZE_STEP_PX, HandModel
 from ..skeleton import JOINT_NAMES, PARENTS
 from .folding import fold_batch_norms
 from .onnx import ONNX, OUTPUTS, WEIGHTS, WEIGHTS_KEY, OnnxModel, cache_folder, import_extra
@@ -53,13 +54,14 @@ class Tensors(nn.Module):
 
 
 def trace(model: HandModel) -> tuple[ExportedProgram, list[str]]:
-    """The forward pass as a torch.export program of any batch size, and the names of its outputs."""
+    """The forward pass as a torch.export program of any batch size (and image size, where the model takes any), and the
+    names of its outputs."""
     wrapped = Tensors(fold_batch_norms(model))
-    batch = torch.export.Dim("batch", min=1)
+    free = {0: torch.export.Dim("batch", min=1)}
+    if model.any_size:
+        free |= {axis: SIZE_STEP_PX * torch.export.Dim(name, min=1) for axis, name in ((2, "rows"), (3, "columns"))}
     with torch.no_grad():
-        program = torch.export.export(
-            wrapped, (_example(model, 2),), dynamic_shapes={"image": {0: batch}}, strict=False
-        )
+        program = torch.export.export(wrapped, (_example(model, 2),), dynamic_shapes={"image": free}, strict=False)
     return program, wrapped.names
 
 
@@ -193,4 +195,5 @@ def check(model: HandModel, names: list[str], exported: nn.Module, batches: tupl
 def _example(model: HandModel, batch: int) -> Tensor:
     size, like = model.config.image_size, next(model.parameters())
     draw = torch.Generator().manual_seed(batch)
-    return torch.rand(batch, 3, size, size, generator=draw).to(like.device)
+    width = size + SIZE_STEP_PX * batch if model.any_size else size
+    return torch.rand(batch, 3, size, width, generator=draw).to(like.device)

@@ -37,6 +37,7 @@ from ..skeleton import NUM_JOINTS, WRIST
 logger = logging.getLogger(__name__)
 
 XYZ = 3
+SIZE_STEP_PX = 32  # of the sides of an image, for networks of any size
 POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Keys of the hub's own base class that are no dataclass fields of it.
@@ -79,6 +80,7 @@ class HandModel(PreTrainedModel):
     config_class = HandModelConfig
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
+    any_size: bool = False  # whether it sees images of any size: multiples of SIZE_STEP_PX, not squares alone
     codec: HeatmapCodec | None = None  # of its joint heat maps, for models that have some
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
     output_layers: tuple[

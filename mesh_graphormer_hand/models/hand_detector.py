@@ -34,8 +34,8 @@ class Config:
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 192])  # at strides 2, 4, 8, 16, 32
     blocks: list[int] = field(default_factory=lambda: [0, 1, 1, 2, 1])  # residual blocks after each halving
     neck: int = 64  # channels of the joined levels
-    # sigmoid(slope logit(heat) + shift) is how likely a peak is a hand: fitted on photos that no training saw, see
-    # benchmarks/detector.py --calibrate
+    # of `geometry.boxes.calibrate`, for prediction: fitted on photos that no training saw, see benchmarks/detector.py
+    # --calibrate
     slope: float = 1.0
     shift: float = 0.0
 
@@ -56,6 +56,7 @@ class HandDetector(HandModel):
     """Frame -> maps of centres, boxes and sides."""
 
     produces = ("box_maps",)
+    any_size = True
     private_terms = PRIVATE_TERMS
 
     def __init__(self, config: HandModelConfig, hand: Hand | None = None) -> None:
@@ -67,8 +68,7 @@ class HandDetector(HandModel):
         options = parse(Config, config.options, where="model")
         if len(options.channels) != 5 or len(options.blocks) != 5:
             raise ConfigError("model: `channels` and `blocks` need a number for each of the strides 2, 4, 8, 16, 32")
-        self.box_codec = BoxCodec(stride=8)
-        self.slope, self.shift = options.slope, options.shift
+        self.box_codec = BoxCodec()
         stages, before = [], 3
         for width, count in zip(options.channels, options.blocks, strict=True):
             stages.append(nn.Sequential(*_conv(before, width, stride=2), *(Residual(width) for _ in range(count))))
@@ -92,10 +92,6 @@ class HandDetector(HandModel):
         for lateral, join, level in zip(self.lateral[1::-1], self.join, levels[3:1:-1], strict=True):
             y = join(lateral(level) + F.interpolate(y, scale_factor=2, mode="nearest"))
         return HandPrediction(box_maps=self.head(y))
-
-    def likelihood(self, heat: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """How likely a peak of this heat is a hand."""
-        return (self.slope * torch.logit(heat, 1e-6) + self.shift).sigmoid()
 
     def private_losses(self, prediction: HandPrediction, batch: HandBatch) -> dict[str, Float[Tensor, "b"]]:
         """The three terms of the module's docstring; 0 for a frame that does not say where its hands are."""

@@ -33,7 +33,7 @@ def told(detector: HandDetector, boxes: list, left: list[bool]) -> HandDetector:
         if max(inputs.image.shape[-2:]) < 64:
             return HandPrediction(box_maps=torch.full((1, box_maps.CHANNELS, 1, 1), -9.0))
         shape = tuple(s // 8 for s in inputs.image.shape[-2:])
-        t = detector.model.box_codec.encode(
+        t = detector.codec.encode(
             torch.tensor([boxes]), torch.ones(1, len(boxes), dtype=torch.bool), torch.tensor([left]), shape
         )
         maps = torch.zeros(1, box_maps.CHANNELS, *shape)

@@ -16,12 +16,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ... import assembly
 from ...config import ConfigError
 from ...contracts import HandInputs
 from ...data.images import to_tensor
-from ...geometry.boxes import suppress
-from ..folding import fold_batch_norms
+from ...geometry.boxes import BoxCodec, calibrate, suppress
+from ..network import load_network
 from .base import Detection, Side
 
 WEIGHTS = "hand_detector"
@@ -52,11 +51,12 @@ class HandDetector:
         Raises:
             ConfigError: no such weights, or weights of another kind of model.
         """
-        model = assembly.load_model(assembly.find_model(weights or WEIGHTS))
-        self.model = fold_batch_norms(model).to(device, memory_format=torch.channels_last)
+        self.model = load_network(weights or WEIGHTS, device)
         if "box_maps" not in self.model.produces:
             raise ConfigError(f"{weights}: the model {self.model.config.name} is no hand detector")
-        self.device = torch.device(device)
+        self.codec, self.device = BoxCodec(), torch.device(device)
+        options = self.model.config.options
+        self.calibration = options.get("slope", 1.0), options.get("shift", 0.0)
         self.threshold = MIN_SCORE if threshold is None else threshold
         self.sizes = [size or round(SIZE_FACTOR * self.model.config.image_size)]
         self.sizes.append(self.sizes[0] // 2)
@@ -83,8 +83,8 @@ class HandDetector:
         image, scale = fit_in(photo, size)
         image = image[None].to(self.device, memory_format=torch.channels_last)
         maps = self.model(HandInputs(image=image)).box_maps.float().cpu()
-        boxes, heat, left = (v[0] for v in self.model.box_codec.decode(maps))
-        return boxes / scale, self.model.likelihood(heat), left
+        boxes, heat, left = (v[0] for v in self.codec.decode(maps))
+        return boxes / scale, calibrate(heat, *self.calibration), left
 
 
 def _side(left: float) -> tuple[Side | None, float | None]:
