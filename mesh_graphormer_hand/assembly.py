@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import config as configs
 from . import paths
-from .config import ConfigError, Experiment
+from .config import ConfigError, CropSpec, Experiment
 from .files import sha256
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def build_model(experiment: Experiment, hand: Hand) -> HandModel:
     from .models.base import HandModelConfig
 
     name, options, module = _model_options(experiment)
-    config = HandModelConfig(
-        name=name, options=options, image_size=experiment.data.image_size, hand=hand.fingerprint_hex
-    )
+    crop = dataclasses.asdict(experiment.data.crop)
+    size, fingerprint = experiment.data.image_size, hand.fingerprint_hex
+    config = HandModelConfig(name=name, options=options, image_size=size, hand=fingerprint, crop=crop)
     return module.build(config, hand)
 
 
@@ -168,9 +168,16 @@ def virtual_seeds(source: str | Path) -> set[int]:
 
 
 def build_dataset(
-    name: str, raw: dict[str, Any] | None, split: str, hand: Hand, image_size: int, where: str = ""
+    name: str,
+    raw: dict[str, Any] | None,
+    split: str,
+    hand: Hand,
+    image_size: int,
+    crop: CropSpec | None = None,
+    where: str = "",
 ) -> HandDataset:
-    """The data set `name` with the options `raw` of its own Config; `split` is "train" or "test".
+    """The data set `name` with the options `raw` of its own Config; `split` is "train" or "test". `crop`: of the model
+    that its samples are for; None: the default one.
 
     Raises:
         ConfigError: an unknown name or option.
@@ -178,19 +185,20 @@ def build_dataset(
     where = where or f"data.{split}.{name}"
     module, config = _dataset_config(name, raw, where)
     try:
-        return module.build(config, split, hand, image_size)
+        dataset = module.build(config, split, hand, image_size)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
+    dataset.fit_crop(crop or CropSpec())
+    return dataset
 
 
 def build_tests(experiment: Experiment, hand: Hand) -> dict[str, HandDataset]:
     """Every data set of the section `data.test`, by name."""
-    size = experiment.data.image_size
-    tests = experiment.data.test.items()
-    return {
-        name: mask_foreign_3d(map_labels_to_hand(build_dataset(name, raw, "test", hand, size), hand), hand)
-        for name, raw in tests
+    data = experiment.data
+    built = {
+        name: build_dataset(name, raw, "test", hand, data.image_size, data.crop) for name, raw in data.test.items()
     }
+    return {name: mask_foreign_3d(map_labels_to_hand(dataset, hand), hand) for name, dataset in built.items()}
 
 
 def mask_foreign_3d(dataset: HandDataset, hand: Hand) -> HandDataset:
@@ -236,7 +244,8 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
         raw, weight = _split_weight(name, raw)
         if weight > 0:
             weights.append(weight)
-            datasets.append(map_labels_to_hand(build_dataset(name, raw, "train", hand, data.image_size), hand))
+            dataset = build_dataset(name, raw, "train", hand, data.image_size, data.crop)
+            datasets.append(map_labels_to_hand(dataset, hand))
     if not datasets:
         raise ConfigError("data.train names no data set with a weight above 0, such as data.train.virtual.weight=1")
     augmentation = configs.parse(Augmentation, data.augment, where="data.augment")

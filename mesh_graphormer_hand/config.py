@@ -36,8 +36,41 @@ RENAMED = {
 }
 
 
+CROP_SOURCES = "box", "keypoints"  # what a hand's box encloses
+HAND_OVER_KEYPOINTS = 1.125  # longer side of a hand's box over that of its keypoints', which leave out the flesh
+
+
 class ConfigError(ValueError):
     """A config that cannot be used; the message names the key and the nearest valid one."""
+
+
+@dataclass
+class CropSpec:
+    """How a model is shown a hand: the square crop around it, so many times as wide as the hand.
+
+    Of the two boxes that a hand can have, one follows from the other: a detector's encloses the flesh, that of its 21
+    keypoints does not. So one margin says both.
+    """
+
+    margin: float = 1.2  # side of the square over the longer side of the box of `source`
+    source: str = "box"  # box: around all of the hand | keypoints: around its 21 keypoints
+    LIMITS = {"margin": (0.1, 10.0)}
+
+    def __post_init__(self) -> None:
+        check_source(self.source)
+
+    def over(self, source: str) -> float:
+        """The side of the square over the longer side of the box of `source`."""
+        if check_source(source) == self.source:
+            return self.margin
+        return self.margin * HAND_OVER_KEYPOINTS if source == "keypoints" else self.margin / HAND_OVER_KEYPOINTS
+
+
+def check_source(source: str) -> str:
+    """`source`, if it is one of CROP_SOURCES. Raises ConfigError."""
+    if source not in CROP_SOURCES:
+        raise ConfigError(f"source {source!r}{nearest(source, CROP_SOURCES)} (one of {', '.join(CROP_SOURCES)})")
+    return source
 
 
 @dataclass
@@ -48,6 +81,7 @@ class DataConfig:
     train: dict[str, dict[str, Any]] = field(default_factory=dict)
     test: dict[str, dict[str, Any]] = field(default_factory=dict)
     image_size: int = 224  # px, side of the square crops
+    crop: CropSpec = field(default_factory=CropSpec)  # what they show; part of the model that is trained on them
     augment: dict[str, Any] = field(default_factory=dict)  # data.transforms.Augmentation
     workers: int = -1  # processes that prepare batches; 0: the training process itself; -1: by the number of cores
     on_device: bool = False  # render virtual samples on the training device instead of in workers

@@ -148,7 +148,8 @@ def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Name
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     hand = hands.find(model_config(folder)["hand"])
     model = assembly.load_model(folder, hand).to(device)
-    dataset = assembly.build_dataset(name, dict(raw), "test", hand, model.config.image_size, where=f"--data {name}")
+    size, crop = model.config.image_size, model.config.crop_spec
+    dataset = assembly.build_dataset(name, dict(raw), "test", hand, size, crop, where=f"--data {name}")
     dataset, tokens = assembly.mask_foreign_3d(assembly.map_labels_to_hand(dataset, hand), hand), Accumulator()
 
     def watch(answers: dict[str, HandPrediction], batch: HandBatch) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import CropSpec
 from ..contracts import HandBatch, HandInputs, HandTargets, labels_of, sample_shape
 
 ENDLESS = 2**40  # the length of a data set that never repeats itself
@@ -39,12 +40,17 @@ class HandDataset(Protocol):
     spacing: int = 4
     protocol: str = ""  # empty: none
     root: Path | None = None
+    crop: CropSpec = CropSpec()  # of the model that the samples are for
 
     def __len__(self) -> int: ...
 
     def load(self, indices: list[int], device: str | torch.device = "cpu") -> HandBatch:
         """The samples with these indices, in this order, the same ones each time."""
         ...
+
+    def fit_crop(self, crop: CropSpec) -> None:
+        """Cut the samples as a model with this spec wants them, as far as the options leave that open."""
+        self.crop = crop
 
     def protocol_options(self) -> dict[str, Any]:
         """Options of the protocol's Config under which this split is scored.

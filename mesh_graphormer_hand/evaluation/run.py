@@ -69,7 +69,8 @@ def evaluate_model(
         }
     if name == "virtual":
         raw = {"extra": ["appearance"], **raw}  # skin and light, for the report
-    dataset = assembly.build_dataset(name, raw, "test", hand, model.config.image_size, where=f"data.test.{name}")
+    size, crop = model.config.image_size, model.config.crop_spec
+    dataset = assembly.build_dataset(name, raw, "test", hand, size, crop, where=f"data.test.{name}")
     predictors, notes = map_predictors_to_hand(predictors, dataset, hand.fingerprint)
     judged = tuple(n for n in predictors if n != "mean_pose")
     collector = predictions.Collector(judged, vertices=predictions.has_submission(dataset), total=len(dataset))

@@ -12,28 +12,29 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ..config import CropSpec
 from ..data.images import cut_view, to_tensor
 from ..geometry.crops import box_to_square, compose_affine, crop_affine, mirror_affine, tight_box
 from ..geometry.viewing import photo_from_crop
 from .detectors.base import Detection, Side
 
-BOX_SCALE = 1.2  # side of the crop over the longer side of a given box
-JOINTS_SCALE = 1.35  # the same over the box of 21 predicted joints, which leaves out the flesh around them
 RECROP_SIDE = (0.12, 1.6)  # least and largest side of a second crop over that of the first one
 
 
-def square_of(detection: Detection) -> Float[Tensor, "3"]:
+def square_of(detection: Detection, crop: CropSpec) -> Float[Tensor, "3"]:
     """The square of a detection, which may reach out of the photo; a proposal's is the box itself."""
     if detection.is_proposal:
         x0, y0, x1, y1 = detection.box.tolist()
         return torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)])
-    centre, side = box_to_square(torch.from_numpy(np.asarray(detection.box, np.float32)), BOX_SCALE)
+    centre, side = box_to_square(torch.from_numpy(np.asarray(detection.box, np.float32)), crop.over("box"))
     return torch.cat([centre, side[None]])
 
 
-def square_around_joints(joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"]) -> Float[Tensor, "3"] | None:
+def square_around_joints(
+    joints: Float[Tensor, "21 2"], first: Float[Tensor, "3"], crop: CropSpec
+) -> Float[Tensor, "3"] | None:
     """The square around joints (px of the photo) that were predicted in the square `first`; None: it is implausible."""
-    centre, side = box_to_square(tight_box(joints), JOINTS_SCALE)
+    centre, side = box_to_square(tight_box(joints), crop.over("keypoints"))
     low, high = RECROP_SIDE
     inside = ((centre - first[:2]).abs() < first[2] / 2).all()
     return torch.cat([centre, side[None]]) if inside and low * first[2] < side < high * first[2] else None

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from .. import assembly, paths
-from ..config import ConfigError
+from ..config import ConfigError, CropSpec, parse
 from ..contracts import HandInputs, HandPrediction
 from ..mano.hand import fingerprint_from_hex
 
@@ -37,6 +37,7 @@ class GraphConfig:
     image_size: int  # px, side of the crops
     hand: str  # fingerprint, hexadecimal
     options: dict[str, Any]
+    crop_spec: CropSpec
 
     @classmethod
     def read(cls, folder: Path) -> GraphConfig:
@@ -48,7 +49,8 @@ class GraphConfig:
         path = folder / "config.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{f.name: content[f.name] for f in fields(cls)})
+            crop = parse(CropSpec, content.get("crop") or {}, where=f"{path}: crop")
+            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name != "crop_spec"}, crop_spec=crop)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no model's config: {error}") from None
 

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..config import CropSpec
 from ..geometry.crops import apply_homography
 from ..mano import hand as hands
 from ..mano.hand import Hand
@@ -59,6 +60,7 @@ class HandPredictor:
         """
         self.mesh = check_mesh(mesh)
         self.model, self.device = model.to(device).eval(), torch.device(device)
+        self.crop: CropSpec = model.config.crop_spec  # what its crops show
         self.hand = hand or hands.find(model.config.hand)
         self.weights = model.config.name  # as messages call them
         self.detector: Detector = detector or WholeImage()
@@ -152,9 +154,9 @@ class HandPredictor:
         if not detections:
             return []
         network = PhotoNetwork(self.model, self.device, photo.pixels, photo.intrinsics)
-        squares = [square_of(d) for d in detections]
+        squares = [square_of(d, self.crop) for d in detections]
         sided = infer_handedness(network, squares, detections, sides_given)
-        closer = _closer_squares(squares, detections, sided)
+        closer = _closer_squares(squares, detections, sided, self.crop)
         if any(square is not None for square in closer):
             squares = [old if new is None else new for old, new in zip(squares, closer, strict=True)]
             sided = infer_handedness(network, squares, detections, sides_given)
@@ -164,14 +166,14 @@ class HandPredictor:
 
 
 def _closer_squares(
-    squares: list[Float[Tensor, "3"]], detections: Sequence[Detection], sided: SidedPredictions
+    squares: list[Float[Tensor, "3"]], detections: Sequence[Detection], sided: SidedPredictions, crop: CropSpec
 ) -> list[Float[Tensor, "3"] | None]:
     """For each proposal the square around its predicted joints; None for other detections and implausible joints."""
     if sided.prediction.joints_2d is None:
         return [None] * len(squares)
     rows = zip(sided.prediction.joints_2d, sided.photo_from_crop, squares, detections, strict=True)
     return [
-        square_around_joints(apply_homography(joints, placed), square) if d.is_proposal else None
+        square_around_joints(apply_homography(joints, placed), square, crop) if d.is_proposal else None
         for joints, placed, square, d in rows
     ]
 

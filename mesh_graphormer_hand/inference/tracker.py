@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from ..config import HAND_OVER_KEYPOINTS
 from ..geometry.boxes import box_iou
 from ..mano.fit import NOISE
-from .crops import BOX_SCALE, JOINTS_SCALE
 from .detectors.base import Detection, Side, fallback_detections
 from .handedness import score, side_log_odds
 from .one_euro import OneEuro
@@ -172,7 +172,8 @@ class HandTracker:
         for detection, hand in zip(detections, hands, strict=True):
             if not is_believed(hand.presence, max(detection.least_presence, BELIEVED)):
                 continue
-            box = _scaled(hand.box, 1 / BOX_SCALE) if detection.is_proposal else np.asarray(detection.box, np.float32)
+            margin = self.predictor.crop.over("box")
+            box = _scaled(hand.box, 1 / margin) if detection.is_proposal else np.asarray(detection.box, np.float32)
             track = Track(self._count, box, score=detection.score)
             track.detector = detection.detector or self.predictor.detector.name
             track.last_log_odds = side_log_odds(detection.side, detection.side_score)
@@ -224,7 +225,7 @@ def _follow_joints(track: Track, result: HandResult, shape: tuple[int, int]) -> 
     steady = track.size is None or 1 / MAX_SIZE_CHANGE < size / max(track.size, 1e-6) < MAX_SIZE_CHANGE
     if not (inside and steady and size >= MIN_SIZE_PX):
         return False
-    half = size * JOINTS_SCALE / BOX_SCALE / 2
+    half = size * HAND_OVER_KEYPOINTS / 2
     track.size, track.box = size, np.concatenate([centre - half, centre + half]).astype(np.float32)
     return True
 

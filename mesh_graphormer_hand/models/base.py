@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..backbones.neck import PREFIXES as NECK
-from ..config import ConfigError, nearest
+from ..config import ConfigError, CropSpec, nearest, parse
 from ..contracts import HandBatch, HandInputs, HandPrediction
 from ..geometry.heatmaps import HeatmapCodec
 from ..layers.graph_conv import adjacency_edges
@@ -59,15 +59,22 @@ class HandModelConfig(PretrainedConfig):
     image_size: int = 224  # px, the side of the crops that the model was trained on
     hand: str = ""  # fingerprint of the hand that it was made for, as 16 hexadecimal digits
     mesh: str = ""  # the same of the hand's coarse mesh, for models that work on one
+    crop: dict | None = None  # of a CropSpec: what its crops show; default: CropSpec()
 
     def __post_init__(self, **kwargs: Any) -> None:
-        own = ["name", "options", "image_size", "hand", "mesh"]
+        own = ["name", "options", "image_size", "hand", "mesh", "crop"]
         known = {f.name for f in dataclasses.fields(self)} | _HUB_KEYS
         for key in kwargs:
             if key not in known and not key.startswith("_"):
                 raise ConfigError(f"unknown key {key!r} in a model's config{nearest(key, own)} (own: {', '.join(own)})")
         self.options = dict(self.options or {})
+        self.crop = dataclasses.asdict(parse(CropSpec, self.crop or {}, where="crop"))
         super().__post_init__(**kwargs)
+
+    @property
+    def crop_spec(self) -> CropSpec:
+        """What the model's crops show."""
+        return CropSpec(**self.crop)
 
 
 class HandModel(PreTrainedModel):

@@ -245,7 +245,7 @@ def test_rhd_hands(sets):
     root, truths = sets("rhd")
     dominant = [build("rhd", root).annotation(i).key for i in range(3)]
     assert [k.rpartition("#")[2] for k in dominant] == ["right", "left", "right"]
-    both = everything(build("rhd", root, hands="all", depth=True))
+    both = everything(build("rhd", root, hands="all", depth=True, scale=1.25))
     assert len(both) == 6
     for row, key in enumerate(both.keys):
         check_sample(both, row, truths[key])

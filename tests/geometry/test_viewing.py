@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers.two_dots import TwoDots, photo
+from mesh_graphormer_hand.config import CropSpec
 from mesh_graphormer_hand.contracts import HandBatch, HandInputs, HandPrediction
 from mesh_graphormer_hand.data.axes import look_along_crops, photo_cameras
 from mesh_graphormer_hand.data.datasets.virtual import Config, build
@@ -27,7 +28,6 @@ from mesh_graphormer_hand.geometry.crops import (
 )
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.geometry.viewing import camera_from_crop, photo_from_crop, split_intrinsics, viewing_rays
-from mesh_graphormer_hand.inference.crops import BOX_SCALE
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.mano import hand as hands
 from mesh_graphormer_hand.virtual.config import VirtualConfig
@@ -159,7 +159,7 @@ def answer(joints: np.ndarray, side: str, own: np.ndarray | None = None):
     box = np.concatenate([seen.min(0), seen.max(0)])
     a = Annotation("a", "a", Path("a"), is_left=side == "left", box=box, joints=joints, intrinsics=K)
     a = completed(a)
-    place = placement(a, 1400, 1400, BOX_SCALE, SIZE)
+    place = placement(a, 1400, 1400, CropSpec().over("box"), SIZE)
     inputs, targets = to_sample(a, place, SIZE, mesh=False)
     inputs = dataclasses.replace(inputs, image=torch.zeros(3, SIZE, SIZE))
     labelled = look_along_crops(HandBatch.stack([HandBatch(inputs, targets, ["a"], place)])).targets

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mesh_graphormer_hand.config import CropSpec
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry.cameras import crop_to_pixels, weak_perspective
 from mesh_graphormer_hand.mano import hand as hands
@@ -33,7 +34,9 @@ class TwoDots(nn.Module):
         super().__init__()
         hand = hands.load("open")
         self.template = hand_template(hand)
-        self.config = SimpleNamespace(image_size=image_size, name="two_dots", hand=hand.fingerprint_hex)
+        self.config = SimpleNamespace(
+            image_size=image_size, name="two_dots", hand=hand.fingerprint_hex, crop_spec=CropSpec()
+        )
         self.looks = 0
 
     def forward(self, inputs: HandInputs) -> HandPrediction:

@@ -10,7 +10,7 @@ import torch
 
 from helpers.two_dots import METRES, MIDDLE, Finder, TwoDots, photo
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.config import ConfigError, CropSpec
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.geometry import metric
 from mesh_graphormer_hand.inference.crops import square_around_joints
@@ -140,9 +140,9 @@ def test_a_second_crop_only_where_no_box_is_given(stub, image):
 def test_a_second_crop_needs_plausible_joints():
     first = torch.tensor([100.0, 100.0, 200.0])
     hand = torch.rand(21, 2) * 60 + 70
-    assert square_around_joints(hand, first) is not None
+    assert square_around_joints(hand, first, CropSpec()) is not None
     for wrong in (hand * 0 + 100, hand + 500, hand * 9 - 800):
-        assert square_around_joints(wrong, first) is None
+        assert square_around_joints(wrong, first, CropSpec()) is None
 
 
 def test_left_hand_is_the_mirror_image_of_the_right(stub, image):

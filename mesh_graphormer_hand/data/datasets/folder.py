@@ -76,8 +76,8 @@ class Config(SplitConfig, Conventions):
         "auto"  # box: a square around the hand | whole: all of the image | auto: whole for a square image of one
     )
     #   hand without a box, else box
-    scale: float = 1.35  # side of the square: longer side of the box around the keypoints times this
-    box_scale: float = 1.0  # the same for a box of the JSON file's own
+    scale: float = 0.0  # side of the square over the longer side of the box around the keypoints; 0: the model's
+    box_scale: float = 0.0  # the same for a box of the JSON file's own
     order: str = "canonical"  # of the joints in the file, a key of skeleton.PERMUTATIONS
     min_score: float = 0.0  # hands with a lower score are left out
     files: str = "*"  # only images whose names match this pattern, such as crop_*
@@ -173,9 +173,11 @@ class FolderDataset(FileDataset):
             crop = "whole" if entry.box is None and entry.alone and width == height else "box"
         if crop == "box":
             if entry.box is not None:
-                square = box_to_square(torch.from_numpy(entry.box), self.config.box_scale)
+                square = box_to_square(torch.from_numpy(entry.box), self.config.box_scale or self.crop.over("box"))
             elif (points := _points(entry)) is not None:
-                square = box_to_square(tight_box(points[points.isfinite().all(-1)]), self.config.scale)
+                square = box_to_square(
+                    tight_box(points[points.isfinite().all(-1)]), self.config.scale or self.crop.over("keypoints")
+                )
         image_from_crop = crop_affine(square[0], square[1].clamp_min(2.0), self.image_size)
         if entry.is_left:
             image_from_crop = compose_affine(image_from_crop, mirror_affine(self.image_size, image_from_crop))

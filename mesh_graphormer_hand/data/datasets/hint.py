@@ -31,12 +31,10 @@ from ..readers.index import array, read_json
 from ..readers.splits import check_choice
 
 HINT_SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
-HAMER_SCALE = 2.0  # of the label's box: HaMeR's crops
 
 
 @dataclass
 class Config(ReaderConfig):
-    scale: float = HAMER_SCALE
     sources: list[str] = field(default_factory=list)  # empty: all that are there
 
 

@@ -6,7 +6,7 @@
 
 Licence: research, not commercial. Joints: the canonical order; hand_pts and joint_self are 21 x (x, y, valid), px of
 the whole picture. No 3D, no mesh, no camera. `root` is the folder that holds these three, or one of them.
-Crop: the square of side 2.2 times the joints' extent, round hand_box_center where there is one (the authors' rule).
+Crop: round hand_box_center where there is one; `scale: 2.2`, times the joints' extent, is the authors' rule.
 Left hands: `is_left`, mirrored here; panopticdb has right hands only, as far as its labels say.
 Label errors: panopticdb's labels are reprojected triangulations of a detector's output, not drawn by people.
 
@@ -35,12 +35,10 @@ from ..readers.splits import check_choice
 PANOPTIC_SOURCES = ("manual", "synth", "panopticdb")
 SYNTH_FOLDERS = ("synth1", "synth2", "synth3", "synth4")
 PANOPTICDB_FILE = "hands_v143_14817.json"
-CROP_RATIO = 2.2  # of the square crop, times the joints' larger side
 
 
 @dataclass
 class Config(ReaderConfig):
-    scale: float = CROP_RATIO
     sources: list[str] = field(default_factory=list)  # of training; empty: all that are there
 
 
@@ -107,6 +105,7 @@ class Panoptic(FileDataset):
             else image,
             is_left=bool(is_left),
             box=_box(joints, centre, str(path)),
+            box_source="keypoints",
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
         )
@@ -122,6 +121,7 @@ class Panoptic(FileDataset):
             size=(_whole(entry, "img_width", where), _whole(entry, "img_height", where)),
             image=place if place.is_file() or name.startswith("imgs/") else self.database.parent / "imgs" / name,
             box=_box(joints, None, where),
+            box_source="keypoints",
             points=joints[:, :2],
             points_valid=joints[:, 2] > 0,
         )

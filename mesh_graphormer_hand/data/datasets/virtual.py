@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import torch
 
-from ...config import ConfigError
+from ...config import ConfigError, CropSpec
 from ...contracts import HandBatch
 from ...mano.hand import Hand
 from ...virtual import config as virtual
@@ -27,6 +27,8 @@ class Config(VirtualConfig):
     """The generator's own options (`count`: samples, endless by default in training) and these. `repeat` and `spacing`
     (see `data.stream`): above 1, `repeat` buys speed where rendering is the bottleneck."""
 
+    # keypoint box's longer side, of the crop's; empty: about the crop of the model, in the test split the frozen range
+    fill: list[float] = field(default_factory=list)
     split: str = ""  # of the generator; empty: the one that data.train or data.test names
     repeat: int = 1  # how often a training image is shown, each time augmented differently
     spacing: int = 4  # blocks of a lane between two showings
@@ -45,10 +47,15 @@ class VirtualDataset(HandDataset):
     block = 16
 
     def __init__(self, config: Config, split: str, hand: Hand, image_size: int) -> None:
-        self.image_size, self.hand = image_size, hand.fingerprint
+        self.image_size, self.hand, self._hand, self._config = image_size, hand.fingerprint, hand, config
         self.repeat, self.spacing = config.repeat, config.spacing
-        self.generator = generator_config(config, config.split or split)
-        self._hands = VirtualHands(self.generator, hand, extra=tuple(config.extra))
+        self.split = config.split or split
+        self.fit_crop(self.crop)
+
+    def fit_crop(self, crop: CropSpec) -> None:
+        """See `HandDataset`."""
+        self.crop, self.generator = crop, generator_config(self._config, self.split, crop)
+        self._hands = VirtualHands(self.generator, self._hand, extra=tuple(self._config.extra))
 
     def __len__(self) -> int:
         return self.generator.count
@@ -58,10 +65,13 @@ class VirtualDataset(HandDataset):
         return look_along_crops(self._hands.render(indices, device=device, image_size=self.image_size))
 
 
-def generator_config(config: Config, split: str) -> VirtualConfig:
+def generator_config(config: Config, split: str, crop: CropSpec) -> VirtualConfig:
     """The generator's part of `config`; for the test split, what differs from the defaults on top of the frozen one."""
     defaults = VirtualConfig()
     values = {f.name: getattr(config, f.name) for f in fields(VirtualConfig) if f.name != "split"}
+    if not values["fill"]:
+        closer = 1.0 if split == "test" else CropSpec().over("keypoints") / crop.over("keypoints")
+        values["fill"] = [closer * share for share in defaults.fill]
     if split != "test":
         return VirtualConfig(**values, split=split)
     changed = {name: value for name, value in values.items() if value != getattr(defaults, name)}

@@ -47,7 +47,7 @@ class Annotation:
     own: bool = False  # labels of one's own: see `plausibility.find`
     is_left: bool = False
     box: Float[np.ndarray, "4"] | None = None  # x0, y0, x1, y1; None: round the known 2D joints
-    scale: float | None = None  # of the box, instead of the config's
+    box_source: str = "box"  # what it encloses, of config.CROP_SOURCES
     whole: bool = False  # the image is a crop already: take all of it
     elsewhere: bool = False  # labelled from other cameras, too: the hand may lie outside this image
     points: Float[np.ndarray, "21 2"] | None = None  # None: projected joints
@@ -138,7 +138,7 @@ def placement(a: Annotation, width: int, height: int, scale: float, size: int) -
     if a.whole:
         box, scale = np.array([0.0, 0.0, width, height]), 1.0
     elif a.box is not None:
-        box, scale = a.box, scale if a.scale is None else a.scale
+        box = a.box
     else:
         known = a.points[a.points_valid]
         box = np.concatenate([known.min(0), known.max(0)])

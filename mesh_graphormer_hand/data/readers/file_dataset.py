@@ -36,7 +36,7 @@ class ReaderConfig(SplitConfig):
     """Options of every reader."""
 
     root: str = ""  # the data set's folder, as it is unpacked
-    scale: float = 1.25  # side of the square crop: longer side of the hand's box times this
+    scale: float = 0.0  # side of the square crop over the longer side of the hand's box; 0: the model's
     on_broken: str = "stop"  # stop: a broken sample is an error | skip: it is left out (training: replaced) and logged
     cache: str = ""  # folder for indexes of large label files; empty: inside `root`
 
@@ -132,7 +132,7 @@ class FileDataset(HandDataset):
         check(annotation, photo.shape[1], photo.shape[0])
         if self.training and not in_image(annotation, photo.shape[1], photo.shape[0]):
             raise NoHandError(f"{annotation.where}: the hand is outside the picture")
-        place = placement(annotation, photo.shape[1], photo.shape[0], self.config.scale, self.image_size)
+        place = placement(annotation, photo.shape[1], photo.shape[0], self._margin(annotation), self.image_size)
         inputs, targets = to_sample(annotation, place, self.image_size, self.mesh)
         if self.mask:
             has_mask = annotation.mask is not None
@@ -143,6 +143,10 @@ class FileDataset(HandDataset):
         inputs, targets = self._with_depth(annotation, place, inputs, targets)
         image = to_tensor(cut_crop(photo, place, self.image_size))
         return HandBatch(replace(inputs, image=image), targets, [annotation.key], place)
+
+    def _margin(self, annotation: Annotation) -> float:
+        """The side of the crop over the longer side of the annotation's box."""
+        return self.config.scale or self.crop.over(annotation.box_source if annotation.box is not None else "keypoints")
 
     def read(self, annotation: Annotation) -> np.ndarray:
         """The photo, RGB. Raises DataError."""
