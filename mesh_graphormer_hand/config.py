@@ -11,7 +11,7 @@ import difflib
 import functools
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from . import paths
 
 T = TypeVar("T")
-# A schema may have LIMITS: field -> least and largest value of its numbers; those of fields not named there: 0 or more
+# A schema may have LIMITS: field -> least and largest value of its numbers; those of fields not named there: 0 or more,
+# and CHOICES: field -> its possible values
 SHARE = 0.0, 1.0
 ANY = -math.inf, math.inf
 # Keys that have another name now: the end of the old key's path -> its new last part. An old key is refused with the
@@ -55,22 +56,13 @@ class CropSpec:
     margin: float = 1.2  # side of the square over the longer side of the box of `source`
     source: str = "box"  # box: around all of the hand | keypoints: around its 21 keypoints
     LIMITS = {"margin": (0.1, 10.0)}
-
-    def __post_init__(self) -> None:
-        check_source(self.source)
+    CHOICES = {"source": CROP_SOURCES}
 
     def over(self, source: str) -> float:
         """The side of the square over the longer side of the box of `source`."""
-        if check_source(source) == self.source:
+        if source == self.source:
             return self.margin
         return self.margin * HAND_OVER_KEYPOINTS if source == "keypoints" else self.margin / HAND_OVER_KEYPOINTS
-
-
-def check_source(source: str) -> str:
-    """`source`, if it is one of CROP_SOURCES. Raises ConfigError."""
-    if source not in CROP_SOURCES:
-        raise ConfigError(f"source {source!r}{nearest(source, CROP_SOURCES)} (one of {', '.join(CROP_SOURCES)})")
-    return source
 
 
 @dataclass
@@ -159,7 +151,7 @@ def parse(schema: type[T], raw: dict[str, Any], where: str = "") -> T:
         raise ConfigError(f"{key}: {error.msg or error}".splitlines()[0]) from None
     except ConfigError as error:  # of a schema that looks at its values
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
-    _check_numbers(made, where)
+    check_values(made, where)
     return made
 
 
@@ -251,6 +243,17 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     return f", did you mean {match[0]!r}?" if match else ""
 
 
+def check_choice(key: str, value: Any, known: Iterable[Any]) -> None:
+    """Refuse a value that is none of `known`.
+
+    Raises:
+        ConfigError: it names the key, the nearest value and all of them.
+    """
+    words = [str(k) for k in known]
+    if str(value) not in words:
+        raise ConfigError(f"{key} {value!r}{nearest(str(value), words)} (one of {', '.join(words)})")
+
+
 def renamed(word: str, table: Mapping[str, str]) -> str:
     """ ", which is now 'x'" where `table` (old name -> new name) has the word, or nothing."""
     return f", which is now {table[word]!r}" if word in table else ""
@@ -280,14 +283,17 @@ def _check_mapping(kind: Any, raw: Any, key: str) -> None:
                 _check_mapping(inner, value, f"{key}.{name}")
 
 
-def _check_numbers(made: Any, where: str) -> None:
-    """Refuse numbers of a parsed section, and of those inside it, that lie outside of its LIMITS. Sections of plug-ins
-    are theirs to check."""
+def check_values(made: Any, where: str) -> None:
+    """Refuse values of a parsed section, and of those inside it, that are none of its CHOICES or lie outside of its
+    LIMITS. Sections of plug-ins are theirs to check."""
     limits, kinds = getattr(made, "LIMITS", None), typing.get_type_hints(type(made))
+    choices = getattr(made, "CHOICES", {})
     for name, value in vars(made).items():
         key = ".".join(filter(None, (where, name)))
+        for word in (value if isinstance(value, list) else [value]) if name in choices else ():
+            check_choice(key, word, choices[name])
         if dataclasses.is_dataclass(value):
-            _check_numbers(value, key)
+            check_values(value, key)
         elif limits is not None and (not isinstance(value, dict) or kinds[name] == dict[str, float]):
             low, high = limits.get(name, (0.0, math.inf))
             for inner, number in _numbers(value):

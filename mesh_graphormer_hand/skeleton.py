@@ -15,6 +15,7 @@ JOINT_NAMES = (
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
 PALM = (0, 1, 5, 9, 13, 17)  # joints that move as one: the wrist and the first joint of every finger
+LEFT_RIGHT = "left", "right"  # sides of a person's own hands
 TIPS = (4, 8, 12, 16, 20)  # canonical indices of the fingertips, thumb first
 FINGER_COLOURS = ((230, 60, 60), (240, 160, 30), (80, 190, 60), (50, 130, 240), (170, 70, 220))  # RGB, thumb first
 

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Number = float | int
-BACKENDS = ("auto", "pytorch3d", "builtin")
+PROJECTIONS = ("auto", "pytorch3d", "builtin")
 
 
 def intrinsics(focal: Float[Tensor, "..."], centre: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 3 3"]:
@@ -76,8 +76,8 @@ class LearnedCamera:
     backend: str = "auto"  # auto (PyTorch3D where it is installed) | pytorch3d | builtin
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"camera backend is {self.backend!r}, should be one of {', '.join(BACKENDS)}")
+        if self.backend not in PROJECTIONS:
+            raise ValueError(f"camera backend is {self.backend!r}, should be one of {', '.join(PROJECTIONS)}")
         if self.backend == "pytorch3d" and pytorch3d_renderer() is None:
             raise ImportError(
                 "camera backend 'pytorch3d' needs PyTorch3D, which is not installed: use the conda route of "

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, no_type_check
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from ..backbones.neck import PREFIXES as NECK
 from ..config import ConfigError, CropSpec, nearest, parse
@@ -38,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 XYZ = 3
 SIZE_STEP_PX = 32  # of the sides of an image, for networks of any size
+INITS = "published", "mesh"  # ways to start a mesh network
 POSITION_STD = 0.5  # of positions on a network that starts on the mesh; embedded features are about as large
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Keys of the hub's own base class that are no dataclass fields of it.
@@ -75,6 +80,10 @@ class HandModelConfig(PretrainedConfig):
     def crop_spec(self) -> CropSpec:
         """What the model's crops show."""
         return CropSpec(**self.crop)
+
+
+class SaveError(RuntimeError):
+    """A model that cannot be written."""
 
 
 class HandModel(PreTrainedModel):
@@ -161,7 +170,7 @@ class HandModel(PreTrainedModel):
         return {name: value[:, None, None] for name, value in statistics.items()}
 
     @classmethod
-    def migrate(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def migrate(cls, state: dict[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
         """A saved state dict under today's parameter names; models whose names have changed rename them here."""
         return state
 
@@ -221,7 +230,7 @@ class MeshModel(HandModel):
         return MeshPoints(joints, coarse, vertices)
 
     @classmethod
-    def migrate(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def migrate(cls, state: dict[str, Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
         """The neck's parameters once were the backbone's."""
         old = tuple(f"backbone.{prefix}" for prefix in NECK)
         return {(f"neck{n.removeprefix('backbone')}" if n.startswith(old) else n): v for n, v in state.items()}
@@ -246,7 +255,7 @@ class MeshPoints:
     coarse: Float[Tensor, "b v 3"]
     vertices: Float[Tensor, "b 778 3"]
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> MeshPoints:
+    def map(self, function: Callable[[Float[Tensor, "b n 3"]], Float[Tensor, "b n 3"]]) -> MeshPoints:
         """The points with `function` applied to each set."""
         return MeshPoints(function(self.joints), function(self.coarse), function(self.vertices))
 
@@ -261,3 +270,37 @@ class MeshPoints:
             "vertices": self.vertices - wrist,
             "vertices_coarse": self.coarse - wrist,
         }
+
+
+def write_model(model: HandModel, folder: Path, weights: Mapping[str, Shaped[Tensor, "..."]] | None = None) -> None:
+    """Put the model in `save_pretrained` format into `folder`, each file replaced in one move.
+
+    Raises:
+        SaveError: the disk is full or refuses.
+    """
+    temporary = folder.with_name(f".writing_{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
+    try:
+        with _no_bars():
+            model.save_pretrained(temporary, state_dict=state)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors makes files that only their owner may read
+            file.replace(folder / file.name)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(f"cannot write {folder}: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the bars that transformers shows while it writes: they would tear ours."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()

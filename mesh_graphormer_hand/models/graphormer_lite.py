@@ -16,6 +16,7 @@ moves the mesh to sharp heat maps in the image plane; `crop_head` tells left han
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 
 from ..backbones.base import BackboneConfig, build_backbone
 from ..backbones.neck import ClassificationNeck
-from ..config import ConfigError, nearest, parse
+from ..config import parse
 from ..contracts import HandInputs, HandPrediction
-from ..geometry.cameras import BACKENDS, LearnedCamera
+from ..geometry.cameras import PROJECTIONS, LearnedCamera
 from ..geometry.fitting import fit_similarity, fit_weak_perspective
 from ..geometry.heatmaps import HeatmapCodec
 from ..geometry.joint_skinning import Binding, bind, pose, with_lengths
@@ -37,7 +38,7 @@ from ..layers.token_masking import mask_tokens
 from ..layers.transformer import EncoderConfig, encoder_stack
 from ..mano.hand import Hand
 from ..skeleton import NUM_JOINTS, NUM_VERTICES, PALM, WRIST
-from .base import XYZ, HandModel, HandModelConfig, MeshModel, MeshPoints
+from .base import INITS, XYZ, HandModel, HandModelConfig, MeshModel, MeshPoints
 
 KEYPOINT_NUMBERS = 4  # of a 2.5D keypoint: u, v, spread, depth
 MIN_SPREAD = 0.02  # crop units: no joint is known better than that
@@ -45,11 +46,6 @@ SCALE_RANGE = (3.0, 60.0)  # 1/m, within which a camera is fitted: a hand of 0.1
 FOLLOW_STEPS = 2  # of moving the mesh towards the heat maps: each leaves what the skin between joints smooths away
 MAX_OFFSET = 0.3  # m that a query may be moved from the template
 SKIN_RADIUS = 0.012  # m: how far what the image says of a joint reaches over the template's skin
-CHOICES = {
-    "projection": BACKENDS,
-    "init": ("published", "mesh"),
-    "keypoint_stride": (4, 8),
-}
 
 
 @dataclass
@@ -71,6 +67,8 @@ class Config(EncoderConfig):
     follow_heatmaps: float = 0.0  # crop units: a joint whose heat map is this wide is moved half-way there, 0: none is
     crop_head: int = 0  # hidden width of the head that tells sides and whether there is a hand, 0: none
     projection: str = "auto"  # auto (PyTorch3D where it is installed) | pytorch3d | builtin
+    CHOICES = {"projection": PROJECTIONS, "init": INITS, "keypoint_stride": (4, 8)}
+    LIMITS = {"keypoints": (1, math.inf)}
 
 
 class GraphormerLite(MeshModel):
@@ -85,7 +83,7 @@ class GraphormerLite(MeshModel):
         Raises:
             ConfigError: options that do not fit together, or a hand that is not the config's.
         """
-        self.options = options = check(parse(Config, config.options, where="model"))
+        self.options = options = parse(Config, config.options, where="model")
         self.coarse = options.coarse
         super().__init__(config, hand)
         self.codec = HeatmapCodec(options.keypoint_sigma)
@@ -160,8 +158,8 @@ class GraphormerLite(MeshModel):
         with torch.autocast(keypoints.uv.device.type, enabled=False):
             joints, uvz = self.queries[:NUM_JOINTS], keypoints.uvz
             palm = uvz[:, list(PALM)].detach()
-            rest = joints[list(PALM)].expand_as(palm)
-            scale, rotation, shift = fit_similarity(rest, palm, torch.ones_like(palm[..., 0]))
+            template_palm = joints[list(PALM)].expand_as(palm)
+            scale, rotation, shift = fit_similarity(template_palm, palm, torch.ones_like(palm[..., 0]))
             posed = (uvz - shift[:, None]) @ rotation / scale[:, None, None]
             posed = joints + (posed - joints).clamp(-MAX_OFFSET, MAX_OFFSET)
             binding = Binding(self.bind_start, self.bind_along, self.bind_offset, self.bind_bones)
@@ -222,23 +220,6 @@ class GraphormerLite(MeshModel):
 def confidence(keypoints: Keypoints) -> Float[Tensor, "b k"]:
     """Weights of fits to keypoints. They are not trained: their slope has no bound where a map is sharp."""
     return 1 / (keypoints.spread[..., 0].detach().square() + MIN_SPREAD**2)
-
-
-def check(options: Config) -> Config:
-    """The options, if their values are known.
-
-    Raises:
-        ConfigError: naming the option and its choices.
-    """
-    for key, known in CHOICES.items():
-        value = getattr(options, key)
-        if value not in known:
-            raise ConfigError(f"model.{key} is {value!r}{nearest(str(value), [str(k) for k in known])} ({known})")
-    if options.keypoints < 1:
-        raise ConfigError(f"model.keypoints is {options.keypoints}, it should be 1 or more channels")
-    if options.follow_heatmaps < 0:
-        raise ConfigError(f"model.follow_heatmaps is {options.follow_heatmaps:g}, it should be 0 or more")
-    return options
 
 
 def build(config: HandModelConfig, hand: Hand) -> HandModel:

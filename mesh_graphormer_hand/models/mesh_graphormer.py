@@ -27,22 +27,17 @@ from torch import Tensor, nn
 
 from ..backbones.base import BackboneConfig, build_backbone
 from ..backbones.neck import ClassificationNeck
-from ..config import ConfigError, nearest, parse
+from ..config import parse
 from ..contracts import HandInputs, HandPrediction
-from ..geometry.cameras import BACKENDS, LearnedCamera
+from ..geometry.cameras import PROJECTIONS, LearnedCamera
 from ..geometry.rotations import rotation_6d_to_matrix
 from ..layers.token_masking import mask_tokens
 from ..layers.transformer import EncoderConfig, encoder_stack
 from ..mano.hand import Hand
 from ..skeleton import NUM_JOINTS, NUM_VERTICES
-from .base import XYZ, HandModel, HandModelConfig, MeshModel, MeshPoints
+from .base import INITS, XYZ, HandModel, HandModelConfig, MeshModel, MeshPoints
 
 SCALE_INIT = 8.0  # 1/m: a hand of 0.19 m on three quarters of the crop
-CHOICES = {
-    "rotation": ("identity", "learned"),
-    "projection": BACKENDS,
-    "init": ("published", "mesh"),
-}
 
 
 @dataclass
@@ -50,6 +45,7 @@ class CameraConfig:
     rotation: str = "identity"  # identity (mesh regressed in camera axes, as published) | learned
     hidden: int = 150
     projection: str = "auto"  # auto (PyTorch3D where it is installed) | pytorch3d | builtin
+    CHOICES = {"rotation": ("identity", "learned"), "projection": PROJECTIONS}
 
 
 @dataclass
@@ -62,6 +58,7 @@ class Config(EncoderConfig):
     mask_ratio: float = 0.0  # largest share of the joint and vertex tokens that training masks; published: none
     init: str = "published"  # of fresh weights: published | mesh (`MeshModel.start_on_mesh`)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    CHOICES = {"init": INITS}
 
 
 class MeshGraphormer(MeshModel):
@@ -75,7 +72,7 @@ class MeshGraphormer(MeshModel):
         Raises:
             ConfigError: options that do not fit together, or a hand that is not the config's.
         """
-        options = check(parse(Config, config.options, where="model"))
+        options = parse(Config, config.options, where="model")
         self.coarse, self.mask_ratio, self.projection = options.coarse, options.mask_ratio, options.camera.projection
         super().__init__(config, hand)
         self.backbone = build_backbone(options.backbone)
@@ -178,20 +175,6 @@ class RotationHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b 6"]:
         """The first two columns of the rotation, before they are made orthonormal."""
         return self.out(nn.functional.gelu(self.hidden(tokens.flatten(1))))
-
-
-def check(options: Config) -> Config:
-    """The options, if their values are known.
-
-    Raises:
-        ConfigError: naming the option and its choices.
-    """
-    given = {"rotation": options.camera.rotation, "projection": options.camera.projection, "init": options.init}
-    for key, value in given.items():
-        if value not in CHOICES[key]:
-            path = key if key == "init" else f"camera.{key}"
-            raise ConfigError(f"model.{path} is {value!r}{nearest(value, CHOICES[key])} ({CHOICES[key]})")
-    return options
 
 
 def build(config: HandModelConfig, hand: Hand) -> HandModel:

@@ -26,19 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ...skeleton import NUM_JOINTS, PERMUTATIONS
-from ..base import HandDataset
+from ...skeleton import LEFT_RIGHT, NUM_JOINTS, PERMUTATIONS
 from ..images import DataError
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
-from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
-from ..readers.splits import check_choice
+from ..readers.coco_index import coco_index, first_file
+from ..readers.file_dataset import FileDataset, ReaderConfig
+from ..readers.index import Index, IndexWriter, array
 
-LEFT_RIGHT = ("left", "right")
-BOX_OF = ("joints", "label")
 NAME_WORDS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # in a file's name, the best first
-RECORDS_AT_ONCE = 1024
 FINGER_PATTERNS = ("thumb", "index|fore", "middle", "ring", "little|pinky|small")
 LEVEL_NAMES = {"thumb": ("cmc", "mcp", "ip", "tip"), "": ("mcp", "pip", "dip", "tip")}
 
@@ -52,6 +47,12 @@ class Config(ReaderConfig):
     order: str = ""  # of the joints, a key of skeleton.PERMUTATIONS; empty: as the category names them, else canonical
     sides: list[str] = field(default_factory=lambda: list(LEFT_RIGHT))
     min_joints: int = 6  # labelled ones, of a hand that is taken
+    CHOICES = ReaderConfig.CHOICES | {
+        "box": ("joints", "label"),
+        "side": LEFT_RIGHT,
+        "sides": LEFT_RIGHT,
+        "order": ("", *PERMUTATIONS),
+    }
 
 
 class Coco(FileDataset):
@@ -59,23 +60,18 @@ class Coco(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        self.path = labels_path(self.root, config.labels, self.split if official else "train")
+        self.path = labels_path(self.root, config.labels, self.part)
         self.index = index = _index(self.root, self.path, config.cache)
         self.folder = _images(self.root, config.images, self.path, index.text("file", 0))
-        named = [index.extra["names"].get(str(c), [""])[0] for c in index["category"]]
+        named = [index.extra.get("names", {}).get(str(c), [""])[0] for c in index["category"]]
         named_side = np.asarray(index["side"])  # 0 left, 1 right, -1: look at the category
         by_name = np.array([_side(name, config.side) for name in named])
         self.left = np.where(named_side >= 0, named_side == 0, by_name == "left")
         keep = np.isin(np.where(self.left, "left", "right"), config.sides)
         few = keep & ((index["joints"][:, :, 2] > 0).sum(-1) < config.min_joints)
         keep &= ~few
-        if not official:
-            keep &= self.in_split({"sample": np.asarray(index["image"])})
-        self.rows = np.flatnonzero(keep)
         dropped = {"of crowds": index.extra["crowd"], "without keypoints": index.extra["empty"]}
-        log_selection(f"coco {self.split}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
+        self.choose(keep, {"sample": np.asarray(index["image"])}, {**dropped, "with few joints": int(few.sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -103,7 +99,7 @@ class Coco(FileDataset):
     def _order(self, category: str) -> list[int]:
         if self.config.order:
             return list(PERMUTATIONS[self.config.order])
-        names = self.index.extra["names"].get(category, ["", []])[1]
+        names = self.index.extra.get("names", {}).get(category, ["", []])[1]
         return named_order(names, f"{self.path}, category {category}") or list(range(NUM_JOINTS))
 
 
@@ -114,7 +110,7 @@ def labels_path(root: Path, named: str, part: str) -> Path:
         DataError: there is none, or several could be meant.
     """
     if named:
-        return next((p for p in (root / named, root / "annotations" / named) if p.is_file()), root / named)
+        return first_file(root, named)
     files = sorted([*root.glob("*.json"), *root.glob("annotations/*.json")])
     files = [f for f in files if f.name != "manifest.json"]
     for word in NAME_WORDS[part]:
@@ -178,43 +174,13 @@ def _side(name: str, otherwise: str) -> str:
 
 
 def _index(root: Path, path: Path, cache: str) -> Index:
-    def build(writer: IndexWriter) -> None:
-        images: dict[Any, tuple[int, str, tuple[int, int], np.ndarray]] = {}
-        rows: list[dict[str, Any]] = []
-        writer.extra.update(crowd=0, empty=0, names={})
-        for (section, *_), value in json_items(path, 2):
-            if section == "images":
-                where = f"{path}, image {value.get('id')}: K"
-                K = np.zeros((3, 3)) if value.get("K") is None else array(value["K"], (3, 3), where)
-                images[value["id"]] = len(images), str(value["file_name"]), image_size(value), K
-            elif section == "annotations" and (row := _row(value, path, writer)) is not None:
-                rows.append(row)
-            elif section == "categories":
-                name, names = value.get("name", ""), value.get("keypoints") or []
-                if not isinstance(name, str) or not isinstance(names, list):
-                    raise DataError(f"{path}, category {value['id']} should have a name, and keypoints by name")
-                writer.extra["names"][str(value["id"])] = [name, [str(n) for n in names]]
-        if not rows:
-            raise DataError(f"{path} holds no hand with 21 keypoints; is it in COCO's format?")
-        if lost := [r for r in rows if r["image"] not in images]:
-            raise DataError(
-                f"{path}: annotation {lost[0]['id']} belongs to image {lost[0]['image']}, which is not there"
-            )
-        kinds = writer.extra["names"]
-        if kinds and (lost := [r for r in rows if str(r["category"]) not in kinds]):
-            raise DataError(
-                f"{path}: annotation {lost[0]['id']} has category {lost[0]['category']}, which is not there"
-            )
-        for start in range(0, len(rows), RECORDS_AT_ONCE):
-            part = rows[start : start + RECORDS_AT_ONCE]
-            for name, dtype in INDEX_COLUMNS.items():
-                writer.append(name, [r[name] for r in part], dtype)
-            numbers, files, sizes, cameras = zip(*(images[r["image"]] for r in part), strict=True)
-            writer.append_text("file", files)
-            for name, values, dtype in (("image", numbers, "<i8"), ("size", sizes, "<i4"), ("K", cameras, "<f8")):
-                writer.append(name, values, dtype)
+    def rows_of(hand: dict[str, Any], writer: IndexWriter) -> list[dict[str, Any]]:
+        for reason in ("crowd", "empty"):
+            writer.extra.setdefault(reason, 0)
+        row = _row(hand, path, writer)
+        return [] if row is None else [row]
 
-    return cached_index(root, cache, f"coco-{path.stem}", [path], build)
+    return coco_index(root, cache, f"coco-{path.stem}", path, rows_of, INDEX_COLUMNS, own=True)
 
 
 INDEX_COLUMNS = {"id": "<i8", "category": "<i8", "side": "i1", "joints": "<f4", "box": "<f4"}
@@ -252,16 +218,4 @@ def _row(value: dict[str, Any], path: Path, writer: IndexWriter) -> dict[str, An
     }
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: no such file, one that is cut short or not COCO's, or an unknown option.
-    """
-    check_config(config, split, "coco")
-    check_choice("coco", "box", config.box, BOX_OF)
-    check_choice("coco", "side", config.side, LEFT_RIGHT)
-    check_choice("coco", "order", config.order, ("", *PERMUTATIONS))
-    for side in config.sides:
-        check_choice("coco", "sides", side, LEFT_RIGHT)
-    return Coco(config, split, image_size)
+build = Coco.build

@@ -16,21 +16,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ..base import HandDataset
-from ..images import DataError
+from ...skeleton import LEFT_RIGHT
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
-from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
-from ..readers.splits import check_choice
+from ..readers.coco_index import coco_index, first_file
+from ..readers.file_dataset import FileDataset, ReaderConfig
+from ..readers.index import Index, IndexWriter, array
 
 SUBSETS = {"train": "train", "val": "val", "test": "val"}
-LEFT_RIGHT = ("left", "right")
-BOX_OF = ("joints", "label")
-RECORDS_AT_ONCE = 1024  # records that become rows together
+WHOLEBODY_COLUMNS = {"id": "<i8", "side": "i1", "joints": "<f4", "box": "<f4"}
 
 
 @dataclass
@@ -39,6 +36,7 @@ class Config(ReaderConfig):
     box: str = "joints"  # the crop is round the reliable joints (joints) or the file's own box (label)
     min_joints: int = 6  # reliable ones, of a hand that is taken
     images: str = ""  # folder of the images; empty: {train,val}2017 in `root`, or in `root`/images
+    CHOICES = ReaderConfig.CHOICES | {"box": ("joints", "label"), "sides": LEFT_RIGHT}
 
 
 class CocoWholeBody(FileDataset):
@@ -46,21 +44,16 @@ class CocoWholeBody(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        self.subset = SUBSETS[self.split] if official else "train"
-        self.path = _labels_path(self.root, self.subset)
+        self.subset = SUBSETS[self.part]
+        self.path = first_file(self.root, f"coco_wholebody_{self.subset}_v1.0.json")
         self.index = index = _index(self.root, self.path, config.cache)
         self.images = _images(self.root, config.images, f"{self.subset}2017")
         side, count = np.asarray(index["side"]), (index["joints"][:, :, 2] > 0).sum(-1)
         keep = np.isin(side, [LEFT_RIGHT.index(s) for s in config.sides])
         few = keep & (count < config.min_joints)
         keep &= ~few
-        if not official:
-            keep &= self.in_split({"sample": np.asarray(index["image"])})
-        self.rows = np.flatnonzero(keep)
         dropped = {"not valid": index.extra["invalid"], "of crowds": index.extra["crowd"]}
-        log_selection(f"coco_wholebody {self.split}", len(self.rows), {**dropped, "with few joints": int(few.sum())})
+        self.choose(keep, {"sample": np.asarray(index["image"])}, {**dropped, "with few joints": int(few.sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -80,11 +73,6 @@ class CocoWholeBody(FileDataset):
         )
 
 
-def _labels_path(root: Path, subset: str) -> Path:
-    name = f"coco_wholebody_{subset}_v1.0.json"
-    return next((p for p in (root / "annotations" / name, root / name) if p.is_file()), root / "annotations" / name)
-
-
 def _images(root: Path, named: str, subset: str) -> Path:
     if named:
         return Path(named) / subset if (Path(named) / subset).is_dir() else Path(named)
@@ -92,32 +80,15 @@ def _images(root: Path, named: str, subset: str) -> Path:
 
 
 def _index(root: Path, path: Path, cache: str) -> Index:
-    def build(writer: IndexWriter) -> None:
-        files: dict[int, tuple[str, tuple[int, int]]] = {}
-        rows: list[tuple] = []
-        writer.extra.update(invalid=0, crowd=0)
-        for (section, *_), value in json_items(path, 2):
-            if section == "images":
-                files[value["id"]] = value["file_name"], image_size(value)
-            elif section == "annotations":
-                rows += _hands(value, path, writer)
-        if not rows:
-            raise DataError(f"{path} holds no valid hand; is it COCO-WholeBody's? Hands of your own: --data coco")
-        for start in range(0, len(rows), RECORDS_AT_ONCE):
-            part = rows[start : start + RECORDS_AT_ONCE]
-            for k, (name, dtype) in enumerate((("id", "<i8"), ("image", "<i8"), ("side", "i1"))):
-                writer.append(name, [r[k] for r in part], dtype)
-            for k, name in ((3, "joints"), (4, "box")):
-                writer.append(name, [r[k] for r in part], "<f4")
-            if lost := [r for r in part if r[1] not in files]:
-                raise DataError(f"{path}: annotation {lost[0][0]} belongs to image {lost[0][1]}, which is not there")
-            writer.append_text("file", [files[r[1]][0] for r in part])
-            writer.append("size", [files[r[1]][1] for r in part], "<i4")
+    def rows_of(person: dict[str, Any], writer: IndexWriter) -> list[dict[str, Any]]:
+        for reason in ("invalid", "crowd"):
+            writer.extra.setdefault(reason, 0)
+        return _hands(person, path, writer)
 
-    return cached_index(root, cache, path.stem, [path], build)
+    return coco_index(root, cache, path.stem, path, rows_of, WHOLEBODY_COLUMNS)
 
 
-def _hands(person: dict, path: Path, writer: IndexWriter) -> list[tuple]:
+def _hands(person: dict[str, Any], path: Path, writer: IndexWriter) -> list[dict[str, Any]]:
     """The valid hands of one annotation; others are counted."""
     found = []
     for side, name in enumerate(LEFT_RIGHT):
@@ -130,18 +101,9 @@ def _hands(person: dict, path: Path, writer: IndexWriter) -> list[tuple]:
             continue
         joints = array(person.get(f"{name}hand_kpts"), (63,), f"{where}_kpts").reshape(21, 3)
         box = array(person.get(f"{name}hand_box"), (4,), f"{where}_box")
-        found.append((person["id"], person["image_id"], side, joints, box))
+        known = {"id": person["id"], "image": person["image_id"], "side": side}
+        found.append({**known, "joints": joints, "box": box})
     return found
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a file is missing, cut short, or not COCO-WholeBody's.
-    """
-    check_config(config, split, "coco_wholebody")
-    check_choice("coco_wholebody", "box", config.box, BOX_OF)
-    for side in config.sides:
-        check_choice("coco_wholebody", "sides", side, LEFT_RIGHT)
-    return CocoWholeBody(config, split, image_size)
+build = CocoWholeBody.build

@@ -30,16 +30,12 @@ from jaxtyping import Float
 from omegaconf import OmegaConf
 
 from ...files import ArchiveError, read_arrays
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError, read_raw
 from ..readers.annotation import Annotation, pinhole
-from ..readers.file_dataset import FileDataset, NoHandError, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, NoHandError, ReaderConfig, log_selection
 from ..readers.fits import UNKNOWN_MANO, Fitter, mano
 from ..readers.index import array
-from ..readers.splits import SPLIT_NAMES, check_choice
 
-SETUPS = ("s0", "s1", "s2", "s3")
 HAND_LABEL = 255  # in `seg`
 DEPTH_STEP_M = 1e-3  # m
 # setup -> part -> what it takes, of subjects (s1), cameras (s2), grasped objects (s3)
@@ -56,6 +52,7 @@ class Config(ReaderConfig):
     sequences_per_subject: int = 100  # fewer: a part of the data; the splits are by position, so be careful
     mano: str = "auto"  # MANO for the meshes: auto | none | MANO_RIGHT.pkl or its folder
     depth: bool = False  # read the depth images (as an input)
+    CHOICES = ReaderConfig.CHOICES | {"setup": ("s0", "s1", "s2", "s3")}
 
 
 class DexYcb(FileDataset):
@@ -67,25 +64,23 @@ class DexYcb(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
         self.depth = "sensor" if config.depth else ""
         self.mano = mano(config.mano)
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=False, components=45)
         self.hand = UNKNOWN_MANO if self.mano is None else self.mano.fingerprint
         self.sequences = _sequences(self.root, config.sequences_per_subject)
-        official = config.split_by == "official"
         parts = []
         for number, sequence in enumerate(self.sequences):
             for camera, _ in enumerate(sequence["serials"]):
-                if not official or _in_official(config.setup, self.split, sequence, camera):
+                if not self.official or _in_official(config.setup, self.split, sequence, camera):
                     frames = np.arange(sequence["num_frames"])
                     parts.append(np.stack([np.full_like(frames, number), np.full_like(frames, camera), frames], 1))
         table = np.concatenate(parts) if parts else np.zeros((0, 3), int)
-        if not official:
+        if not self.official:
             groups = {"sequence": table[:, 0], "sample": table[:, 0] * 10**6 + table[:, 2]}
             table = table[self.in_split(groups)]
         self.table, self.rows = table.astype(np.int32), np.arange(len(table))
-        log_selection(f"dexycb {config.setup} {self.split}", len(self.rows), {})
+        log_selection(f"{self.name} {config.setup} {self.split}", len(self.rows), {})
 
     def protocol_options(self) -> dict[str, Any]:
         """See `HandDataset`."""
@@ -217,12 +212,4 @@ def _betas(root: Path, calibration: str) -> np.ndarray:
     return array(read_yaml(path).get("betas"), (10,), f"{path}: betas")
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: no sequences, a wrong number of them, or a meta.yml with a mistake.
-    """
-    check_config(config, split, "dexycb", SPLIT_NAMES)
-    check_choice("dexycb", "setup", config.setup, SETUPS)
-    return DexYcb(config, split, image_size)
+build = DexYcb.build

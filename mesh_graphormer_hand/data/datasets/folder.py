@@ -31,28 +31,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float
 
 from ...config import nearest
-from ...contracts import HandBatch, HandInputs, HandTargets
+from ...contracts import HandBatch
 from ...geometry.cameras import perspective_project
-from ...geometry.crops import (
-    apply_affine,
-    box_to_square,
-    compose_affine,
-    crop_affine,
-    homogeneous,
-    invert_affine,
-    mirror_affine,
-    tight_box,
-)
-from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS, PERMUTATIONS
 from ..images import DataError, cut_crop, read_image, to_tensor
 from ..readers import conventions, plausibility
+from ..readers.annotation import Annotation, placement, to_sample
 from ..readers.conventions import Conventions
 from ..readers.file_dataset import ON_BROKEN, FileDataset
-from ..readers.splits import SplitConfig, check_split, in_split
+from ..readers.splits import SplitConfig, in_split
 
 HAND_KEYS = ("keypoints_px", "joints_m", "box", "K", "handedness", "score")
 CROP_RULES = ("auto", "box", "whole")
@@ -82,6 +72,11 @@ class Config(SplitConfig, Conventions):
     min_score: float = 0.0  # hands with a lower score are left out
     files: str = "*"  # only images whose names match this pattern, such as crop_*
     on_broken: str = "stop"  # stop: a broken image is an error | skip: it is left out (training: replaced) and logged
+    CHOICES = (
+        SplitConfig.CHOICES
+        | Conventions.CHOICES
+        | {"on_broken": ON_BROKEN, "crop": CROP_RULES, "order": tuple(PERMUTATIONS)}
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,9 @@ class FolderDataset(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
+        conventions.check(config, "folder")
+        if wrong := [name for name, times in config.sets.items() if not 0 <= times < float("inf")]:
+            raise DataError(f"data set folder: sets.{wrong[0]} should be 0 or more, not {config.sets[wrong[0]]}")
         path = self.root / config.labels if not config.sets else self.root
         # before any hand is left out, so that `files` and `min_score` move no photo to another side
         entries = own_part(_read_sets(config), config, self.split, path)
@@ -118,10 +115,8 @@ class FolderDataset(FileDataset):
         for file in dict.fromkeys(e.file for e in self.entries):
             if not (self.root / file).is_file():
                 raise DataError(f"{path}: {file!r}: there is no such image in {self.root}")
+        self.rows = np.arange(len(self.entries))
         self._read = lru_cache(maxsize=4)(read_image)  # neighbours in a list often share their image
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_read"}
@@ -141,13 +136,14 @@ class FolderDataset(FileDataset):
             photo = self._read(self.root / entry.file)
         except DataError as error:
             raise DataError(f"{error} (hand {entry.index} of {entry.file!r} in {self.config.labels})") from None
-        entry = self._in_pixels(entry, (photo.shape[1], photo.shape[0]))
-        image_from_crop = self._place(entry, photo.shape[1], photo.shape[0])
-        image = to_tensor(cut_crop(photo, image_from_crop, self.image_size))
-        inputs, targets = _labels(entry, image_from_crop, self.image_size)
-        # HandBatch.stack adds the batch dimension, and joins the one-element lists of keys
-        key = f"{entry.file}#{entry.index}"
-        return HandBatch(HandInputs(image=image, **inputs), targets, [key], image_from_crop)
+        height, width = photo.shape[:2]
+        annotation = self._annotation(self._in_pixels(entry, (width, height)), square=width == height)
+        own = self.config.scale if annotation.box is None else self.config.box_scale
+        margin = own or self.crop.over("keypoints" if annotation.box is None else "box")
+        place = placement(annotation, width, height, margin, self.image_size)
+        inputs, targets = to_sample(annotation, place, self.image_size, mesh=False)
+        image = to_tensor(cut_crop(photo, place, self.image_size))
+        return HandBatch(replace(inputs, image=image), targets, [annotation.key], place)
 
     def _in_pixels(self, entry: Entry, size: tuple[int, int]) -> Entry:
         """The hand in pixels of its photo of `size`. Raises DataError: it cannot be a hand in it."""
@@ -158,52 +154,34 @@ class FolderDataset(FileDataset):
             box=None if box is None else box.reshape(4),
             intrinsics=conventions.camera_in_pixels(entry.intrinsics, self.config, size),
         )
-        points = _points(entry)
         given = {"joints": entry.joints_m, "K": entry.intrinsics, "box": entry.box, "relative": entry.relative}
-        problem = plausibility.find(points=None if points is None else points.numpy(), **given, size=size, own=True)
+        problem = plausibility.find(points=_points(entry), **given, size=size, own=True)
         conventions.refuse(problem, f"{self.root / self.config.labels}: {entry.file!r}, hand {entry.index}")
         return entry
 
-    def _place(self, entry: Entry, width: int, height: int) -> Tensor:
-        """image_from_crop of a hand, mirrored for a left one."""
-        whole = torch.tensor([0.0, 0.0, width, height])
-        square = box_to_square(whole)
-        crop = self.config.crop
+    def _annotation(self, entry: Entry, square: bool) -> Annotation:
+        """The hand as all readers have it; `square`: its photo is."""
+        points, joints, crop = _points(entry), entry.joints_m, self.config.crop
         if crop == "auto":
-            crop = "whole" if entry.box is None and entry.alone and width == height else "box"
-        if crop == "box":
-            if entry.box is not None:
-                square = box_to_square(torch.from_numpy(entry.box), self.config.box_scale or self.crop.over("box"))
-            elif (points := _points(entry)) is not None:
-                square = box_to_square(
-                    tight_box(points[points.isfinite().all(-1)]), self.config.scale or self.crop.over("keypoints")
-                )
-        image_from_crop = crop_affine(square[0], square[1].clamp_min(2.0), self.image_size)
-        if entry.is_left:
-            image_from_crop = compose_affine(image_from_crop, mirror_affine(self.image_size, image_from_crop))
-        return image_from_crop
+            crop = "whole" if entry.box is None and entry.alone and square else "box"
+        return Annotation(
+            key=f"{entry.file}#{entry.index}",
+            where=f"hand {entry.index} of {entry.file!r}",
+            image=self.root / entry.file,
+            own=True,
+            is_left=entry.is_left,
+            box=entry.box,
+            whole=crop == "whole" or (entry.box is None and points is None),
+            points=points,
+            points_valid=None if points is None else np.isfinite(points).all(-1),
+            joints=joints,
+            joints_valid=None if joints is None else np.isfinite(joints).all(-1),
+            relative=entry.relative,
+            intrinsics=entry.intrinsics,
+        )
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> FolderDataset:
-    """The data set. Without `split_by` all parts read all of the file: give training and test different `labels`.
-
-    Raises:
-        DataError: no folder, an unknown option, or a JSON file with a mistake in it, named by image and hand.
-    """
-    if not config.root:
-        raise DataError("data set folder: `root` is missing; say where your images and their JSON file are")
-    for name, value, known in (
-        ("crop", config.crop, CROP_RULES),
-        ("order", config.order, tuple(PERMUTATIONS)),
-        ("on_broken", config.on_broken, ON_BROKEN),
-    ):
-        if value not in known:
-            raise DataError(f"data set folder: {name} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
-    if wrong := [name for name, times in config.sets.items() if not 0 <= times < float("inf")]:
-        raise DataError(f"data set folder: sets.{wrong[0]} should be 0 or more, not {config.sets[wrong[0]]}")
-    conventions.check(config, "folder")
-    check_split(config, split, "folder")
-    return FolderDataset(config, split, image_size)
+build = FolderDataset.build
 
 
 def own_part(entries: list[Entry], config: SplitConfig, part: str, path: Path) -> list[Entry]:
@@ -343,41 +321,10 @@ def _array(value: Any, key: str, where: str) -> np.ndarray | None:
     return np.where(unknown, np.nan, array)
 
 
-def _points(entry: Entry) -> Tensor | None:
-    """The 21 keypoints in the photo, (21, 2) with NaN where unknown: as given, or the projected 3D joints."""
+def _points(entry: Entry) -> Float[np.ndarray, "21 2"] | None:
+    """The 21 keypoints in the photo, NaN where unknown: as given, or the projected 3D joints."""
     if entry.keypoints_px is not None:
-        return torch.from_numpy(entry.keypoints_px)
+        return entry.keypoints_px
     if entry.joints_m is not None and entry.intrinsics is not None and not entry.relative:
-        return perspective_project(torch.from_numpy(entry.joints_m), torch.from_numpy(entry.intrinsics))
+        return perspective_project(torch.from_numpy(entry.joints_m), torch.from_numpy(entry.intrinsics)).numpy()
     return None
-
-
-def _labels(entry: Entry, image_from_crop: Tensor, size: int) -> tuple[dict[str, Tensor], HandTargets]:
-    """Every label in the crop's frame; what a hand lacks is zeros with a False mask, so that hands can be stacked."""
-    crop_from_image = invert_affine(image_from_crop)
-    points = _points(entry)
-    points = torch.full((NUM_JOINTS, 2), torch.nan) if points is None else apply_affine(points, crop_from_image)
-    known_2d = points.isfinite().all(-1)
-    joints = torch.full((NUM_JOINTS, 3), torch.nan) if entry.joints_m is None else torch.from_numpy(entry.joints_m)
-    mirror = torch.tensor([-1.0 if entry.is_left else 1.0, 1.0, 1.0])
-    joints = joints * mirror
-    root = joints[0].nan_to_num()
-    has_root = joints[0].isfinite().all()
-    known_3d = joints.isfinite().all(-1) & has_root  # joints are relative to the wrist: without it there are none
-    camera = torch.zeros(3, 3) if entry.intrinsics is None else torch.from_numpy(entry.intrinsics)
-    inputs = {
-        "intrinsics": homogeneous(crop_from_image) @ camera * mirror,
-        "intrinsics_valid": torch.tensor(entry.intrinsics is not None),
-    }
-    targets = HandTargets(
-        joints=torch.where(known_3d[:, None], joints - root, 0.0),
-        joints_valid=known_3d,
-        joints_2d=torch.where(known_2d[:, None], points, 0.0),
-        joints_2d_valid=known_2d,
-        root=root,
-        root_valid=has_root & (not entry.relative),
-        crop_size=torch.tensor(float(size)),
-        is_left=torch.tensor(entry.is_left),
-        hand=torch.tensor(0),
-    )
-    return inputs, targets

@@ -28,14 +28,11 @@ from typing import Any
 import numpy as np
 
 from ...contracts import DEPTH_UNIT
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError, read_image, read_raw
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig, log_selection
 from ..readers.fits import Fitter, labelled_hand
 from ..readers.index import Index, IndexWriter, array, cached_index, json_items, require
-from ..readers.splits import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -51,36 +48,35 @@ class Config(ReaderConfig):
     versions: list[str] = field(default_factory=list)  # empty: all that are there in training, gs elsewhere
     mano: str = "auto"  # whose labels: auto (see data/readers/fits.py) | none | MANO_RIGHT.pkl or its folder
     depth: bool = False  # read the depth images that hand-generate adds
+    CHOICES = ReaderConfig.CHOICES | {"versions": VERSIONS}
 
 
 class FreiHand(FileDataset):
     """One sample per picture, in the order of the files."""
 
     protocol = "freihand"
+    splits = tuple(SPLIT_FOLDERS)
     mesh = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = find_root(Path(config.root))
-        official = config.split_by == "official"
-        self.folder = _folder(self.root, self.split, config.split) if official else "training"
+        self.root = find_root(self.root)
+        self.folder = _folder(self.root, self.split, config.split) if self.official else "training"
         self.index = _index(self.root, self.folder, config.cache)
         self.unique = len(self.index["K"])
         self.mask = (self.root / self.folder / "mask").is_dir()
         self.depth = "rendered" if config.depth else ""
         labels = np.arange(self.unique)
-        if not official:
+        if not self.official:
             labels = labels[self.in_split({"sample": labels})]
         versions = self._versions(config.versions)
         self.rows = np.concatenate([labels + self.unique * VERSIONS.index(v) for v in versions])
         self.mano, self.hand = labelled_hand(self.root, config.mano)
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=False)
-        log_selection(f"freihand {self.split} ({', '.join(versions)})", len(self.rows), {})
+        log_selection(f"{self.name} {self.split} ({', '.join(versions)})", len(self.rows), {})
 
     def _versions(self, wanted: list[str]) -> list[str]:
         """The versions to show: those that are there (the test files and hand-generate have one)."""
-        for version in wanted:
-            check_choice("freihand", "versions", version, VERSIONS)
         if wanted or self.split != "train":
             return wanted or ["gs"]
         return [
@@ -172,11 +168,4 @@ def _rows(path: Path) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         yield key, value
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a file is missing, cut short, or does not fit the others.
-    """
-    check_config(config, split, "freihand", tuple(SPLIT_FOLDERS))
-    return FreiHand(config, split, image_size)
+build = FreiHand.build

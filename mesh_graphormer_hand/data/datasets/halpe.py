@@ -16,20 +16,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ..base import HandDataset
+from ...skeleton import LEFT_RIGHT
 from ..images import DataError
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
-from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
+from ..readers.coco_index import coco_index, first_file
+from ..readers.file_dataset import FileDataset, ReaderConfig
+from ..readers.index import Index, IndexWriter, array
 
 LABEL_FILES = {"train": "halpe_train_v1.json", "val": "halpe_val_v1.json", "test": "halpe_val_v1.json"}
-LEFT_RIGHT = ("left", "right")
 IMAGE_FOLDERS = {"train": ("hico_20160224_det/images/train2015", "train2015"), "val": ("val2017",)}
-RECORDS_AT_ONCE = 1024
+HALPE_COLUMNS = {"id": "<i8", "side": "i1", "joints": "<f4"}
 
 
 @dataclass
@@ -44,21 +44,13 @@ class Halpe(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        part = self.split if official else "train"
-        self.path = self.root / LABEL_FILES[part]
-        if not self.path.is_file() and (self.root / "annotations" / LABEL_FILES[part]).is_file():
-            self.path = self.root / "annotations" / LABEL_FILES[part]
+        self.path = first_file(self.root, LABEL_FILES[self.part])
         self.index = _index(self.root, self.path, list(config.hands), config.cache)
-        self.images = _images(self.root, config.images, IMAGE_FOLDERS["train" if part == "train" else "val"])
+        self.images = _images(self.root, config.images, IMAGE_FOLDERS["train" if self.part == "train" else "val"])
         count = (self.index["joints"][:, :, 2] > 0).sum(-1)
         keep = count >= config.min_joints
-        few = int((~keep).sum())
-        if not official:
-            keep &= self.in_split({"sample": np.asarray(self.index["image"])})
-        self.rows = np.flatnonzero(keep)
-        log_selection(f"halpe {self.split}", len(self.rows), {"with few or no joints": few})
+        dropped = {"with few or no joints": int((~keep).sum())}
+        self.choose(keep, {"sample": np.asarray(self.index["image"])}, dropped)
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -87,38 +79,16 @@ def _index(root: Path, path: Path, starts: list[int], cache: str) -> Index:
     if len(starts) != 2:
         raise DataError(f"halpe: hands={starts} should be two numbers, the first keypoint of the left and right hand")
 
-    def build(writer: IndexWriter) -> None:
-        files: dict[int, tuple[str, tuple[int, int]]] = {}
-        rows: list[tuple] = []
-        for (section, *_), value in json_items(path, 2):
-            if section == "images":
-                files[value["id"]] = value["file_name"], image_size(value)
-            elif section == "annotations":
-                where = f"{path}, annotation {value.get('id')}: keypoints"
-                numbers = value.get("keypoints") or []
-                if len(numbers) < 3 * (max(starts) + 21):
-                    raise DataError(f"{where}: {len(numbers)} numbers, the hands end at {3 * (max(starts) + 21)}")
-                joints = array(numbers, (len(numbers),), where).reshape(-1, 3)
-                rows += [(value["id"], value["image_id"], side, joints[s : s + 21]) for side, s in enumerate(starts)]
-        if not rows:
-            raise DataError(f"{path} holds no annotation")
-        for start in range(0, len(rows), RECORDS_AT_ONCE):
-            part = rows[start : start + RECORDS_AT_ONCE]
-            for k, (name, dtype) in enumerate((("id", "<i8"), ("image", "<i8"), ("side", "i1"), ("joints", "<f4"))):
-                writer.append(name, [r[k] for r in part], dtype)
-            if lost := [r for r in part if r[1] not in files]:
-                raise DataError(f"{path}: annotation {lost[0][0]} belongs to image {lost[0][1]}, which is not there")
-            writer.append_text("file", [files[r[1]][0] for r in part])
-            writer.append("size", [files[r[1]][1] for r in part], "<i4")
+    def rows_of(person: dict[str, Any], writer: IndexWriter) -> list[dict[str, Any]]:
+        where = f"{path}, annotation {person.get('id')}: keypoints"
+        numbers = person.get("keypoints") or []
+        if len(numbers) < 3 * (max(starts) + 21):
+            raise DataError(f"{where}: {len(numbers)} numbers, the hands end at {3 * (max(starts) + 21)}")
+        joints = array(numbers, (len(numbers),), where).reshape(-1, 3)
+        known = {"id": person["id"], "image": person["image_id"]}
+        return [{**known, "side": side, "joints": joints[s : s + 21]} for side, s in enumerate(starts)]
 
-    return cached_index(root, cache, path.stem, [path], build, about=str(starts))
+    return coco_index(root, cache, path.stem, path, rows_of, HALPE_COLUMNS, about=str(starts))
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a file is missing, cut short, or has fewer keypoints.
-    """
-    check_config(config, split, "halpe")
-    return Halpe(config, split, image_size)
+build = Halpe.build

@@ -22,13 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig
 from ..readers.index import array, read_json
-from ..readers.splits import check_choice
 
 HINT_SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
 
@@ -36,6 +33,7 @@ HINT_SOURCES = ("newdays", "epick", "ego4d", "ego4d_seq")
 @dataclass
 class Config(ReaderConfig):
     sources: list[str] = field(default_factory=list)  # empty: all that are there
+    CHOICES = ReaderConfig.CHOICES | {"sources": HINT_SOURCES}
 
 
 class Hint(FileDataset):
@@ -45,21 +43,14 @@ class Hint(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
         if (self.root / "HInt_annotation_partial").is_dir():
             self.root = self.root / "HInt_annotation_partial"
-        official = config.split_by == "official"
-        folders = self._folders((self.split if official else "train").upper(), config.sources)
+        folders = self._folders(self.part.upper(), config.sources)
         self.files = [path for folder in folders for path in sorted(folder.glob("*.json"))]
-        self.rows = np.arange(len(self.files))
-        if not official:
-            films = np.unique([f"{f.parent.name}/{_film(f.stem)}" for f in self.files], return_inverse=True)[1]
-            self.rows = self.rows[self.in_split({"sample": films, "sequence": films})]
-        log_selection(f"hint {self.split}", len(self.rows), {})
+        films = np.unique([f"{f.parent.name}/{_film(f.stem)}" for f in self.files], return_inverse=True)[1]
+        self.choose(np.ones(len(self.files), bool), {"sample": films, "sequence": films})
 
     def _folders(self, part: str, wanted: list[str]) -> list[Path]:
-        for name in wanted:
-            check_choice("hint", "sources", name, HINT_SOURCES)
         names = {s: f"{part}_{s}" if s.endswith("_seq") else f"{part}_{s}_img" for s in wanted or HINT_SOURCES}
         there = [self.root / name for name in names.values() if (self.root / name).is_dir()]
         if not there or (wanted and len(there) < len(wanted)):
@@ -103,11 +94,4 @@ def _film(stem: str) -> str:
     return re.sub(r"[_-]?\d+$", "", re.sub(r"_[lr](?=_|$)", "", stem)) or stem
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: none of its folders is there.
-    """
-    check_config(config, split, "hint")
-    return Hint(config, split, image_size)
+build = Hint.build

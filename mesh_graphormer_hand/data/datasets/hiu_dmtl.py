@@ -21,11 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError, read_raw
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig
 from ..readers.index import Index, IndexWriter, array, cached_index, read_json
 
 RIGHT_LEFT = ("right", "left")
@@ -45,11 +43,11 @@ class HiuDmtl(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
+        if self.official:
+            raise DataError("hiu_dmtl has no official splits: leave split_by at `sample`")
         self.index = _index(self.root, config.cache)
         pictures = np.asarray(self.index["picture"])
-        self.rows = np.flatnonzero(self.in_split({"sample": pictures}))
-        log_selection(f"hiu_dmtl {self.split}", len(self.rows), {})
+        self.choose(np.ones(len(pictures), bool), {"sample": pictures})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -114,13 +112,4 @@ def _hands(path: Path) -> list[tuple[int, np.ndarray]]:
     return [(side, points[side]) for side in range(2) if there[side]]
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: no files, or `split_by: official`.
-    """
-    check_config(config, split, "hiu_dmtl")
-    if config.split_by == "official":
-        raise DataError("hiu_dmtl has no official splits: leave split_by at `sample`")
-    return HiuDmtl(config, split, image_size)
+build = HiuDmtl.build

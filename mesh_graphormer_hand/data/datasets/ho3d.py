@@ -24,12 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from ...mano import pickles
-from ...mano.hand import Hand, HandFileError
+from ...mano.hand import HandFileError
 from ...skeleton import PERMUTATIONS
-from ..base import HandDataset
 from ..images import DataError, read_bytes, read_raw
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig
 from ..readers.fits import UNKNOWN_MANO, Fitter, mano
 from ..readers.index import Index, IndexWriter, array, cached_index, json_items, require
 
@@ -50,13 +49,12 @@ class Ho3d(FileDataset):
     """One sample per frame."""
 
     protocol = "ho3d"
+    splits = tuple(HO3D_FOLDERS)
     mesh = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        self.folder = HO3D_FOLDERS[self.split] if official else "train"
+        self.folder = HO3D_FOLDERS[self.part]
         self.frames = _frames(self.root / f"{self.folder}.txt")
         self.index = _index(self.root, self.folder, self.frames, config.cache)
         self.depth = "sensor" if config.depth else ""
@@ -64,12 +62,9 @@ class Ho3d(FileDataset):
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=True)
         self.hand = UNKNOWN_MANO if self.mano is None else self.mano.fingerprint
         status = np.asarray(self.index["status"])
-        keep = status != UNLABELLED
-        if not official:
-            sequences = np.unique([f.partition("/")[0] for f in self.frames], return_inverse=True)[1]
-            keep &= self.in_split({"sequence": sequences, "sample": np.arange(len(keep))})
-        self.rows = np.flatnonzero(keep)
-        log_selection(f"ho3d {self.split}", len(self.rows), {"without a label": int((status == UNLABELLED).sum())})
+        sequences = np.unique([f.partition("/")[0] for f in self.frames], return_inverse=True)[1]
+        groups = {"sequence": sequences, "sample": np.arange(len(status))}
+        self.choose(status != UNLABELLED, groups, {"without a label": int((status == UNLABELLED).sum())})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -200,11 +195,4 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], int]:
         raise DataError(f"{path} has no {error.args[0]}") from None
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a list or a folder is missing, or files that do not fit each other.
-    """
-    check_config(config, split, "ho3d", tuple(HO3D_FOLDERS))
-    return Ho3d(config, split, image_size)
+build = Ho3d.build

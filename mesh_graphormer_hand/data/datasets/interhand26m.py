@@ -28,15 +28,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ...mano.hand import Hand
 from ...skeleton import PERMUTATIONS
-from ..base import HandDataset
 from ..images import DataError
 from ..readers.annotation import Annotation, pinhole, project
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig, log_selection
 from ..readers.fits import Fitter, mano
 from ..readers.index import Index, IndexWriter, array, cached_index, image_size, json_items
-from ..readers.splits import check_choice
 
 CANONICAL_FROM_INTERHAND = np.array(PERMUTATIONS["interhand"])
 FILE_WRIST = 20  # of a hand's 21
@@ -46,8 +43,6 @@ MM_PER_M = 1000.0
 MIN_BOX_JOINTS = 4  # known joints below which a hand's box says little: then the annotation's box is taken
 ANNOTATIONS_AT_ONCE = 512  # records turned into arrays at once: few enough for the processor's cache
 FRAMES_PER_CAPTURE = 10**8  # a moment's number is capture * FRAMES_PER_CAPTURE + frame
-JOINT_SOURCES = ("joints", "mano")
-CROP_BOXES = ("hand", "annotation")
 
 
 @dataclass
@@ -59,6 +54,12 @@ class Config(ReaderConfig):
     crop: str = "hand"  # square round: hand (its own joints) | annotation (its box, which holds both hands)
     ids: str = ""  # file of annotation ids, one a line: only these
     moments_valid_only: bool = False  # leave out pictures whose hand type is marked as uncertain
+    CHOICES = ReaderConfig.CHOICES | {
+        "hand_types": HAND_TYPES,
+        "sides": RIGHT_LEFT,
+        "labels": ("joints", "mano"),
+        "crop": ("hand", "annotation"),
+    }
 
 
 class InterHand(FileDataset):
@@ -68,8 +69,7 @@ class InterHand(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        self.folder = self.split if config.split_by == "official" else "train"
+        self.folder = self.part
         self.index = index = _index(self.root, self.folder, config.cache)
         self.mano = mano(config.mano) if "fits" in index else None
         self.fitter = None if self.mano is None else Fitter(self.mano, flat=False)
@@ -89,7 +89,7 @@ class InterHand(FileDataset):
         if config.ids:
             wanted = keep & np.isin(index["id"], _ids(Path(config.ids)))
             dropped["not in the list of ids"], keep = int((keep & ~wanted).sum()), wanted
-        if config.split_by != "official":
+        if not self.official:
             moments = index["capture"].astype(np.int64) * FRAMES_PER_CAPTURE + index["frame"]
             recordings = index["capture"].astype(np.int64) * FRAMES_PER_CAPTURE + index["sequence"]
             keep &= self.in_split({"sample": moments, "sequence": recordings})
@@ -106,7 +106,7 @@ class InterHand(FileDataset):
             sides.append(np.full(len(rows[-1]), side, np.int8))
         rows, sides = np.concatenate(rows), np.concatenate(sides)
         order = np.lexsort((sides, rows))
-        log_selection(f"interhand26m {self.split}", len(rows), dropped)
+        log_selection(f"{self.name} {self.split}", len(rows), dropped)
         return rows[order], sides[order]
 
     @property
@@ -371,16 +371,4 @@ def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(keys[place] == wanted, place, -1)
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a file is missing, cut short, or does not fit the others.
-    """
-    check_config(config, split, "interhand26m")
-    check_choice("interhand26m", "labels", config.labels, JOINT_SOURCES)
-    check_choice("interhand26m", "crop", config.crop, CROP_BOXES)
-    for key, values, known in (("hand_types", config.hand_types, HAND_TYPES), ("sides", config.sides, RIGHT_LEFT)):
-        for value in values:
-            check_choice("interhand26m", key, value, known)
-    return InterHand(config, split, image_size)
+build = InterHand.build

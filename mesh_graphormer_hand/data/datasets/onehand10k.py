@@ -13,25 +13,19 @@ Splits: Train and Test (which val means, too); by sample (pictures) they cut Tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError, read_raw
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig
 
 ONEHAND10K_FOLDERS = {"train": "Train", "val": "Test", "test": "Test"}
 NUM_COLUMNS = 4 + 42
 
-
-@dataclass
-class Config(ReaderConfig):
-    """See `ReaderConfig`."""
+Config = ReaderConfig
 
 
 class OneHand10K(FileDataset):
@@ -41,15 +35,11 @@ class OneHand10K(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        official = config.split_by == "official"
-        root = Path(config.root) / "OneHand10K" if (Path(config.root) / "OneHand10K").is_dir() else Path(config.root)
-        self.folder = root / (ONEHAND10K_FOLDERS[self.split] if official else "Train")
+        root = self.root / "OneHand10K" if (self.root / "OneHand10K").is_dir() else self.root
+        self.folder = root / ONEHAND10K_FOLDERS[self.part]
         self.path = self.folder / "label_joint.txt"
         self.names, self.sizes, self.joints = _read(self.path)
-        self.rows = np.arange(len(self.names))
-        if not official:
-            self.rows = self.rows[self.in_split({"sample": self.rows})]
-        log_selection(f"onehand10k {self.split}", len(self.rows), {})
+        self.choose(np.ones(len(self.names), bool), {"sample": np.arange(len(self.names))})
 
     def annotation(self, index: int) -> Annotation:
         """See `FileDataset`."""
@@ -97,11 +87,4 @@ def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     return names, table[:, :2], table[:, 3:].reshape(-1, 21, 2)
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: the list is missing, cut short, or has a wrong count.
-    """
-    check_config(config, split, "onehand10k")
-    return OneHand10K(config, split, image_size)
+build = OneHand10K.build

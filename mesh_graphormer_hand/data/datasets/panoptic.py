@@ -24,13 +24,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ...mano.hand import Hand
-from ..base import HandDataset
 from ..images import DataError
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig
 from ..readers.index import array, read_json
-from ..readers.splits import check_choice
 
 PANOPTIC_SOURCES = ("manual", "synth", "panopticdb")
 SYNTH_FOLDERS = ("synth1", "synth2", "synth3", "synth4")
@@ -40,6 +37,7 @@ PANOPTICDB_FILE = "hands_v143_14817.json"
 @dataclass
 class Config(ReaderConfig):
     sources: list[str] = field(default_factory=list)  # of training; empty: all that are there
+    CHOICES = ReaderConfig.CHOICES | {"sources": PANOPTIC_SOURCES}
 
 
 class Panoptic(FileDataset):
@@ -47,26 +45,18 @@ class Panoptic(FileDataset):
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        sources = self._sources(config.sources, training=not official or self.split == "train")
+        sources = self._sources(config.sources, training=self.part == "train")
         self.files: list[Path] = sorted(
             f for folder in sources if folder.suffix != ".json" for f in folder.glob("*.json")
         )
         self.database = next((s for s in sources if s.suffix == ".json"), None)
         self.entries = _entries(self.database) if self.database else []
-        count = len(self.files) + len(self.entries)
-        self.rows = np.arange(count)
-        if not official:
-            names = [_film(f.stem) for f in self.files] + [str(e.get("img_paths")) for e in self.entries]
-            groups = np.unique(names, return_inverse=True)[1]
-            self.rows = self.rows[self.in_split({"sample": groups, "sequence": groups})]
-        log_selection(f"panoptic {self.split}", len(self.rows), {})
+        names = [_film(f.stem) for f in self.files] + [str(e.get("img_paths")) for e in self.entries]
+        groups = np.unique(names, return_inverse=True)[1]
+        self.choose(np.ones(len(names), bool), {"sample": groups, "sequence": groups})
 
     def _sources(self, wanted: list[str], training: bool) -> list[Path]:
         """Folders of JSON files, and the database's JSON file, in the order of the samples."""
-        for name in wanted:
-            check_choice("panoptic", "sources", name, PANOPTIC_SOURCES)
         found = {
             "manual": [_inside(self.root, "hand_labels", "manual_train" if training else "manual_test")],
             "synth": [_inside(self.root, "hand_labels_synth", name) for name in SYNTH_FOLDERS],
@@ -161,11 +151,4 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: none of the folders is there, or a list that is cut short.
-    """
-    check_config(config, split, "panoptic")
-    return Panoptic(config, split, image_size)
+build = Panoptic.build

@@ -28,21 +28,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ...mano import pickles
-from ...mano.hand import Hand, HandFileError
+from ...mano.hand import HandFileError
 from ...metrics.protocols.base import ScoreError
-from ...skeleton import PERMUTATIONS
-from ..base import HandDataset
+from ...skeleton import LEFT_RIGHT, PERMUTATIONS
 from ..images import DataError, read_bytes, read_raw
 from ..readers.annotation import Annotation
-from ..readers.file_dataset import FileDataset, ReaderConfig, check_config, log_selection
+from ..readers.file_dataset import FileDataset, ReaderConfig, log_selection
 from ..readers.index import Index, IndexWriter, array, cached_index
-from ..readers.splits import check_choice
 
 SPLIT_FOLDERS = {"train": "training", "test": "evaluation"}
 CANONICAL_FROM_RHD = np.array(PERMUTATIONS["rhd"])
-LEFT_RIGHT = ("left", "right")
 MASK_RANGES = ((2, 17), (18, 33))  # mask values, first and last
-HAND_CHOICES = ("dominant", "visible", "all")
 DEPTH_RANGE_M = 5.0  # m, of a full depth value
 
 
@@ -52,23 +48,23 @@ class Config(ReaderConfig):
     min_visible: int = 6
     only_visible: bool = False  # 2D labels of visible joints only, as the authors evaluate
     depth: bool = False  # read the depth images
+    CHOICES = ReaderConfig.CHOICES | {"hands": ("dominant", "visible", "all")}
 
 
 class Rhd(FileDataset):
     """One sample per picture (`dominant`) or per hand."""
 
     protocol = "hand3d"
+    splits = tuple(SPLIT_FOLDERS)
     mask = True
 
     def __init__(self, config: Config, split: str, image_size: int) -> None:
         super().__init__(config, split, image_size)
-        self.root = Path(config.root)
-        official = config.split_by == "official"
-        self.folder = self.root / (SPLIT_FOLDERS[self.split] if official else "training")
+        self.folder = self.root / SPLIT_FOLDERS[self.part]
         self.index = _index(self.root, self.folder, config.cache)
         self.depth = "rendered" if config.depth else ""
         pictures = np.arange(len(self.index["number"]))
-        if not official:
+        if not self.official:
             pictures = pictures[self.in_split({"sample": pictures})]
         self.sides = None
         self.rows, dropped = pictures, {}
@@ -78,7 +74,7 @@ class Rhd(FileDataset):
             dropped["with too few visible joints"] = int((~keep).sum())
             place, self.sides = np.nonzero(keep)
             self.rows = pictures[place]
-        log_selection(f"rhd {self.split}", len(self.rows), dropped)
+        log_selection(f"{self.name} {self.split}", len(self.rows), dropped)
 
     def protocol_options(self) -> dict[str, Any]:
         """See `HandDataset`."""
@@ -162,12 +158,4 @@ def read_pickle(path: Path) -> object:
         raise DataError(str(error).replace("which no hand's file needs", "which no data needs")) from None
 
 
-def build(config: Config, split: str, hand: Hand, image_size: int) -> HandDataset:
-    """One split.
-
-    Raises:
-        DataError: a file is missing, cut short, or does not fit the others.
-    """
-    check_config(config, split, "rhd", tuple(SPLIT_FOLDERS))
-    check_choice("rhd", "hands", config.hands, HAND_CHOICES)
-    return Rhd(config, split, image_size)
+build = Rhd.build

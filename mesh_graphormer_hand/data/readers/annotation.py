@@ -55,6 +55,7 @@ class Annotation:
     joints: Float[np.ndarray, "21 3"] | None = None
     joints_valid: Bool[np.ndarray, "21"] | None = None
     visible: Bool[np.ndarray, "21"] | None = None
+    relative: bool = False  # joints are relative to the wrist, and where that stands is not known
     intrinsics: Float[np.ndarray, "3 3"] | None = None
     vertices: Float[np.ndarray, "778 3"] | None = None
     mesh_joints: Float[np.ndarray, "21 3"] | None = None  # the vertices' own, where `joints` have another definition
@@ -167,7 +168,7 @@ def to_sample(a: Annotation, place: Float[Tensor, "2 3"], size: int, mesh: bool)
         joints_2d=torch.where(known_2d[:, None], apply_affine(points, crop_from_image), 0.0),
         joints_2d_valid=known_2d,
         root=torch.where(has_root, root, 0.0),
-        root_valid=has_root,
+        root_valid=has_root & (not a.relative),
         crop_size=torch.tensor(float(size)),
         is_left=torch.tensor(a.is_left),
         hand=torch.tensor(a.hand),

@@ -7,21 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from ...config import nearest
 from ..images import DataError
 from .plausibility import Problem
 
 METRES_OF_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 OPENCV_FROM_AXES = {"opencv": (1.0, 1.0, 1.0), "opengl": (1.0, -1.0, -1.0)}
 MISSING_VALUES = {"null": None, "zero": 0.0, "minus_one": -1.0}
-CHOICES_OF_KEY = {
-    "units": tuple(METRES_OF_UNIT),
-    "axes": tuple(OPENCV_FROM_AXES),
-    "origin": ("camera", "wrist"),
-    "coordinates": ("pixels", "normalised"),
-    "K_layout": ("pixels", "normalised", "transposed"),
-    "missing": tuple(MISSING_VALUES),
-}
 # kind of a plausibility.Problem -> what mends it
 REMEDIES = {
     "units": "units=mm or units=cm converts",
@@ -47,17 +38,21 @@ class Conventions:
     K_layout: str = "pixels"  # pixels | normalised (rows in shares of width and height) | transposed
     missing: str = "null"  # what stands for an unknown joint, besides null: zero (all 0) | minus_one (all -1)
     labelled_size: list[int] = field(default_factory=list)  # width, height that labels and K are of; empty: the photo's
+    CHOICES = {
+        "units": tuple(METRES_OF_UNIT),
+        "axes": tuple(OPENCV_FROM_AXES),
+        "origin": ("camera", "wrist"),
+        "coordinates": ("pixels", "normalised"),
+        "K_layout": ("pixels", "normalised", "transposed"),
+        "missing": tuple(MISSING_VALUES),
+    }
 
 
 def check(conventions: Conventions, name: str) -> None:
-    """Refuse words that mean nothing.
-
-    Raises:
-        DataError: an unknown word, or a size that is none.
     """
-    for key, known in CHOICES_OF_KEY.items():
-        if (value := getattr(conventions, key)) not in known:
-            raise DataError(f"data set {name}: {key} {value!r}{nearest(value, known)} (one of {', '.join(known)})")
+    Raises:
+        DataError: a `labelled_size` that is none.
+    """
     size = conventions.labelled_size
     if size and (len(size) != 2 or min(size) < 1):
         raise DataError(f"data set {name}: labelled_size {size} should be [WIDTH, HEIGHT] in pixels")

@@ -9,21 +9,22 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from ...config import ConfigError
+from ...config import ConfigError, check_values
 from ...contracts import HandBatch, HandInputs, HandTargets
+from ...mano.hand import Hand
 from ...metrics.protocols.base import ScoreError
 from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, cut_crop, read_image, to_tensor
 from .annotation import Annotation, check, completed, crop_label_image, in_image, placement, to_sample
-from .splits import SPLIT_NAMES, SplitConfig, check_choice, check_split, in_split
+from .splits import SPLIT_NAMES, SplitConfig, check_split, in_split
 
 ON_BROKEN = ("stop", "skip")
 MAX_REPLACEMENTS = 100  # samples tried in the place of a broken one
@@ -39,6 +40,7 @@ class ReaderConfig(SplitConfig):
     scale: float = 0.0  # side of the square crop over the longer side of the hand's box; 0: the model's
     on_broken: str = "stop"  # stop: a broken sample is an error | skip: it is left out (training: replaced) and logged
     cache: str = ""  # folder for indexes of large label files; empty: inside `root`
+    CHOICES = SplitConfig.CHOICES | {"on_broken": ON_BROKEN}
 
 
 class NoHandError(DataError):
@@ -52,21 +54,64 @@ class FileDataset(HandDataset):
     mesh = False
     mask = False
     depth = ""  # "": none | rendered: a label | sensor: an input
+    splits: tuple[str, ...] = SPLIT_NAMES  # that the data set has officially
+    name = ""  # of the data set in messages: its module's
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, config: SplitConfig, split: str, image_size: int) -> None:
         """`config`: a ReaderConfig, or another one with `on_broken`."""
         self.config, self.image_size = config, image_size
         self.split = config.split or split
         self.training = split == "train"
+        self.root = Path(config.root)
         self.rows = np.zeros(0, np.int64)  # of the index, one per sample: set by the reader
+
+    @classmethod
+    def build(cls, config: SplitConfig, split: str, hand: Hand, image_size: int) -> Self:
+        """The data set of one split: the `build` of a reader's module.
+
+        Raises:
+            DataError: options that mean nothing, or a file that is missing, cut short or laid out otherwise.
+        """
+        check_config(config, split, cls.name, cls.splits)
+        return cls(config, split, image_size)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def name(self) -> str:
-        """The data set's name in messages: its module's."""
-        return type(self).__module__.rpartition(".")[2]
+    def official(self) -> bool:
+        """Whether the split is one of the data set's own."""
+        return self.config.split_by == "official"
+
+    @property
+    def part(self) -> str:
+        """The official part whose files are read: the split itself, or train, which the other splits divide."""
+        return self.split if self.official else "train"
+
+    def choose(
+        self,
+        keep: Bool[np.ndarray, "n"],
+        groups: dict[str, Shaped[np.ndarray, "n"]],
+        dropped: dict[str, int] | None = None,
+        about: str = "",
+    ) -> None:
+        """Set `rows` to those entries to `keep` that belong to this split, and log their number.
+
+        Args:
+            groups: see `in_split`; official splits need none.
+            dropped: why others are not kept -> how many; `about`: of the split, for the log.
+
+        Raises:
+            DataError: the set cannot be split so. ConfigError: nothing is left.
+        """
+        if not self.official:
+            keep = keep & self.in_split(groups)
+        self.rows = np.flatnonzero(keep)
+        log_selection(f"{self.name} {self.split}{about}", len(self.rows), dropped or {})
 
     def in_split(self, groups: dict[str, Shaped[np.ndarray, "n"]]) -> Bool[np.ndarray, "n"]:
         """Which rows belong to this split, when it is not the official one; `groups`: what stays together, per way of
@@ -169,7 +214,7 @@ class FileDataset(HandDataset):
         return inputs, replace(targets, depth=depth, depth_valid=known)
 
 
-def check_config(config: ReaderConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLIT_NAMES) -> None:
+def check_config(config: SplitConfig, split: str, name: str, known_splits: tuple[str, ...] = SPLIT_NAMES) -> None:
     """Refuse options that mean nothing.
 
     Raises:
@@ -181,8 +226,16 @@ def check_config(config: ReaderConfig, split: str, name: str, known_splits: tupl
         )
     if not Path(config.root).is_dir():
         raise DataError(f"data set {name}: there is no folder {config.root}")
+    check_options(config, name)
     check_split(config, split, name, known_splits)
-    check_choice(name, "on_broken", config.on_broken, ON_BROKEN)
+
+
+def check_options(config: SplitConfig, name: str) -> None:
+    """Refuse values that are none of the config's CHOICES. Raises DataError."""
+    try:
+        check_values(config, f"data set {name}")
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def log_selection(name: str, kept: int, reasons: dict[str, int]) -> None:

@@ -21,12 +21,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...mano.hand import Hand
-from ...skeleton import BONES, JOINT_NAMES
+from ...skeleton import BONES, JOINT_NAMES, LEFT_RIGHT
 from ...virtual.frames import MAX_HANDS, FrameHands, Frames
 from .base import Block, Encoding, Layout, numbers, to_json
 from .folder import SUBFOLDER
 
-SIDES = ("left", "right")
 HEADER = {
     "info": {"description": "virtual frames of hands, rendered by mesh_graphormer_hand"},
     "licenses": [],
@@ -38,7 +37,7 @@ HEADER = {
             "keypoints": list(JOINT_NAMES),
             "skeleton": [[a + 1, b + 1] for a, b in BONES],
         }
-        for number, side in enumerate(SIDES, 1)
+        for number, side in enumerate(LEFT_RIGHT, 1)
     ],
 }
 
@@ -100,12 +99,12 @@ def annotations(hands: FrameHands, index: int, size: int) -> list[dict[str, Any]
         bbox = numbers(np.array([*box[:2], width, height]), "px")
         points = np.round(np.where(seen[k, :, None] > 0, pixels[k].astype(np.float64), 0), 5).tolist()
         keypoints = [value for (x, y), v in zip(points, seen[k].tolist(), strict=True) for value in (x, y, v)]
-        side = SIDES[0 if left[k] else 1]
+        side = LEFT_RIGHT[0 if left[k] else 1]
         found.append(
             {
                 "id": index * MAX_HANDS + k + 1,
                 "image_id": index,
-                "category_id": SIDES.index(side) + 1,
+                "category_id": LEFT_RIGHT.index(side) + 1,
                 "bbox": bbox,
                 "area": round(float(width * height), 5),
                 "iscrowd": 0,

@@ -15,14 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...backbones.base import BackboneConfig, build_backbone
-from ...config import ConfigError, parse
+from ...config import parse
 from ...contracts import HandInputs, HandPrediction
 from ...geometry.heatmaps import HeatmapCodec
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS
 from ..base import HandModel, HandModelConfig
-
-READOUTS = ("response", "softmax")
 
 
 @dataclass
@@ -32,6 +30,7 @@ class Config:
     deconvolutions: int = 3  # the maps' stride is 32 / 2^deconvolutions
     sigma: float = 2.0  # heat-map cells, of the target Gaussians
     readout: str = "response"  # of the confidence: response (trained by heatmaps_mse) | softmax (trained by heatmaps)
+    CHOICES = {"readout": ("response", "softmax")}
 
 
 class SimpleBaseline(HandModel):
@@ -43,8 +42,6 @@ class SimpleBaseline(HandModel):
     def __init__(self, config: HandModelConfig, hand: Hand | None = None):
         super().__init__(config, hand)
         options = parse(Config, config.options, where="model")
-        if options.readout not in READOUTS:
-            raise ConfigError(f"model.readout {options.readout!r}: choose one of {', '.join(READOUTS)}")
         self.codec = HeatmapCodec(options.sigma)
         self.readout = options.readout
         self.backbone = build_backbone(options.backbone)
