@@ -6,7 +6,7 @@ Rows are what was trained on, columns what was tested on; each cell has PCKb@0.1
 diagonal of the keypoints' box), EPE (2D, px of the photo) and PA-MPJPE (mm, proper rotations). A RUN that is a
 config (a YAML file, or the name of a shipped one) is trained first, or resumed. Results are kept
 next to the table: the same command again computes only what is missing, and what has other weights or, under `root`,
-other files than before. `--again` is for what else may have changed, such as the program.
+other files than before. `--overwrite` is for what else may have changed, such as the program.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="only the first N samples of each set")
     parser.add_argument("--tta", action="store_true", help="rows of their own with test-time augmentation")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken samples out, count and list them")
-    parser.add_argument("--again", action="store_true", help="compute everything anew")
+    parser.add_argument("--overwrite", action="store_true", help="compute everything anew")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.add_argument("--workers", type=int, default=-1, metavar="N")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    console.refuse_renamed(parser, {"--again": "--overwrite"})
     arguments = parser.parse_args(argv)
     return console.run(lambda: cross_evaluate(arguments))
 
@@ -60,7 +61,7 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     console.log_to_terminal()
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out / "table.json"
-    known = {} if arguments.again or not store.is_file() else _read(store)
+    known = {} if arguments.overwrite or not store.is_file() else _read(store)
     states = {column: data_state(raw) for column, (_, raw) in tests.items()}
     rows: dict[str, dict[str, dict[str, float]]] = {}
     a = arguments

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError
+from ..inference import BACKENDS
 from ..inference.media import outputs
 from ..inference.media.run import Answer, PredictionRun, Settings
 from ..inference.media.sources import find_sources, stems
 from . import console, detector_args
-from .detector_args import BACKEND_HELP, BACKENDS
+from .detector_args import BACKEND_HELP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "regressed: the model's own vertices",
     )
     made.add_argument("--serve", action="store_true", help="instead, a page for your browser: see --serve --help")
-    made.add_argument("--again", action="store_true", help="also what of several inputs is done already")
+    made.add_argument("--overwrite", action="store_true", help="also what of several inputs is done already")
     where = made.add_argument_group("finding hands")
     detector_args.add_options(where)
     where.add_argument("--box", metavar="x0,y0,x1,y1", action="append", help="around a hand, px; may be repeated")
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     video.add_argument(
         "--free-shape", action="store_true", help="of mesh mano: a shape for each frame, not for each person"
     )
+    console.refuse_renamed(made, {"--again": "--overwrite"})
     return made
 
 
@@ -89,9 +91,9 @@ def demo(arguments: argparse.Namespace) -> int:
     for source, stem in console.bar(zip(sources, stems(sources), strict=True), len(sources), "input"):
         try:
             stem = run.own_stem(source, stem)
-            if several and not arguments.again and run.is_done(source, stem):
-                answer = f"{settings.out / stem}_hand.json"
-                print(f"{source}: done before with the same content, settings and models ({answer}); --again redoes it")
+            if several and not arguments.overwrite and run.is_done(source, stem):
+                answer = f"{settings.out / stem}_hand.json; --overwrite redoes it"
+                print(f"{source}: done before with the same content, settings and models ({answer})")
             else:
                 report(run(source, stem))
         except Exception as error:

@@ -309,8 +309,14 @@ def test_a_folder_goes_on_where_it_stopped(monkeypatch, image, tmp_path, capsys)
     )
     assert demo.main([*run, "--side", "right"]) == 0  # other settings: everything anew
     assert len(answers(capsys.readouterr().out)) == 3
-    assert demo.main([str(folder / "*.jpg"), "--out", str(out), "--save", "json", "--again"]) == 0
+    assert demo.main([str(folder / "*.jpg"), "--out", str(out), "--save", "json", "--overwrite"]) == 0
     assert len(answers(capsys.readouterr().out)) == 2
+
+
+def test_the_old_name_of_overwrite_is_answered_by_the_new_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        demo.main(["photo.jpg", "--again"])
+    assert stop.value.code == 2 and "error: --again is now --overwrite" in capsys.readouterr().err
 
 
 def test_other_weights_backends_and_photos_are_not_done(monkeypatch, image, tmp_path, capsys):

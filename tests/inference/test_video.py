@@ -357,4 +357,4 @@ def test_videos_go_on_where_they_stopped(filmed, tmp_path, capfd):
     told.write_text(json.dumps({**json.loads(told.read_text()), "complete": False}))
     assert films() == ["b_hand.mp4"]
     assert films("--every", "2") == ["a_hand.mp4", "b_hand.mp4"] and films("--every", "2") == []
-    assert films("--every", "2", "--again") == ["a_hand.mp4", "b_hand.mp4"]
+    assert films("--every", "2", "--overwrite") == ["a_hand.mp4", "b_hand.mp4"]
