@@ -42,7 +42,7 @@ def ship(run: Path, name: str, others: Sequence[Path] = ()) -> int:
     """
     from mesh_graphormer_hand import assembly
     from mesh_graphormer_hand.files import write_json
-    from mesh_graphormer_hand.training.run_state import write_model
+    from mesh_graphormer_hand.models.base import write_model
 
     model = assembly.load_model(assembly.find_model(run))
     model.load_state_dict(mean([model, *(assembly.load_model(assembly.find_model(other)) for other in others)]))

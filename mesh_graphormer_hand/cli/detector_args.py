@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from ..config import ConfigError
 from ..inference.detectors.options import NAMES, DetectorOptions
 
-BACKENDS = ("auto", "onnx", "torch")  # of inference.network, which imports torch
 BACKEND_HELP = "onnx: ONNX Runtime, whose graph is exported once; auto (default): it where a graph is ready, else torch"
 
 

@@ -11,33 +11,19 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
-from .. import paths
 from ..config import ConfigError
-from ..inference.detectors.options import NAMES, alternatives
+from ..inference import BACKENDS
+from ..inference.detectors.options import NAMES
+from ..inference.media import page
 from . import console, detector_args
-from .detector_args import BACKEND_HELP, BACKENDS
+from .detector_args import BACKEND_HELP
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..inference.predictor import HandPredictor
-    from ..inference.result import HandResult
 
-HOST = "127.0.0.1"
-MAX_BYTES = 20 * 2**20  # of an upload
-MAX_PIXELS = 40_000_000  # of a photo, by its own header, before anything is decoded
-KEEP_S = 600  # seconds that files of a visit stay
 DETECTORS = tuple(name for name in NAMES if name != "boxes")  # boxes are of one photo, a page sees many
-WAITING = 8  # photos in the queue; more are turned away
-SIDES = ("as seen", "right", "left")
-KINDS = ("json", "obj", "glb", "scene", "picture")
-TITLE = "A hand in 3D from one photo"
-INSTRUCTIONS = "Drop a photo, paste one or take one. It stays on this machine and is deleted afterwards."
-BUTTONS = ["download", "fullscreen"]  # the library's own "share" would send the picture away
-FONTS = ["system-ui", "sans-serif"]  # the library's own would be fetched from a server
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,10 +55,10 @@ def serve(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="hand_page_") as folder:
         # The library reads these when it is imported.
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
-        _gradio()
+        page.gradio()
         console.log_to_terminal()
-        blocks = build(Page(load(arguments), Path(folder)))
-        url = start(blocks, arguments.port, arguments.open)
+        blocks = page.build(page.Page(load(arguments), Path(folder)), console.is_user_error)
+        url = page.start(blocks, arguments.port, arguments.open)
         print(f"{url}   (Ctrl-C ends it)", flush=True)
         try:
             blocks.block_thread()
@@ -93,155 +79,3 @@ def load(arguments: argparse.Namespace) -> HandPredictor:
     return HandPredictor.from_pretrained(
         arguments.weights, arguments.device, detector or DEFAULT_DETECTOR, arguments.backend, mesh="mano"
     )
-
-
-class Page:
-    """Predicts uploads and writes the visitor's files; independent of the web framework."""
-
-    def __init__(self, predictor: HandPredictor, folder: Path) -> None:
-        """`folder`: where files for the visitor are put."""
-        self.predictor, self.folder = predictor, folder
-
-    def predict(self, upload: str | Path, side: str = SIDES[0]) -> tuple[np.ndarray, Path | None, list[Path], str]:
-        """A photo's picture, its hands as a GLB file (None: no mesh), all files to download, and a line of text.
-
-        Raises:
-            ConfigError: an upload that is too large or no photo.
-        """
-        from ..inference.media import outputs
-
-        photo = read_upload(upload)
-        # the file, not its pixels: its EXIF may hold the focal length
-        hands = self.predictor.predict(upload, sides=None if side == SIDES[0] else [side])
-        seen_by = {"weights": self.predictor.weights, "detector": self.predictor.detector.name}
-        about = {"image_size": [photo.shape[1], photo.shape[0]], **seen_by}
-        contents = outputs.encode(KINDS, photo, hands, about)
-        place = self.folder / uuid4().hex
-        files = outputs.write_all(place, "hand", contents)
-        scene = None
-        if any(hand.vertices_cam is not None for hand in hands):
-            (scene,) = outputs.write_all(place, "hands_together", {".glb": outputs.scene_glb(hands, centred=True)})
-        return outputs.picture(photo, hands), scene, files, say(hands, **seen_by)
-
-
-def read_upload(path: str | Path) -> np.ndarray:
-    """RGB of an uploaded photo.
-
-    Raises:
-        ConfigError: too many bytes or pixels, or no photo; the message does not tell where the file lies.
-    """
-    from ..data import headers
-    from ..data.images import decode_image, read_bytes
-
-    path = Path(path)
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"the photo has more than {MAX_BYTES // 2**20} MiB; make it smaller")
-    data = read_bytes(path)
-    claimed = headers.image_size(data)
-    if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
-        raise ConfigError(f"the photo has {claimed[0]} x {claimed[1]} pixels; make it smaller")
-    return decode_image(data, "the photo")
-
-
-def say(hands: list[HandResult], detector: str, weights: str) -> str:
-    """One line about what was found, by which detector and weights."""
-    from ..inference.media import outputs
-
-    by = ", ".join(sorted({hand.detector for hand in hands})) or detector
-    by = f"Detector: {by}; weights: {weights}."
-    if not hands:
-        return f"No hand found. {by} Try a photo with a larger hand, or start the page with {alternatives(detector)}."
-    parts = []
-    for hand in hands:
-        away = [] if hand.translation is None else [f"{hand.translation[2]:.2f} m away, if the camera is as assumed"]
-        parts.append(outputs.say_hand(hand, *away))
-    return f"Found {' and '.join(parts)}. {by}"
-
-
-def build(page: Page) -> Any:
-    """The page itself."""
-    gradio = _gradio()
-
-    def predict(upload: str | None, side: str) -> tuple[Any, ...]:
-        if not upload:
-            return None, None, None, INSTRUCTIONS
-        try:
-            picture, scene, files, text = page.predict(upload, side)
-        except Exception as error:
-            if not console.is_user_error(error):
-                raise
-            raise gradio.Error(str(error), print_exception=False) from None
-        return picture, None if scene is None else str(scene), [str(f) for f in files], text
-
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, KEEP_S)) as blocks:
-        gradio.Markdown(f"# {TITLE}")
-        with gradio.Row():
-            with gradio.Column():
-                photo = gradio.Image(
-                    label="photo",
-                    type="filepath",
-                    image_mode=None,  # the file as it is: another mode would be written anew, without EXIF
-                    sources=["upload", "webcam", "clipboard"],
-                    webcam_options=gradio.WebcamOptions(mirror=False),  # mirrored, a right hand is a left one
-                    elem_id="photo",
-                )
-                side = gradio.Radio(SIDES, value=SIDES[0], label="whose hand")
-                button = gradio.Button("Look", variant="primary", elem_id="look")
-                text = gradio.Markdown(INSTRUCTIONS, elem_id="said")
-            mesh = gradio.Model3D(label="turn it", elem_id="mesh", clear_color=(0.93, 0.94, 0.96, 1.0), height=460)
-        picture = gradio.Image(
-            label="on the photo", interactive=False, format="png", elem_id="picture", buttons=BUTTONS
-        )
-        files = gradio.File(label="files", file_count="multiple", interactive=False, elem_id="files")
-        outputs = [picture, mesh, files, text]
-        for event in (button.click, photo.upload):
-            event(predict, [photo, side], outputs, concurrency_limit=1, api_visibility="private")
-    return blocks.queue(max_size=WAITING)
-
-
-def start(blocks: Any, port: int, browser: bool = False) -> str:
-    """Bind to this machine only and return the address.
-
-    Raises:
-        ConfigError: the port is taken, or the library does not reach its own page within seconds.
-    """
-    gradio = _gradio()
-    theme = gradio.themes.Default(font=FONTS, font_mono=["monospace"])
-    options: dict[str, Any] = {"server_name": HOST, "server_port": port or _free_port(), "share": False}
-    options |= {"max_file_size": MAX_BYTES, "prevent_thread_lock": True, "quiet": True, "inbrowser": browser}
-    options |= {
-        "footer_links": [],
-        "run_history": False,
-        "theme": theme,
-        "ssr_mode": False,
-        "show_error": True,
-        "strict_cors": True,
-    }
-    try:
-        return blocks.launch(**options)[1]
-    except OSError as error:
-        raise ConfigError(f"cannot serve on port {port}: {error}; name another with --port") from None
-    except ValueError:  # the library's advice, a public link, is not ours
-        blocks.close(verbose=False)
-        raise ConfigError(
-            f"the page on {HOST} does not answer within seconds: this machine is too busy, or a proxy is asked for it "
-            f"(NO_PROXY={HOST} keeps it out)"
-        ) from None
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def _gradio() -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module("gradio")
-    except ImportError:
-        command = paths.install_command("page")
-        raise ConfigError(f"the page needs Gradio, which is not installed: {command}") from None

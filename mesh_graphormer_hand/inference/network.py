@@ -17,13 +17,12 @@ from torch import nn
 
 from .. import assembly, files
 from ..config import ConfigError, nearest
+from . import BACKENDS
 from .folding import fold_batch_norms
 from .onnx import ONNX, WEIGHTS, OnnxModel, cache_folder
 
 if TYPE_CHECKING:
     from ..models.base import HandModel
-
-BACKENDS = ("auto", "onnx", "torch")
 
 logger = logging.getLogger(__name__)
 

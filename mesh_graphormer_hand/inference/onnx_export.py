@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import assembly, files
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PROGRAM, HAND = "model.pt2", "hand.json"  # file names in an exported folder
 OPSET = 18
-TOLERANCE = 1e-4  # of an output's largest number
+EXPORT_TOLERANCE = 1e-4  # of an output's largest number
 
 
 class Tensors(nn.Module):
@@ -48,7 +49,7 @@ class Tensors(nn.Module):
             produced = model(HandInputs(image=_example(model, 1)))
         self.names = [name for name in OUTPUTS if getattr(produced, name) is not None]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         prediction = self.model(HandInputs(image=image))
         return tuple(getattr(prediction, name) for name in self.names)
 
@@ -184,10 +185,10 @@ def check(model: HandModel, names: list[str], exported: nn.Module, batches: tupl
     """`largest_error` over several batch sizes.
 
     Raises:
-        ConfigError: it is above TOLERANCE, or no finite number.
+        ConfigError: it is above EXPORT_TOLERANCE, or no finite number.
     """
     error = max(largest_error(model, names, exported, batch) for batch in batches)
-    if not error < TOLERANCE:
+    if not error < EXPORT_TOLERANCE:
         raise ConfigError(f"the exported network differs from the model by {error:.2g} of an output's largest number")
     return error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
+from jaxtyping import Shaped
 from torch import Tensor
-from transformers.utils import logging as hf_logging
 
 from ..config import ConfigError, Experiment, to_mapping
-from ..models.base import HandModel
+from ..models.base import HandModel, write_model
 from . import checkpoint
 from .distributed import full_tensor
 from .log import RunningMeans, provenance
@@ -52,7 +50,7 @@ def collect(
 def write(
     folder: Path,
     step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
+    tensors: Mapping[str, Mapping[str, Shaped[Tensor, "..."]]],
     experiment: Experiment,
     model: HandModel,
     accelerator: Accelerator,
@@ -180,33 +178,3 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def write_model(model: HandModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Put the model in `save_pretrained` format into `folder`, each file replaced in one move."""
-    temporary = folder.with_name(f".writing_{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
-    try:
-        with _no_bars():
-            model.save_pretrained(temporary, state_dict=state)
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in temporary.iterdir():
-            file.chmod(0o644)  # safetensors makes files that only their owner may read
-            file.replace(folder / file.name)
-    except (OSError, SafetensorError) as error:
-        raise checkpoint.CheckpointError(f"cannot write {folder}: {error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without the bars that transformers shows while it writes: they would tear ours."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()

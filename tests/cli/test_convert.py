@@ -15,7 +15,7 @@ from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.backbones.hrnet import HRNet
 from mesh_graphormer_hand.cli.convert import main
 from mesh_graphormer_hand.contracts import HandInputs
-from mesh_graphormer_hand.inference.convert_published import our_name
+from mesh_graphormer_hand.inference.convert import our_name
 from mesh_graphormer_hand.mano.hand import load
 
 NAMES = json.loads((DATA / "graphormer_names.json").read_text())

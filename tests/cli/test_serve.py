@@ -21,10 +21,12 @@ from PIL import Image
 from helpers import browser, two_dots
 from helpers.two_dots import TwoDots
 from mesh_graphormer_hand.cli import demo, serve
+from mesh_graphormer_hand.cli.console import is_user_error
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.inference.detectors import media_pipe
 from mesh_graphormer_hand.inference.detectors.choose import choose
+from mesh_graphormer_hand.inference.media import page as web_page
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.inference.result import HandResult
 from mesh_graphormer_hand.mano.hand import load
@@ -66,7 +68,7 @@ def photo(tmp_path) -> Path:
 
 def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
     predictor = FlatHands(2)
-    picture, scene, files, text = serve.Page(predictor, tmp_path / "kept").predict(photo, "left")
+    picture, scene, files, text = web_page.Page(predictor, tmp_path / "kept").predict(photo, "left")
     assert predictor.sides == ["left"] and picture.ndim == 3 and (picture != 90).any()
     loaded = trimesh.load(scene)
     assert len(loaded.geometry) == 2
@@ -82,7 +84,7 @@ def test_a_photo_gives_a_picture_a_mesh_and_files(photo, tmp_path):
 
 def test_no_hand_is_said(photo, tmp_path):
     predictor = FlatHands(0)
-    _, scene, _, text = serve.Page(predictor, tmp_path / "kept").predict(photo)
+    _, scene, _, text = web_page.Page(predictor, tmp_path / "kept").predict(photo)
     assert scene is None and "No hand" in text and "--detector mediapipe, boxes or whole" in text
     assert predictor.sides is None
 
@@ -93,7 +95,7 @@ def test_the_lens_that_exif_tells_reaches_the_predictor(tmp_path):
     exif.get_ifd(0x8769)[0xA405] = 77
     Image.fromarray(two_dots.photo((80, 60), (120, 70), 150, 200, 6.0)).save(tmp_path / "tele.jpg", exif=exif)
     predictor = HandPredictor(two_dots.TwoDots())
-    _, _, files, _ = serve.Page(predictor, tmp_path / "kept").predict(tmp_path / "tele.jpg")
+    _, _, files, _ = web_page.Page(predictor, tmp_path / "kept").predict(tmp_path / "tele.jpg")
     (numbers,) = [f for f in files if f.suffix == ".json"]
     camera = json.loads(numbers.read_text())["hands"][0]["camera"]
     assert camera["K_from"] == "exif"
@@ -111,14 +113,14 @@ def huge_png(path: Path) -> Path:
 
 
 def test_uploads_are_bounded_and_checked(tmp_path, monkeypatch):
-    page = serve.Page(FlatHands(), tmp_path / "kept")
+    page = web_page.Page(FlatHands(), tmp_path / "kept")
     with pytest.raises(ConfigError, match="20000 x 20000"):
         page.predict(huge_png(tmp_path / "huge.png"))
     (tmp_path / "text.jpg").write_text("no photo")
     with pytest.raises(ConfigError) as error:
         page.predict(tmp_path / "text.jpg")
     assert str(tmp_path) not in str(error.value), "a visitor need not know where files lie"
-    monkeypatch.setattr(serve, "MAX_BYTES", 10)
+    monkeypatch.setattr(web_page, "MAX_BYTES", 10)
     (tmp_path / "long.jpg").write_bytes(bytes(11))
     with pytest.raises(ConfigError, match="MiB"):
         page.predict(tmp_path / "long.jpg")
@@ -179,14 +181,14 @@ def page_at(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     os.environ.update(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False")
     pytest.importorskip("gradio", reason='needs the extra "page"')
-    blocks = serve.build(serve.Page(FlatHands(), folder))
-    yield serve.start(blocks, 0)
+    blocks = web_page.build(web_page.Page(FlatHands(), folder), is_user_error)
+    yield web_page.start(blocks, 0)
     blocks.close(verbose=False)
 
 
 @pytest.mark.slow
 def test_only_this_machine_is_served(page_at):
-    assert page_at.startswith(f"http://{serve.HOST}:")
+    assert page_at.startswith(f"http://{web_page.HOST}:")
     port = int(page_at.rstrip("/").rpartition(":")[2])
     listening = Path("/proc/net/tcp")
     if listening.is_file():
@@ -194,7 +196,7 @@ def test_only_this_machine_is_served(page_at):
         bound = {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
         assert bound == {"0100007F"}, "127.0.0.1, byte by byte"
     too_much = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(
-        serve.MAX_BYTES + 1
+        web_page.MAX_BYTES + 1
     )
     request = urllib.request.Request(f"{page_at}gradio_api/upload", too_much + b"\r\n--x--\r\n")
     request.add_header("Content-Type", "multipart/form-data; boundary=x")
@@ -235,14 +237,14 @@ def test_a_picture_of_the_camera_is_not_mirrored(tmp_path):
     os.environ.update(GRADIO_TEMP_DIR=str(tmp_path), GRADIO_ANALYTICS_ENABLED="False")
     pytest.importorskip("gradio", reason='needs the extra "page"')
     predictor = FlatHands()
-    blocks = serve.build(serve.Page(predictor, tmp_path))
+    blocks = web_page.build(web_page.Page(predictor, tmp_path), is_user_error)
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     tab = browser.Browser(
         tmp_path / "profile",
         flags=[*flags, f"--use-file-for-fake-video-capture={red_and_blue(tmp_path / 'camera.y4m')}"],
     )
     try:
-        tab("Page.navigate", url=serve.start(blocks, 0))
+        tab("Page.navigate", url=web_page.start(blocks, 0))
         tab.click("#photo button[aria-label='Capture from camera']")
         tab.click("#photo [title='grant webcam access'] button")
         tab.wait("(v => v && v.videoWidth > 0 && !v.paused)(document.querySelector('#photo video'))")

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from helpers.forked import finish, fork, part_from_parent
 from helpers.places import ROOT
 from mesh_graphormer_hand.cli import generate
-from mesh_graphormer_hand.cli.generate import shard_of, worker_count
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import IMAGE_LABELS
 from mesh_graphormer_hand.data.axes import look_along_crops
@@ -34,6 +33,7 @@ from mesh_graphormer_hand.generation import job
 from mesh_graphormer_hand.generation.kinds import Source
 from mesh_graphormer_hand.generation.layouts import webdataset
 from mesh_graphormer_hand.generation.renderer import CROP_LAYOUTS, Renderer
+from mesh_graphormer_hand.generation.request import read_config, shard_of, worker_count
 from mesh_graphormer_hand.geometry.cameras import perspective_project
 from mesh_graphormer_hand.geometry.crops import tight_box
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
@@ -618,7 +618,7 @@ def test_full_disk(whole, tmp_path, capsys, layout):
 
 def test_values_of_a_wrong_type_name_their_key():
     with pytest.raises(ConfigError, match="count: 0"):
-        generate.read_config("virtual", ["count=0"], None, True)
+        read_config("virtual", ["count=0"], None, True)
 
 
 def test_help_is_instant_and_loads_no_torch():

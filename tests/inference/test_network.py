@@ -115,4 +115,7 @@ def test_the_shipped_graph_is_that_of_the_shipped_weights():
     assert isinstance(graph, OnnxModel) and graph.weights_sha256 == sha256(folder / WEIGHTS)
     assert (folder / ONNX).stat().st_size < 20 * 2**20
     names = onnx_export.Tensors(model).names
-    assert list(graph.produces) == names and onnx_export.largest_error(model, names, graph, 2) < onnx_export.TOLERANCE
+    assert (
+        list(graph.produces) == names
+        and onnx_export.largest_error(model, names, graph, 2) < onnx_export.EXPORT_TOLERANCE
+    )

@@ -20,7 +20,7 @@ from mesh_graphormer_hand import assembly, config
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from mesh_graphormer_hand.inference.convert_published import from_published
+from mesh_graphormer_hand.inference.convert import from_published
 from mesh_graphormer_hand.layers.graph_conv import adjacency_edges
 from mesh_graphormer_hand.losses import supervised_losses
 from mesh_graphormer_hand.mano.hand import load

@@ -12,7 +12,7 @@ from mesh_graphormer_hand import assembly, paths
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandInputs
 from mesh_graphormer_hand.mano.hand import load
-from mesh_graphormer_hand.training.run_state import write_model
+from mesh_graphormer_hand.models.base import write_model
 
 TINY = {"name": "hand_seg_net", "convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}
 
