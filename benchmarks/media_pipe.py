@@ -79,7 +79,7 @@ def main() -> int:
         mediapipe_worker = importlib.import_module("mediapipe_worker")  # of the detectors, outside this package
 
         photo = np.frombuffer(data, np.uint8).reshape(head["shape"])
-        find = mediapipe_worker.solution(mediapipe_worker.MAX_HANDS)
+        find = mediapipe_worker.solution(mediapipe_worker.MEDIAPIPE_MAX_HANDS)
         found = len(find(photo))
     except Exception as error:  # of any class: the other process needs its message
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")

@@ -1,6 +1,6 @@
 """What a backbone is, and how a config names one.
 
-A file of this folder is a family: `VARIANTS` names its members and `build(variant)` makes one. A config says
+A file of this folder is a family: `variants()` names its members and `build(variant)` makes one. A config says
 `backbone: {name: FAMILY_VARIANT}`, such as hrnet_w64 or resnet_50; adding a family is adding a file. timm's hundreds of
 backbones are not offered: timm needs torchvision, which has no build for the CPU version of torch that we pin.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..config import ConfigError, nearest
 
-PACKAGE = __package__
+BACKBONES = __package__
 
 
 @dataclass
@@ -39,9 +39,11 @@ class Backbone(nn.Module):
 def available() -> dict[str, tuple[str, str]]:
     """Name -> family and variant of every backbone."""
     names = {}
-    for module in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-        family = importlib.import_module(f"{PACKAGE}.{module.name}")
-        names |= {f"{module.name}_{variant}": (module.name, variant) for variant in getattr(family, "VARIANTS", ())}
+    for module in pkgutil.iter_modules(importlib.import_module(BACKBONES).__path__):
+        family = importlib.import_module(f"{BACKBONES}.{module.name}")
+        names |= {
+            f"{module.name}_{variant}": (module.name, variant) for variant in getattr(family, "variants", tuple)()
+        }
     return names
 
 
@@ -56,4 +58,4 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         hint = nearest(config.name, list(known))
         raise ConfigError(f"model.backbone.name: no backbone {config.name!r}{hint} (there are: {', '.join(known)})")
     family, variant = known[config.name]
-    return importlib.import_module(f"{PACKAGE}.{family}").build(variant)
+    return importlib.import_module(f"{BACKBONES}.{family}").build(variant)

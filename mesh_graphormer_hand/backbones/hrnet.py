@@ -29,7 +29,7 @@ class Variant:
     blocks: int = 4
 
 
-VARIANTS = {
+HRNETS = {
     "w18_small": Variant(16, stem_planes=32, stem_blocks=1, modules=(1, 1, 1), blocks=2),
     "w18": Variant(18),
     "w32": Variant(32),
@@ -134,9 +134,9 @@ class HRNet(Backbone):
 
     def __init__(self, variant: str = "w64") -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"no HRNet {variant!r}, there are {', '.join(VARIANTS)}")
-        sizes = VARIANTS[variant]
+        if variant not in HRNETS:
+            raise ValueError(f"no HRNet {variant!r}, there are {', '.join(HRNETS)}")
+        sizes = HRNETS[variant]
         self.dims = tuple(sizes.width * 2**i for i in range(4))
         self.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -182,6 +182,11 @@ class HRNet(Backbone):
         return xs
 
 
+def variants() -> tuple[str, ...]:
+    """The members of the family."""
+    return tuple(HRNETS)
+
+
 def build(variant: str) -> HRNet:
-    """The HRNet of a key of VARIANTS."""
+    """The HRNet of a key of HRNETS."""
     return HRNet(variant)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .base import Backbone
 
-VARIANTS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}  # blocks of each stage
+RESNETS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}  # blocks of each stage
 
 
 class Bottleneck(nn.Module):
@@ -49,14 +49,14 @@ class ResNet(Backbone):
 
     def __init__(self, variant: str = "50"):
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"no ResNet {variant!r}, there are {', '.join(VARIANTS)}")
+        if variant not in RESNETS:
+            raise ValueError(f"no ResNet {variant!r}, there are {', '.join(RESNETS)}")
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = 64
-        for stage, blocks in enumerate(VARIANTS[variant]):
+        for stage, blocks in enumerate(RESNETS[variant]):
             width = 64 * 2**stage
             layers = [Bottleneck(channels, width, stride=1 if stage == 0 else 2)]
             channels = 4 * width
@@ -75,6 +75,11 @@ class ResNet(Backbone):
         return maps
 
 
+def variants() -> tuple[str, ...]:
+    """The members of the family."""
+    return tuple(RESNETS)
+
+
 def build(variant: str) -> ResNet:
-    """The ResNet of a key of VARIANTS."""
+    """The ResNet of a key of RESNETS."""
     return ResNet(variant)

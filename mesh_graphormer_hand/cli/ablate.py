@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 COLUMNS = {"pa_mpjpe": "PA-MPJPE, mm", "pa_mpvpe": "PA-MPVPE, mm", "mpjpe": "MPJPE, mm"}
 COLUMNS |= {"pck@0.1": "PCK@0.1", "pck@0.2": "PCK@0.2"}
 TOKENS = "tokens"  # whose joints are those that the joint queries end as, not those regressed from the mesh
-SHOWN = {"model": tuple(COLUMNS), TOKENS: ("pa_mpjpe",)}  # what a table has of each
+SHOWN_METRICS = {"model": tuple(COLUMNS), TOKENS: ("pa_mpjpe",)}  # what a table has of each
 VIRTUAL = "virtual"  # every row is scored on it: the frozen split
 QUIET = ["data.test={}", "train.pictures=0", "train.evaluate_every=0"]  # scored here, all alike
 
@@ -163,7 +163,7 @@ def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Name
     summaries = {"model": found["model"].summary(), TOKENS: tokens.summary()}
     return {
         metric if who == "model" else f"{who} {metric}": summaries[who][metric]
-        for who, metrics in SHOWN.items()
+        for who, metrics in SHOWN_METRICS.items()
         for metric in metrics
         if metric in summaries[who]
     }

@@ -15,7 +15,7 @@ from .. import paths
 from ..config import ConfigError
 
 T = TypeVar("T")
-PACKAGE = __package__.partition(".")[0]
+PACKAGE_NAME = __package__.partition(".")[0]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # errors of a disk: full, over a quota, read-only
 FAILED, INTERRUPTED = 2, 130  # exit codes
 
@@ -43,7 +43,7 @@ def run(command: Callable[[], int | None]) -> int:
 
 def is_user_error(error: BaseException) -> bool:
     """Whether the error's own message is what a user needs: our own classes, and the file system's."""
-    ours = type(error).__module__.partition(".")[0] == PACKAGE
+    ours = type(error).__module__.partition(".")[0] == PACKAGE_NAME
     files = isinstance(error, OSError) and (error.errno in DISK_ERRORS or error.filename is not None)
     return ours or files or isinstance(error, FileNotFoundError | NotADirectoryError)
 
@@ -120,12 +120,12 @@ def log_to_terminal() -> None:
     handler = BarHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger(PACKAGE).setLevel(logging.INFO)
+    logging.getLogger(PACKAGE_NAME).setLevel(logging.INFO)
 
 
 def only_warnings() -> None:
     """Hide progress messages: another process shows them."""
-    logging.getLogger(PACKAGE).setLevel(logging.WARNING)
+    logging.getLogger(PACKAGE_NAME).setLevel(logging.WARNING)
 
 
 def bar(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:

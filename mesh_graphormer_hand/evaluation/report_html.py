@@ -10,7 +10,7 @@ from collections.abc import Sequence
 CURVE_WIDTH, CURVE_HEIGHT = 400, 180  # px of a curve's picture
 LEFT, BOTTOM, TOP, RIGHT = 62, 22, 12, 10  # px of its margins
 MAX_POINTS = 400  # of a curve
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706")
+LINE_COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;color:#1f2937}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d1d5db}
 figure{display:inline-block;margin:0 1em 1em 0;vertical-align:top}figcaption{font-size:.85em;color:#4b5563}
@@ -65,7 +65,7 @@ def figure(picture: str, caption: str) -> str:
     return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def curve(points: Sequence[tuple[float, float]], colour: str = COLOURS[0]) -> str:
+def curve(points: Sequence[tuple[float, float]], colour: str = LINE_COLOURS[0]) -> str:
     """Points (step, value) as an SVG; logarithmic where the values are positive and span more than two decades."""
     points = [p for p in points if math.isfinite(p[1])]
     points = points[:: -(-len(points) // MAX_POINTS)] if len(points) > MAX_POINTS else points

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..contracts import SEGMENTATION_CLASSES, HandBatch
 from ..geometry.rotations import axis_angle_to_matrix
 from ..render.rasterizer.raster import rasterize
+from ..skeleton import TIPS
 
 MAX_REPROJECTION_PX = 0.01  # px
 MIN_MEAN_AGREEMENT = 0.97  # of hand and mesh pixels, least mean over the samples; the drawn skin is finer than the mesh
@@ -32,7 +33,6 @@ SEEN_RATIO, HIDDEN_RATIO = 1.5, 4.0
 # samples of 224 px, none of 5,198 in 384 of 64 px. Labels that forget what hides a joint are wrong for one in five.
 MAX_DENIED_FRACTION = 0.005
 MAX_UNEVENNESS = 3.0  # fullest bin over emptiest of a distribution that is to be even
-TIPS = [4, 8, 12, 16, 20]
 CLASS = {name: k for k, name in enumerate(SEGMENTATION_CLASSES)}
 
 
@@ -136,7 +136,7 @@ def _visibility(batch: HandBatch, faces: Int64[Tensor, "f 3"]) -> tuple[Bool[Ten
     rays = F.pad(corners, (0, 1), value=1.0).flatten(1, 2) @ k.inverse().transpose(1, 2)
     first = torch.stack([_first(*each, faces) for each in zip(points, rays, strict=True)]).unflatten(1, (-1, 4))
     skin = torch.cdist(joints, points).amin(2)
-    skin[:, TIPS] = skin[:, [tip - 1 for tip in TIPS]]  # tips are vertices themselves: the joint before them
+    skin[:, list(TIPS)] = skin[:, [tip - 1 for tip in TIPS]]  # tips are vertices themselves: the joint before them
     before = (joints[..., 2:] - first) / skin[..., None]
 
     size = t.parts.shape[-1]

@@ -18,7 +18,7 @@ from torch import Tensor
 CHANNELS = 6
 CENTRE, SHIFT, EXTENT, LEFT = 0, slice(1, 3), slice(3, 5), 5
 CERTAIN = 0.01  # heat from which a cell is judged by the hand that it is near, whatever region it lies in
-LARGEST = 4.0  # of the logarithm of a size, either way: no exponential of an untrained network overflows
+MAX_LOG_SIZE = 4.0  # of the logarithm of a size, either way: no exponential of an untrained network overflows
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class BoxCodec:
 
         cells = _cells((maps.shape[-2], maps.shape[-1]), maps).flatten(0, 1)[place]
         centre = (cells + here(maps[:, SHIFT])) * self.stride
-        half = here(maps[:, EXTENT]).clamp(-LARGEST, LARGEST).exp() * self.unit / 2
+        half = here(maps[:, EXTENT]).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp() * self.unit / 2
         left = here(maps[:, LEFT : LEFT + 1])[..., 0].sigmoid()
         return torch.cat([centre - half, centre + half], -1), score, left
 

@@ -30,7 +30,7 @@ from .crops import apply_affine
 
 REFERENCE_BONE = (9, 10)  # joints whose distance is FreiHAND's scale
 STEPS = 20  # of the fixed point; five give a millimetre
-NEAREST = 0.05  # m: no joint is nearer to the lens
+MIN_DEPTH_M = 0.05  # m: no joint is nearer to the lens
 FURTHEST = 100.0  # m
 LEAST = 1e-7  # of spreads that say anything: m, or tangents of angles
 
@@ -73,7 +73,7 @@ def place_hand(
     if not (np.isfinite(spread) and np.isfinite(flat[1]) and min(spread, flat[1]) > LEAST):
         return None
     ahead = float(w @ X[:, 2])  # of the wrist, the joints' mean
-    limits = max(NEAREST - (X[:, 2].min() - ahead), NEAREST), FURTHEST
+    limits = max(MIN_DEPTH_M - (X[:, 2].min() - ahead), MIN_DEPTH_M), FURTHEST
     depth = float(np.clip(flat[1] / spread, *limits))  # of the joints' mean
     t = np.array([*(middle * depth - flat[0]), depth - ahead])
     for _ in range(STEPS):

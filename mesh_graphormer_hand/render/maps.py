@@ -19,8 +19,9 @@ from .rasterizer.raster import interpolate, rasterize
 from .rasterizer.triangles import Settings
 
 Mesh = tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]
-NEAREST = 0.02  # m: what is nearer, or behind the camera, is not drawn
-COLOURS = ((158, 186, 226), (226, 178, 150), (168, 208, 160), (214, 168, 210))  # of hand 1, 2, ...: porcelain first
+MIN_DRAWN_DEPTH_M = 0.02  # m: what is nearer, or behind the camera, is not drawn
+# of hand 1, 2, ...: porcelain first
+HAND_COLOURS = ((158, 186, 226), (226, 178, 150), (168, 208, 160), (214, 168, 210))
 LIGHT = np.array([-0.42, -0.56, -0.71])  # towards the light: upper left, from the camera's side
 AMBIENT, OPACITY = 0.42, 0.92
 
@@ -60,7 +61,7 @@ def draw_quickly(
         return out
     part, _, normals, owner = _draw(meshes, intrinsics, window)
     lamp = np.float32(AMBIENT + (1 - AMBIENT) * np.clip(normals @ LIGHT.astype(np.float32), 0, 1))[..., None]
-    colour = np.array(COLOURS, np.float32)[owner % len(COLOURS)] * np.clip(lamp * 1.15, 0, 1.1)
+    colour = np.array(HAND_COLOURS, np.float32)[owner % len(HAND_COLOURS)] * np.clip(lamp * 1.15, 0, 1.1)
     alpha = cv2.GaussianBlur(np.float32(owner >= 0), (3, 3), 0.7)[..., None]
     # a pixel at the outline has no colour of its own where the mesh just misses it: its neighbours' will do
     spread = cv2.GaussianBlur(np.where(owner[..., None] >= 0, colour, 0).astype(np.float32), (3, 3), 0.7)
@@ -98,7 +99,7 @@ def _window(
 ) -> tuple[int, int, int, int] | None:
     """left, top, right, bottom (px) of what the meshes may cover, None where that is nothing."""
     points = np.concatenate([v for v, _ in meshes]) if meshes else np.zeros((0, 3))
-    points = points[points[:, 2] > NEAREST].astype(np.float64)
+    points = points[points[:, 2] > MIN_DRAWN_DEPTH_M].astype(np.float64)
     if not len(points):
         return None
     uv = points @ np.asarray(intrinsics, np.float64).T

@@ -22,7 +22,7 @@ from .subdivide import smooth
 
 Image = UInt8[np.ndarray, "h w 3"]
 AnyImage = UInt8[np.ndarray, "_ _ 3"]  # of a shape of its own
-COLOURS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": (0.66, 0.64, 0.61)}  # linear RGB
+MATERIALS = {"porcelain": (0.49, 0.62, 0.80), "skin": (0.72, 0.47, 0.36), "clay": (0.66, 0.64, 0.61)}  # linear RGB
 MASK_COLOUR, MASK_OPACITY = (60, 220, 120), 0.55
 # quality -> how to draw, and how many times larger than the picture: light and shade then have smooth edges, too
 QUALITY = {
@@ -34,7 +34,7 @@ QUALITY = {
     ),
     "fast": (Look("ssaa"), 1),
 }
-LARGEST = 800  # px: a hand drawn this large may be stretched to a larger picture
+STRETCHED_PX = 800  # px: a hand drawn this large may be stretched to a larger picture
 TEXT_SIDE = 1100.0  # px: longer side of a picture whose text is drawn at the font's own size
 SUBPIXEL = 4  # bits of sub-pixel position that cv2 is given
 LIMIT = 1 << 20  # px: what lies further out is cut, since cv2's coordinates have 32 bits
@@ -66,7 +66,7 @@ def draw_mesh(
     """The shaded, anti-aliased mesh over the photo that `intrinsics` (px) belongs to.
 
     Args:
-        colour: a name in COLOURS or linear RGB for each vertex.
+        colour: a name in MATERIALS or linear RGB for each vertex.
         quality: "fine", or "fast" for video: no shadows.
 
     Raises:
@@ -123,7 +123,7 @@ def side_view(
 def draw_skeleton(
     image: Image,
     joints_2d: Float[np.ndarray, "21 2"],
-    valid: Sequence[bool] | np.ndarray | None = None,
+    valid: Sequence[bool] | Bool[np.ndarray, "21"] | None = None,
     thickness: float | int | None = None,
     outline: float = 0.55,
 ) -> Image:
@@ -222,21 +222,21 @@ def _shade(
     faces: Int64[np.ndarray, "f 3"],
     camera: Float[Tensor, "4"],
     size: tuple[int, int],
-    colour: str | np.ndarray,
+    colour: str | Float[np.ndarray, "v1 3"],
     quality: str,
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 1"]]:
     """The mesh in display colours in [0, 1] and the share of each pixel that it covers."""
     if quality not in QUALITY:
         raise ValueError(f"quality is {quality!r}, should be one of {', '.join(QUALITY)}")
-    look, scale = QUALITY[quality]
-    scale = min(scale, LARGEST / max(size))
+    style, scale = QUALITY[quality]
+    scale = min(scale, STRETCHED_PX / max(size))
     drawn = [max(1, round(scale * side)) for side in size]
     stretch = camera.new_tensor([drawn[1] / size[1], drawn[0] / size[0]]).repeat(2)
     faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64)
     with torch.no_grad():
         smoothed, faces, albedo = smooth(vertices[None], faces, _albedo(colour, len(vertices)))
         topology, black = Topology.build(faces, len(albedo)), torch.zeros(1, 3, *drawn)
-        out = render(smoothed, topology, albedo, (camera * stretch)[None], _studio(), black, look, "none")
+        out = render(smoothed, topology, albedo, (camera * stretch)[None], _studio(), black, style, "none")
         rgb, alpha = (_resize(v, size)[0].permute(1, 2, 0).numpy() for v in (out.rgb, out.alpha))
     return _to_display(rgb / np.maximum(alpha, 1e-6)), alpha
 
@@ -247,11 +247,11 @@ def _resize(picture: Float[Tensor, "1 c h1 w1"], size: tuple[int, int]) -> Float
     return F.interpolate(picture, size, mode="bilinear", align_corners=False)
 
 
-def _albedo(colour: str | np.ndarray, count: int) -> Float[Tensor, "v 3"]:
+def _albedo(colour: str | Float[np.ndarray, "v1 3"], count: int) -> Float[Tensor, "v 3"]:
     if isinstance(colour, str):
-        if colour not in COLOURS:
-            raise ValueError(f"colour is {colour!r}, should be one of {', '.join(COLOURS)} or RGB for each vertex")
-        return torch.tensor(COLOURS[colour]).expand(count, 3)
+        if colour not in MATERIALS:
+            raise ValueError(f"colour is {colour!r}, should be one of {', '.join(MATERIALS)} or RGB for each vertex")
+        return torch.tensor(MATERIALS[colour]).expand(count, 3)
     albedo = torch.as_tensor(np.asarray(colour), dtype=torch.float32)
     if albedo.shape != (count, 3):
         raise ValueError(f"colours have shape {tuple(albedo.shape)}, should be ({count}, 3)")
@@ -296,7 +296,12 @@ def _thickness(image: Image, joints: Float[np.ndarray, "n 2"]) -> float:
 
 
 def _strokes(
-    canvas: Image, joints: Float[np.ndarray, "21 2"], shown: np.ndarray, width: float, rim: float, dark: bool
+    canvas: Image,
+    joints: Float[np.ndarray, "21 2"],
+    shown: Bool[np.ndarray, "21"],
+    width: float,
+    rim: float,
+    dark: bool,
 ) -> Image:
     """Bones, tapered towards the tips, then joints, on `canvas`, each `rim` px wider."""
     outline = (18, 18, 22)
@@ -317,7 +322,9 @@ def _colour(joint: int) -> tuple[int, int, int]:
     return (235, 235, 235) if joint == skeleton.WRIST else skeleton.FINGER_COLOURS[(joint - 1) // 4]
 
 
-def _bone(canvas: Image, ends: np.ndarray, width: tuple[float, float], rim: float, colour: tuple[int, ...]) -> None:
+def _bone(
+    canvas: Image, ends: Float[np.ndarray, "2 2"], width: tuple[float, float], rim: float, colour: tuple[int, ...]
+) -> None:
     along = ends[1] - ends[0]
     across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
     half = [across * (w / 2 + rim) for w in width]
@@ -325,12 +332,12 @@ def _bone(canvas: Image, ends: np.ndarray, width: tuple[float, float], rim: floa
     cv2.fillConvexPoly(canvas, _fixed_point(corners), colour, cv2.LINE_AA, SUBPIXEL)
 
 
-def _disc(canvas: Image, centre: np.ndarray, radius: float, colour: tuple[int, ...]) -> None:
+def _disc(canvas: Image, centre: Float[np.ndarray, "2"], radius: float, colour: tuple[int, ...]) -> None:
     x, y = _fixed_point(centre).tolist()
     cv2.circle(canvas, (x, y), max(1, round(radius * (1 << SUBPIXEL))), colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL)
 
 
-def _fixed_point(points: np.ndarray) -> np.ndarray:
+def _fixed_point(points: Float[np.ndarray, "*n 2"]) -> np.ndarray:
     return np.rint(points * (1 << SUBPIXEL)).astype(np.int32)
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from ..contracts import Record
@@ -98,7 +98,7 @@ def render(
     cameras: Float[Tensor, "b 4"],
     lights: Lights,
     background: Float[Tensor, "b 3 h w"],
-    look: Look | None = None,
+    style: Look | None = None,
     cull: str = "back",
     rasterizer: Rasterizer = rasterize,
 ) -> Render:
@@ -107,13 +107,15 @@ def render(
     `albedo` has 3 channels, or a fourth that scales the highlights.
     `rasterizer` finds what is visible: ours, or `pytorch3d_backend.rasterize` (with antialias "none").
     """
-    look = look or Look()
+    style = style or Look()
     out = _empty(background)
-    step = look.images_per_chunk or (4 if vertices.device.type == "cpu" else 128)  # on a CPU: few enough for its cache
+    step = style.images_per_chunk or (4 if vertices.device.type == "cpu" else 128)  # on a CPU: few enough for its cache
     for start in range(0, len(vertices), step):
         part = slice(start, start + step)
         colours = albedo if albedo.dim() == 2 else albedo[part]
-        _render_chunk(vertices[part], topology, colours, cameras[part], lights[part], out[part], look, cull, rasterizer)
+        _render_chunk(
+            vertices[part], topology, colours, cameras[part], lights[part], out[part], style, cull, rasterizer
+        )
     return out
 
 
@@ -165,33 +167,33 @@ def _pixels(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "bhw c"]:
 
 
 def _render_chunk(
-    vertices: Tensor,
+    vertices: Float[Tensor, "b v 3"],
     topology: Topology,
-    albedo: Tensor,
-    cameras: Tensor,
+    albedo: Float[Tensor, "*b v a"],
+    cameras: Float[Tensor, "b 4"],
     lights: Lights,
     out: Render,
-    look: Look,
+    style: Look,
     cull: str,
     rasterizer: Rasterizer,
 ) -> None:
     """Draw into `out`."""
     size = (out.rgb.shape[2], out.rgb.shape[3])
-    supersample, one_surface = ANTIALIAS[look.antialias]
+    supersample, one_surface = ANTIALIAS[style.antialias]
     settings = Settings(cull=cull, supersample=supersample, one_surface=one_surface)
     r = rasterizer(vertices, topology.faces, cameras, size, settings)
     attributes = interpolate(r, topology.faces, _vertex_attributes(vertices, topology, albedo, lights))
     depth, face = _front(r)
     points, hit = camera_points(r.pixel, depth, cameras, *size), r.face >= 0
-    if look.ambient_occlusion:
+    if style.ambient_occlusion:
         up = unit(_average(attributes[..., :3], hit))
-        sky = ambient_occlusion(r, points, up, cameras, look.ambient_radius)
-        attributes[..., 6:9] *= torch.lerp(torch.ones_like(sky), sky, look.ambient_occlusion)[:, None, None]
-    lit = _lit(vertices, topology.faces, lights, points, r.image, look)
+        sky = ambient_occlusion(r, points, up, cameras, style.ambient_radius)
+        attributes[..., 6:9] *= torch.lerp(torch.ones_like(sky), sky, style.ambient_occlusion)[:, None, None]
+    lit = _lit(vertices, topology.faces, lights, points, r.image, style)
     colour, normal = _light_samples(attributes, points, lit, r.image, lights)
     colour, normal = _average(colour, hit), _average(normal, hit)
-    if look.occlusion:
-        colour = colour * depth_darkening(r, depth, look.occlusion, look.occlusion_px, look.occlusion_m)[:, None]
+    if style.occlusion:
+        colour = colour * depth_darkening(r, depth, style.occlusion, style.occlusion_px, style.occlusion_m)[:, None]
     alpha = r.coverage[:, None]
     rgb = _pixels(out.rgb)
     rgb.index_copy_(0, r.pixel, torch.lerp(rgb.index_select(0, r.pixel), colour, alpha))
@@ -202,17 +204,24 @@ def _render_chunk(
 
 
 def _lit(
-    vertices: Tensor, faces: Tensor, lights: Lights, points: Float[Tensor, "p 3"], image: Int64[Tensor, "p"], look: Look
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    lights: Lights,
+    points: Float[Tensor, "p 3"],
+    image: Int64[Tensor, "p"],
+    style: Look,
 ) -> Float[Tensor, "p"] | None:
     """Share of the directional light that reaches each point, None for all of it everywhere."""
-    if not look.shadow:
+    if not style.shadow:
         return None
-    side, bias, samples = look.shadow, look.shadow_bias, look.shadow_samples
-    radius = look.shadow_radius if samples > 1 else 0.0
+    side, bias, samples = style.shadow, style.shadow_bias, style.shadow_samples
+    radius = style.shadow_radius if samples > 1 else 0.0
     return soft_shadow(vertices, faces, lights.direction, side, bias, points, image, radius, samples)
 
 
-def _vertex_attributes(vertices: Tensor, topology: Topology, albedo: Tensor, lights: Lights) -> Float[Tensor, "b v c"]:
+def _vertex_attributes(
+    vertices: Float[Tensor, "b v 3"], topology: Topology, albedo: Float[Tensor, "*#b v a"], lights: Lights
+) -> Float[Tensor, "b v c"]:
     """What is interpolated: normal, albedo, ambient irradiance / pi, share of the highlights where albedo brings it.
 
     Ambient light is smooth by nature, so it is evaluated at vertices; the directional light, its highlight and its
@@ -233,7 +242,7 @@ def _light_samples(
 ) -> tuple[Float[Tensor, "p s 3"], Float[Tensor, "p s 3"]]:
     """Ambient + diffuse + Blinn-Phong: colour and unit normal of every sample; `lit`: share of unshadowed light."""
 
-    def at(v: Tensor) -> Tensor:
+    def at(v: Shaped[Tensor, "b *c"]) -> Tensor:
         return v.index_select(0, image)[:, None]
 
     normal = unit(attributes[..., :3])

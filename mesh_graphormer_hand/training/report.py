@@ -142,7 +142,7 @@ def _curves(entries: Sequence[Mapping[str, Any]]) -> list[str]:
                 series.setdefault(f"{entry['of']}/{name}", []).append((float(entry["step"]), float(value)))
     parts = [report_html.heading("Curves")] if series else []
     for number, (name, points) in enumerate(series.items()):
-        colour = report_html.COLOURS[number % len(report_html.COLOURS)]
+        colour = report_html.LINE_COLOURS[number % len(report_html.LINE_COLOURS)]
         parts.append(report_html.figure(report_html.curve(points, colour), name))
     return parts
 

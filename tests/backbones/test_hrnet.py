@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from helpers.places import DATA
-from mesh_graphormer_hand.backbones.hrnet import VARIANTS, HRNet, Module
+from mesh_graphormer_hand.backbones.hrnet import HRNETS, HRNet, Module
 from mesh_graphormer_hand.backbones.neck import ClassificationNeck
 
 # Parameters of the published ImageNet classifiers, in millions (the authors' and timm's tables).
@@ -30,7 +30,7 @@ class Trunk(torch.nn.ModuleDict):
         return self["neck"](self["backbone"](image))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", HRNETS)
 def test_sizes_are_the_published_ones(variant):
     with torch.device("meta"):
         trunk = Trunk(variant)

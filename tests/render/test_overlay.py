@@ -8,7 +8,7 @@ import pytest
 
 from helpers.render_scenes import slow_rasterize, sphere
 from mesh_graphormer_hand import skeleton
-from mesh_graphormer_hand.render.overlay import COLOURS, draw_mesh, draw_skeleton, panel, side_view
+from mesh_graphormer_hand.render.overlay import MATERIALS, draw_mesh, draw_skeleton, panel, side_view
 
 K = np.array([[300.0, 0, 70.5], [0, 280.0, 44.25], [0, 0, 1]])
 
@@ -61,7 +61,7 @@ def test_mesh_is_anti_aliased_and_opacity_blends():
 
 def test_colours():
     image, (vertices, faces) = photo(), ball()
-    means = {name: draw_mesh(image, vertices, faces, K, name)[40:50, 65:75].mean((0, 1)) for name in COLOURS}
+    means = {name: draw_mesh(image, vertices, faces, K, name)[40:50, 65:75].mean((0, 1)) for name in MATERIALS}
     assert means["skin"][0] > means["skin"][2] + 30 and means["porcelain"][2] > means["porcelain"][0] + 20
     left_red = np.where(vertices[:, :1] < 0, [[0.9, 0.1, 0.1]], [[0.1, 0.1, 0.9]])
     own = draw_mesh(image, vertices, faces, K, left_red)

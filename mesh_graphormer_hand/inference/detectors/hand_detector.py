@@ -23,12 +23,12 @@ from ...geometry.boxes import BoxCodec, calibrate, suppress
 from ..network import load_network
 from .base import Detection, Side
 
-WEIGHTS = "hand_detector"
+DETECTOR_WEIGHTS = "hand_detector"
 MIN_SCORE = 0.65  # likelihood of a hand; faces and tools score up to 0.6 and more
 SIZE_FACTOR = 4 / 3  # longer side of the photo as the network sees it, over that of the frames it was trained on
-SURE_SIDE = 0.6  # likelihood from which a side is given
+MIN_SIDE_LIKELIHOOD = 0.6  # likelihood from which a side is given
 LEAST_PRESENCE = 0.2  # by the model; below it the model overrules a detection
-MAX_OVERLAP = 0.45  # of two boxes of different hands
+MAX_BOX_IOU = 0.45  # of two boxes of different hands
 STRIDE_PX = 32  # the network's sides are multiples of it
 PADDING_GREY = 0.5  # of the pixels that fill up to such a multiple
 
@@ -51,7 +51,7 @@ class HandDetector:
         Raises:
             ConfigError: no such weights, or weights of another kind of model.
         """
-        self.model = load_network(weights or WEIGHTS, device)
+        self.model = load_network(weights or DETECTOR_WEIGHTS, device)
         if "box_maps" not in self.model.produces:
             raise ConfigError(f"{weights}: the model {self.model.config.name} is no hand detector")
         self.codec, self.device = BoxCodec(), torch.device(device)
@@ -72,7 +72,7 @@ class HandDetector:
         boxes = torch.minimum(boxes.clamp_min(0), limit)
         whole = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)  # of at least a pixel of the photo
         boxes, scores, left = boxes[whole], scores[whole], left[whole]
-        kept = suppress(boxes, scores, MAX_OVERLAP)
+        kept = suppress(boxes, scores, MAX_BOX_IOU)
         found = [Detection(boxes[i].numpy(), float(scores[i]), *_side(float(left[i]))) for i in kept]
         return [replace(d, least_presence=LEAST_PRESENCE) for d in found]
 
@@ -90,7 +90,7 @@ class HandDetector:
 def _side(left: float) -> tuple[Side | None, float | None]:
     """The side and its likelihood, from the likelihood `left` of a left hand; None where neither side is sure."""
     sure = max(left, 1 - left)
-    return ("left" if left > 0.5 else "right", sure) if sure >= SURE_SIDE else (None, None)
+    return ("left" if left > 0.5 else "right", sure) if sure >= MIN_SIDE_LIKELIHOOD else (None, None)
 
 
 def fit_in(photo: UInt8[np.ndarray, "h w 3"], size: int) -> tuple[Float[Tensor, "3 rows columns"], Float[Tensor, "4"]]:

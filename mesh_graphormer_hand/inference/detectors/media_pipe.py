@@ -26,9 +26,8 @@ from ...geometry.boxes import suppress
 from . import mediapipe_worker
 from .base import Detection
 
-MAX_HANDS = 8
 MARGIN = 0.08  # of the keypoints' extent, for the flesh around them
-MAX_OVERLAP = 0.7  # of two boxes of different hands: MediaPipe sometimes finds one hand twice
+SAME_HAND_BOX_IOU = 0.7  # of two boxes of different hands: MediaPipe sometimes finds one hand twice
 WORKER = Path(mediapipe_worker.__file__)
 
 
@@ -73,7 +72,7 @@ class MediaPipe:
                 score = float(hand["score"])
                 detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
         boxes = torch.tensor(np.array([d.box for d in detections], np.float32)).reshape(-1, 4)
-        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), MAX_OVERLAP)]
+        return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), SAME_HAND_BOX_IOU)]
 
     def close(self) -> None:
         """End the other process, if there is one."""
@@ -116,7 +115,7 @@ class MediaPipe:
 
 def _import_here(model: str) -> mediapipe_worker.Finder:
     try:
-        return mediapipe_worker.landmarker(model, MAX_HANDS)
+        return mediapipe_worker.landmarker(model, mediapipe_worker.MEDIAPIPE_MAX_HANDS)
     except ImportError as error:
         command = paths.install_command("mediapipe")
         raise ConfigError(

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-MAX_HANDS = 8
+MEDIAPIPE_MAX_HANDS = 8
 MIN_PALM_SCORE = 0.4
 # The old interface gives sides as of a mirrored (selfie) image; so does the new one before this version
 UNMIRRORED_SINCE = (0, 10, 5)
@@ -81,7 +81,7 @@ def main(model: str | None = None) -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what MediaPipe itself prints must not mix with the answers
     try:
-        find = landmarker(model, MAX_HANDS) if model else solution(MAX_HANDS)
+        find = landmarker(model, MEDIAPIPE_MAX_HANDS) if model else solution(MEDIAPIPE_MAX_HANDS)
     except Exception as error:  # of any class: the other process needs its message
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return 1

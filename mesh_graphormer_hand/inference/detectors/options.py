@@ -66,9 +66,9 @@ class DetectorOptions:
         """
         if chosen in ("auto", "ours"):
             from ... import assembly
-            from .hand_detector import WEIGHTS
+            from .hand_detector import DETECTOR_WEIGHTS
 
-            return assembly.find_model(self.model or WEIGHTS) / "model.safetensors"
+            return assembly.find_model(self.model or DETECTOR_WEIGHTS) / "model.safetensors"
         given = self.model if chosen == "mediapipe" else None
         return None if given is None else Path(given)
 

@@ -13,13 +13,14 @@ from ...config import ConfigError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
+    from jaxtyping import Float, Int64, Shaped, UInt8
 
     from ..result import HandResult
 
 Contents = dict[str, bytes]
 PICTURE_SIDE_PX = 640, 1280  # least and largest longer side of the photo in the picture
 WORDS = (0.9, "surely"), (0.6, "probably"), (0.0, "perhaps")  # least confidence of each word
-KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
+FILE_KINDS = ("picture", "json", "obj", "glb", "ply", "scene", "depth", "normals", "mask", "npz")
 DEFAULT_KINDS = ("picture", "json", "obj")
 HELP = (
     "picture (mesh on the photo, side views, skeleton), json, obj, glb, ply (meshes), scene (all hands as they stand "
@@ -35,17 +36,21 @@ def parse_kinds(text: str) -> tuple[str, ...]:
         ConfigError: an unknown kind.
     """
     if text == "all":
-        return KINDS
+        return FILE_KINDS
     kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigError(f"--save: no kind {kind!r}{nearest(kind, KINDS)} (there are: all, {', '.join(KINDS)})")
+        if kind not in FILE_KINDS:
+            raise ConfigError(
+                f"--save: no kind {kind!r}{nearest(kind, FILE_KINDS)} (there are: all, {', '.join(FILE_KINDS)})"
+            )
     if not kinds:
-        raise ConfigError(f"--save names nothing (there are: all, {', '.join(KINDS)})")
+        raise ConfigError(f"--save names nothing (there are: all, {', '.join(FILE_KINDS)})")
     return kinds
 
 
-def encode(kinds: Sequence[str], photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def encode(
+    kinds: Sequence[str], photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]
+) -> Contents:
     """The files of all `kinds`; `about` goes to the head of the JSON."""
     contents: Contents = {}
     for kind in kinds:
@@ -53,7 +58,7 @@ def encode(kinds: Sequence[str], photo: np.ndarray, hands: Sequence[HandResult],
     return contents
 
 
-def picture(photo: np.ndarray, hands: Sequence[HandResult]) -> np.ndarray:
+def picture(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult]) -> np.ndarray:
     """RGB panel: the meshes on the photo, each from the side, masks and skeletons."""
     from ...render import overlay
 
@@ -180,7 +185,7 @@ def encode_obj(hand: HandResult) -> bytes:
     return "\n".join([header, *_obj_lines(hand.vertices, hand.faces), ""]).encode()
 
 
-def _obj_lines(vertices: np.ndarray, faces: np.ndarray, before: int = 0) -> list[str]:
+def _obj_lines(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"], before: int = 0) -> list[str]:
     """Of a file that holds `before` points already."""
     points = [f"v {x:.8f} {-y:.8f} {-z:.8f}" for x, y, z in vertices]
     return points + [f"f {a} {b} {c}" for a, b, c in faces + (before + 1)]
@@ -219,11 +224,11 @@ def _standing(hands: Sequence[HandResult]) -> list[tuple[str, HandResult]]:
     return [(f"hand{i}_{h.side}", h) for i, h in enumerate(hands, start=1) if h.vertices_cam is not None]
 
 
-def _scene(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def _scene(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
     return {"_scene.obj": scene_obj(hands), "_scene.glb": scene_glb(hands)} if _standing(hands) else {}
 
 
-def encode_png(image: np.ndarray) -> bytes:
+def encode_png(image: Shaped[np.ndarray, "h w *c"]) -> bytes:
     """A PNG file's content, of RGB or of one channel of 8 or 16 bits."""
     import cv2
     import numpy as np
@@ -249,7 +254,7 @@ def write_all(folder: Path, stem: str, contents: Contents) -> list[Path]:
     return [folder / f"{stem}{suffix}" for suffix in contents]
 
 
-def resize(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def resize(photo: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
     """The photo with a longer side within PICTURE_SIDE_PX, and its scale in x and y."""
     import cv2
     import numpy as np
@@ -271,7 +276,7 @@ def _mesh(hand: HandResult) -> Any:
 
 
 def _meshes(suffix: str, encoder: Callable[[HandResult], bytes]) -> Callable[..., Contents]:
-    def encode_each(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+    def encode_each(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
         """One file a hand, numbered from 1 where there are several."""
         solid = [(i, h) for i, h in enumerate(hands, start=1) if h.vertices is not None]
         return {(suffix if len(hands) == 1 else f"{i}{suffix}"): encoder(h) for i, h in solid}
@@ -287,7 +292,7 @@ def _exported(kind: str) -> Callable[[HandResult], bytes]:
     return export
 
 
-def _maps(photo: np.ndarray, hands: Sequence[HandResult]) -> Any:
+def _maps(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult]) -> Any:
     import numpy as np
 
     from ...render.maps import surface_maps
@@ -297,20 +302,20 @@ def _maps(photo: np.ndarray, hands: Sequence[HandResult]) -> Any:
     return surface_maps(meshes, intrinsics, photo.shape[:2])
 
 
-def _depth(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def _depth(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
     from ...render.maps import depth_image, depth_picture
 
     depth = _maps(photo, hands).depth
     return {"_depth.png": encode_png(depth_image(depth)), "_depth_colour.png": encode_png(depth_picture(depth))}
 
 
-def _normals(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def _normals(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
     from ...render.maps import normals_picture
 
     return {"_normals.png": encode_png(normals_picture(_maps(photo, hands).normals))}
 
 
-def _mask(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def _mask(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
     """Each hand's number, from 1, where its mesh (or, without one, its mask) is; 0 elsewhere."""
     import numpy as np
 
@@ -322,7 +327,7 @@ def _mask(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any])
     return {"_mask.png": encode_png((_maps(photo, hands).owner + 1).astype(np.uint8))}
 
 
-def _npz(photo: np.ndarray, hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
+def _npz(photo: UInt8[np.ndarray, "h w 3"], hands: Sequence[HandResult], about: dict[str, Any]) -> Contents:
     """Arrays with a row for each hand, without those that the model does not produce."""
     import numpy as np
 

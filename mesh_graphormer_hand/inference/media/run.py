@@ -20,6 +20,7 @@ from .video_addresses import display_name
 
 if TYPE_CHECKING:
     import numpy as np
+    from jaxtyping import UInt8
 
     from ..predictor import HandPredictor
     from ..result import HandResult
@@ -32,7 +33,7 @@ class Settings:
     """What to predict and to write."""
 
     out: Path
-    kinds: tuple[str, ...] | None = None  # of `outputs.KINDS`; None: the usual ones of a photo, none of each frame
+    kinds: tuple[str, ...] | None = None  # of `outputs.FILE_KINDS`; None: the usual ones of a photo, none of each frame
     weights: str | None = None  # None: the shipped ones
     device: str = "cpu"
     backend: str = "auto"
@@ -149,7 +150,7 @@ class PredictionRun:
             return f"no hand found (detector: {detector}; {weights}); try another: {alternatives(detector)}"
         return f"{outputs.say(hands)}; detector: {', '.join(sorted({h.detector for h in hands}))}; {weights}"
 
-    def predict(self, photo: np.ndarray, exif: float | None = None) -> list[HandResult]:
+    def predict(self, photo: UInt8[np.ndarray, "h w 3"], exif: float | None = None) -> list[HandResult]:
         """The hands of an RGB photo with these settings; `exif`: its focal length by its file, px."""
         s = self.settings
         given = s.K is not None or s.focal is not None

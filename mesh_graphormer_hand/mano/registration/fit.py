@@ -26,7 +26,7 @@ from .map import HandMap, Registration
 logger = logging.getLogger(__name__)
 
 MM_PER_M = 1000.0
-NEAREST = 24  # triangles looked at for the closest point, by their centroids
+NEAREST_TRIANGLES = 24  # triangles looked at for the closest point, by their centroids
 STIFFNESS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.1)  # of displacements, from nearly rigid to loose
 LANDMARK = 5.0  # weight of a fingertip, the wrist's open edge counts in full
 BETA_UNIT, MOVE_UNIT = 20.0, 0.05  # m
@@ -145,7 +145,7 @@ def closest_points(
 ) -> tuple[Float[np.ndarray, "n"], Int64[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
     """Distance (m), triangle and barycentric coordinates of the nearest point of a mesh, for each point."""
     corners = vertices[faces]
-    count = min(NEAREST, len(faces))
+    count = min(NEAREST_TRIANGLES, len(faces))
     candidates = cKDTree(corners.mean(1)).query(points, count)[1].reshape(len(points), count)
     shares = nearest_shares(points[:, None], corners[candidates])  # n k 3
     found = (shares[..., None] * corners[candidates]).sum(-2)

@@ -19,7 +19,7 @@ from ...contracts import HandInputs, HandPrediction
 from ...mano.hand import Hand
 from ..base import HandModel, HandModelConfig
 
-SLOPE = 0.01  # of the leaky ReLU
+LEAK = 0.01  # of the leaky ReLU
 MEAN = 0.5  # the published normalisation: image - 0.5
 
 
@@ -46,16 +46,16 @@ class HandSegNet(HandModel):
             if index:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(count):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(LEAK)]
                 channels = width
         for width, size in zip(options.head, (3, 3, 1), strict=True):
-            layers += [nn.Conv2d(channels, width, size, padding=size // 2), nn.LeakyReLU(SLOPE)]
+            layers += [nn.Conv2d(channels, width, size, padding=size // 2), nn.LeakyReLU(LEAK)]
             channels = width
         self.network = nn.Sequential(*layers)
         self.logits = nn.Conv2d(channels, 2, 1)
         for module in self.network:
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=SLOPE, nonlinearity="leaky_relu")
+                nn.init.kaiming_normal_(module.weight, a=LEAK, nonlinearity="leaky_relu")
                 nn.init.zeros_(module.bias)
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
