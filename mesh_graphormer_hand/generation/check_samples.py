@@ -14,6 +14,7 @@ from .write import PRELOAD
 
 if TYPE_CHECKING:
     import numpy as np
+    from jaxtyping import Float
 
     from .audit import Measures
 
@@ -95,7 +96,7 @@ def _same_bytes(plan: Plan, blocks: list[int], digests: dict[int, str]) -> objec
     return audit.Verdict(name, f"{differ}", "0", not differ)
 
 
-def draw(measures: Measures, tones: np.ndarray, path: Path) -> None:
+def draw(measures: Measures, tones: Float[np.ndarray, "n 3"], path: Path) -> None:
     """Six plots of what the samples cover."""
     import numpy as np
     from matplotlib.figure import Figure  # no pyplot: no global state, no window

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from ..config import ConfigError
@@ -47,7 +47,7 @@ class PhotoNetwork:
         return placed, prediction
 
 
-def _to_cpu(values: Tensor) -> Tensor:
+def _to_cpu(values: Shaped[Tensor, "..."]) -> Tensor:
     return values.cpu().float() if values.is_floating_point() else values.cpu()
 
 

@@ -35,5 +35,5 @@ class OneEuro:
         return self._value.astype(np.float32)
 
 
-def _weight(cutoff: float | np.ndarray, elapsed: float) -> float | np.ndarray:
+def _weight(cutoff: float | Float[np.ndarray, "*n"], elapsed: float) -> float | np.ndarray:
     return 1 / (1 + 1 / (2 * np.pi * cutoff * elapsed))

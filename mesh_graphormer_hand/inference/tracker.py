@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
 from ..config import HAND_OVER_KEYPOINTS
 from ..geometry.boxes import box_iou
@@ -97,7 +97,7 @@ class HandTracker:
         smooth: bool = True,
         one_shape: bool = True,
         sides: Sequence[str] | None = None,
-        K: np.ndarray | None = None,
+        K: Float[np.ndarray, "3 3"] | None = None,
         focal: float | None = None,
         bone_length: float | None = None,
     ) -> None:
@@ -255,5 +255,5 @@ def _photo(frame: UInt8[np.ndarray, "h w 3"]) -> Photo:
     return Photo(frame, NO_INTRINSICS, "assumed")
 
 
-def _tensor(box: np.ndarray) -> torch.Tensor:
+def _tensor(box: Shaped[np.ndarray, "4"]) -> torch.Tensor:
     return torch.from_numpy(np.asarray(box, np.float32))[None]

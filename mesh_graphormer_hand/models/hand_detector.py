@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..config import ConfigError, parse
@@ -121,7 +121,7 @@ def box_losses(maps: Float[Tensor, "b 6 h w"], wanted: BoxTargets, codec: BoxCod
     focal = -torch.where(centre, hit, miss).sum((-1, -2)) / count
     weight = wanted.heat * (wanted.heat > NEAR)
 
-    def near(error: Float[Tensor, "b h w"], known: Tensor | float = 1.0) -> Float[Tensor, "b"]:
+    def near(error: Float[Tensor, "b h w"], known: Bool[Tensor, "b h w"] | float = 1.0) -> Float[Tensor, "b"]:
         return (error * weight * known).sum((-1, -2)) / (weight * known).sum((-1, -2)).clamp_min(1e-3)
 
     # a place is as wrong as it moves the box: cells count by the box's size

@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from .rasterizer.raster import Raster, Settings, rasterize
@@ -15,13 +15,13 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # rad: turns that never repeat, for
 LIGHT_DISTANCE = 3.0  # m: far enough for rays to be near parallel, near enough for float32 depths
 
 
-def dot(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:
+def dot(a: Float[Tensor, "..."], b: Float[Tensor, "..."], dim: int = -1) -> Tensor:
     """Dot product over an axis of length 3, kept as length 1 (faster than a reduction over so short an axis)."""
     p = a * b
     return p.narrow(dim, 0, 1) + p.narrow(dim, 1, 1) + p.narrow(dim, 2, 1)
 
 
-def unit(v: Tensor, dim: int = -1) -> Tensor:
+def unit(v: Float[Tensor, "..."], dim: int = -1) -> Tensor:
     """Vectors of length 3 along `dim` scaled to length 1 (zero stays zero)."""
     return v * dot(v, v, dim).clamp_min(1e-30).rsqrt()
 
@@ -63,7 +63,7 @@ def shadow(
     depth = rasterize(seen, faces, cameras, (side, side), Settings(cull="front"))
     depth = depth.scatter(depth.depth[:, 0], float("inf")).flatten()
 
-    def at(v: Tensor) -> Tensor:
+    def at(v: Shaped[Tensor, "b *c"]) -> Tensor:
         return v.index_select(0, image)
 
     p = torch.bmm((points - at(centre[:, 0]))[:, None], at(frame))[:, 0] + vertices.new_tensor([0, 0, LIGHT_DISTANCE])
@@ -137,7 +137,14 @@ def _light_frame(direction: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
     return torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
 
-def _tent(depth: Tensor, image: Tensor, u: Tensor, v: Tensor, limit: Tensor, side: int) -> Float[Tensor, "p"]:
+def _tent(
+    depth: Float[Tensor, "texels"],
+    image: Int64[Tensor, "p"],
+    u: Float[Tensor, "p"],
+    v: Float[Tensor, "p"],
+    limit: Float[Tensor, "p"],
+    side: int,
+) -> Float[Tensor, "p"]:
     """Share of the 3 x 3 texels around (u, v), tent-weighted, whose depth is at least `limit`."""
     u0, v0 = u.floor().clamp(1, side - 2), v.floor().clamp(1, side - 2)
     base = image * (side * side) + (v0 * side + u0).long()

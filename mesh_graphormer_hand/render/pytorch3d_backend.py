@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from ..geometry.cameras import pytorch3d_renderer
@@ -38,7 +38,7 @@ def rasterize(
     face = fragments.pix_to_face[..., 0]  # numbered through the whole batch
     pixel = (face.flatten() >= 0).nonzero().squeeze(1)
 
-    def covered(v: Tensor) -> Tensor:
+    def covered(v: Shaped[Tensor, "b h w 1 *c"]) -> Tensor:
         return v.reshape(face.numel(), *v.shape[3:]).index_select(0, pixel)
 
     depth = covered(fragments.zbuf)
@@ -54,7 +54,13 @@ def rasterize(
     )
 
 
-def _fragments(vertices: Tensor, faces: Tensor, cameras: Tensor, size: tuple[int, int], s: Settings) -> Any:
+def _fragments(
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    cameras: Float[Tensor, "b 4"],
+    size: tuple[int, int],
+    s: Settings,
+) -> Any:
     """What PyTorch3D's MeshRasterizer says, (b, h, w, 1 ...)."""
     renderer = pytorch3d_renderer()
     if renderer is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 
@@ -52,7 +53,7 @@ class BatchNormSnapshot:
         self.kept = [torch.cat([b.flatten() for b in group]) for group in self.groups]
 
     @torch.no_grad()
-    def restore_where(self, bad: Tensor) -> None:
+    def restore_where(self, bad: Bool[Tensor, ""]) -> None:
         """Put the kept values back if the scalar `bad` is true."""
         for group, old in zip(self.groups, self.kept, strict=True):
             now = torch.cat([b.flatten() for b in group])

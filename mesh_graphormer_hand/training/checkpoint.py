@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -53,7 +54,11 @@ class Checkpoint:
 
 
 def save(
-    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int = 2
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Shaped[Tensor, "..."]]],
+    state: Mapping[str, Any],
+    keep: int = 2,
 ) -> Path:
     """Write step_<step> under `root` and drop all but the newest `keep` checkpoints up to it.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -87,17 +88,17 @@ def blocks(model: nn.Module, small: int = MIN_PARAMETERS) -> list[nn.Module]:
     return found
 
 
-def local_shard(value: Tensor) -> Tensor:
+def local_shard(value: Shaped[Tensor, "..."]) -> Tensor:
     """This process's shard of a sharded tensor (sharing its memory); a plain tensor as it is."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def full_tensor(value: Tensor) -> Tensor:
+def full_tensor(value: Shaped[Tensor, "..."]) -> Tensor:
     """The whole of a sharded tensor, in every process; a plain tensor as it is. All processes have to call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def shard_like(value: Tensor, example: Tensor) -> Tensor:
+def shard_like(value: Shaped[Tensor, "*s"], example: Shaped[Tensor, "*s"]) -> Tensor:
     """A copy of the whole tensor `value`, sharded, placed and laid out as `example` is."""
     if isinstance(example, DTensor):
         moved = value.to(example.device)

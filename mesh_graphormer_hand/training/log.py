@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,7 +37,9 @@ class RunningMeans:
     """Means since the last entry of the log: losses (summed on the device, so that nothing waits for them) over the
     steps that had them; and this process's training speed since then, pauses left out."""
 
-    def __init__(self, names: Sequence[str], reduce: Callable[[Tensor], Tensor] = lambda table: table) -> None:
+    def __init__(
+        self, names: Sequence[str], reduce: Callable[[Float[Tensor, "n 2"]], Float[Tensor, "n 2"]] = lambda table: table
+    ) -> None:
         """`names`: of everything that is summed; `reduce` adds up a tensor over all processes."""
         self.names, self.reduce = list(names), reduce
         self.there: dict[frozenset[str], Tensor] = {}  # which of `names` a step has
@@ -65,7 +67,7 @@ class RunningMeans:
         """Count a micro-batch: its number of images, and the seconds that were waited for it."""
         self.images, self.waited = self.images + images, self.waited + waited
 
-    def add(self, scalars: Mapping[str, Tensor], bad: Tensor | None = None) -> None:
+    def add(self, scalars: Mapping[str, Float[Tensor, ""]], bad: Float[Tensor, ""] | None = None) -> None:
         """Count one step's losses; those of a `bad` step (1 instead of 0) are left out."""
         first = next(iter(scalars.values())).detach().float()
         none = torch.full_like(first, torch.nan)

@@ -72,7 +72,7 @@ class Muon(torch.optim.Optimizer):
                 size = rate * ADAM_RMS * math.sqrt(max(rows, columns))
                 parameter.sub_(step.reshape(parameter.shape), alpha=size)
 
-    def _moved(self, parameter: Tensor) -> Tensor:
+    def _moved(self, parameter: Float[Tensor, "out *inner"]) -> Tensor:
         """The gradient with Nesterov's momentum."""
         state = self.state[parameter]
         if "momentum" not in state:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float, Shaped
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -57,7 +58,9 @@ class NonFiniteGuard:
         device = self.accelerator.device
         self.statistics.restore_where(torch.ones((), dtype=torch.bool, device=device))
 
-    def judge(self, step: int, loss: Tensor, grad_norm: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    def judge(
+        self, step: int, loss: Float[Tensor, ""], grad_norm: Float[Tensor, ""], optimizer: torch.optim.Optimizer
+    ) -> Tensor:
         """Make `optimizer` skip this step if its loss or gradients are not finite in any process; 1 if so, else 0."""
         here = ~loss.detach().isfinite()
         bad = (here | ~grad_norm.detach().isfinite()).float()
@@ -69,7 +72,7 @@ class NonFiniteGuard:
         self.flags.append((step, bad, here))
         return bad
 
-    def allows(self, bad: Tensor, optimizer: torch.optim.Optimizer) -> bool:
+    def allows(self, bad: Float[Tensor, ""], optimizer: torch.optim.Optimizer) -> bool:
         """Whether the optimiser may be called: a fused one skips bad steps itself."""
         return bool(optimizer.defaults.get("fused")) or self.scaled or not bad.item()
 
@@ -140,7 +143,9 @@ class BadStepDump:
         """Whether another bad step is kept."""
         return not self.folder.is_dir() or len(list(self.folder.iterdir())) < MAX_DUMPS
 
-    def _write(self, target: Path, batches: list[HandBatch], weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def _write(
+        self, target: Path, batches: list[HandBatch], weights: dict[str, Shaped[Tensor, "..."]], facts: dict[str, Any]
+    ) -> None:
         """A full disk only costs the record."""
         tensors = {f"{i}.{k}": v for i, batch in enumerate(batches) for k, v in flat_tensors(batch).items()}
         try:

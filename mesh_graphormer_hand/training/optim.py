@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ..config import ConfigError, OptimizerConfig, nearest
@@ -80,7 +81,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     return {f"{slot}/{name}": state[p][slot] for name, p in named for slot in SLOTS if slot in state[p]}
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Shaped[Tensor, "..."]]
+) -> None:
     """Put back what `optimizer_tensors` gave (whole tensors), on each parameter's device, in its layout and sharding.
 
     Raises:
@@ -125,7 +128,7 @@ class Ema:
             average[name].copy_(current[name])
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Replace the average by saved tensors."""
         for name, value in self.average.items():
             local_shard(value).copy_(local_shard(shard_like(tensors[name], value)))
@@ -142,6 +145,6 @@ class Ema:
 
     @staticmethod
     @torch.no_grad()
-    def _copy(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    def _copy(model: nn.Module, values: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         for name, value in model.state_dict().items():
             local_shard(value).copy_(local_shard(values[name]))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 MIN_GAIN = 1.2  # times faster than float32 that bfloat16 should be: it costs digits
@@ -58,7 +59,9 @@ def measured_gain() -> float:
     matrix, image, weight = torch.rand(512, 512), torch.rand(4, 64, 32, 32), torch.rand(64, 64, 3, 3)
     image = image.to(memory_format=torch.channels_last)
 
-    def work(a: Tensor, x: Tensor, w: Tensor) -> list[Callable[[], Tensor]]:
+    def work(
+        a: Float[Tensor, "n n"], x: Float[Tensor, "b c h w"], w: Float[Tensor, "c c 3 3"]
+    ) -> list[Callable[[], Tensor]]:
         return [lambda: a @ a, lambda: torch.conv2d(x, w, padding=1)]
 
     calls = [call for t in (torch.float32, torch.bfloat16) for call in work(matrix.to(t), image.to(t), weight.to(t))]

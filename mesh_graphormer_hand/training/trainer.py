@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from jaxtyping import Float
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -196,7 +197,7 @@ class Trainer:
             self.guard.check()
         return True
 
-    def update(self, scalars: dict[str, Tensor]) -> None:
+    def update(self, scalars: dict[str, Float[Tensor, ""]]) -> None:
         """Move the weights along the gradients, unless they or the loss are not finite; counts the step.
 
         Args:
@@ -298,7 +299,7 @@ class Trainer:
         """What every process logs, in the same order."""
         return ["loss", *(f"loss/{name}" for name in sorted(self.config.losses)), "grad_norm"]
 
-    def _sum(self, value: Tensor) -> Tensor:
+    def _sum(self, value: Float[Tensor, "..."]) -> Tensor:
         return self.accelerator.reduce(value, "sum") if self.accelerator.num_processes > 1 else value
 
     def _stop_requested(self) -> bool:

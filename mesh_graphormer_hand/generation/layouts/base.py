@@ -146,7 +146,7 @@ class Samples:
             "hand": fingerprint_to_hex(int(row["hand"])),
         }
 
-    def _box(self, row: dict[str, np.ndarray]) -> list[float]:
+    def _box(self, row: dict[str, Shaped[np.ndarray, "..."]]) -> list[float]:
         """px, x0, y0, x1, y1 round the hand without its arm, cut off at the picture and in its own frame."""
         width = self.images.shape[2]
         seen = (row["vertices"].astype(np.float64) + row["root"]) @ row["intrinsics"].T
@@ -174,7 +174,7 @@ def to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def npz(arrays: dict[str, np.ndarray]) -> bytes:
+def npz(arrays: dict[str, Shaped[np.ndarray, "..."]]) -> bytes:
     """An uncompressed .npz file, which carries no time."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

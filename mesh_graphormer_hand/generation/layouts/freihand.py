@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from ...config import ConfigError
 from ...contracts import HandBatch
@@ -60,7 +61,7 @@ class FreiHand(Layout):
                 rows[table].append(to_json(value))
         return Block(files, to_json(rows).encode())
 
-    def _rows(self, row: dict[str, np.ndarray]) -> dict[str, object]:
+    def _rows(self, row: dict[str, Shaped[np.ndarray, "..."]]) -> dict[str, object]:
         root = row["root"].astype(np.float64)
         xyz, intrinsics = row["joints"] + root, row["intrinsics"]
         pose = row["pose"].astype(np.float64).reshape(-1)

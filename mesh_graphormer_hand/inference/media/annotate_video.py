@@ -14,6 +14,7 @@ from .run import Answer
 
 if TYPE_CHECKING:
     import numpy as np
+    from jaxtyping import Shaped, UInt8
 
     from ..result import HandResult
     from ..tracker import HandTracker
@@ -106,7 +107,7 @@ def _annotate_frames(
     return about, records
 
 
-def draw_hands(frame: np.ndarray, hands: list[HandResult]) -> np.ndarray:
+def draw_hands(frame: UInt8[np.ndarray, "h w 3"], hands: list[HandResult]) -> np.ndarray:
     """The frame with every hand's mesh or, of models without one, its mask and skeleton; and how sure each hand is."""
     from ...render import maps, overlay
 
@@ -136,8 +137,8 @@ def _say_tracks(records: list[dict[str, Any]]) -> str:
         known = "nobody knows how sure" if sure is None else f"{sure:.0%} sure"
         known += "" if side is None else f", side {'unsure: ' * (side < SURE_SIDE)}{side:.0%}"
         parts.append(f"; track {number}: {sides.most_common(1)[0][0]} in {len(hands)} frames ({known})")
-    rest = f"; {len(parts) - MAX_NAMED_TRACKS} tracks more" if len(parts) > MAX_NAMED_TRACKS else ""
-    return "".join(parts[:MAX_NAMED_TRACKS]) + rest
+    others = f"; {len(parts) - MAX_NAMED_TRACKS} tracks more" if len(parts) > MAX_NAMED_TRACKS else ""
+    return "".join(parts[:MAX_NAMED_TRACKS]) + others
 
 
 def _mean(hands: list[dict[str, Any]], name: str) -> float | None:
@@ -150,7 +151,7 @@ def _write_frame(
     writer: VideoWriter,
     folder: Path,
     number: int,
-    frame: np.ndarray,
+    frame: UInt8[np.ndarray, "h w 3"],
     hands: list[HandResult],
 ) -> None:
     """Draw one frame, add it to the video and write its own files."""
@@ -185,5 +186,5 @@ def _brief(hands: list[HandResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _short(values: np.ndarray | bool | None, digits: int) -> list | bool | None:
+def _short(values: Shaped[np.ndarray, "..."] | bool | None, digits: int) -> list | bool | None:
     return values if values is None or isinstance(values, bool) else values.astype(float).round(digits).tolist()

@@ -115,7 +115,12 @@ def _limits(s: Settings, device: torch.device) -> tuple[int, int]:
 
 
 def _rasterize_chunk(
-    vertices: Tensor, faces: Tensor, cameras: Tensor, size: tuple[int, int], s: Settings, limit: int
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    cameras: Float[Tensor, "b 4"],
+    size: tuple[int, int],
+    s: Settings,
+    limit: int,
 ) -> Raster:
     height, width = size[0] * s.supersample, size[1] * s.supersample
     with torch.no_grad():
@@ -138,9 +143,9 @@ def _resolve(
     keys: Int64[Tensor, "pixels s"],
     pixel: Int64[Tensor, "p"],
     t: Triangles,
-    vertices: Tensor,
-    faces: Tensor,
-    cameras: Tensor,
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    cameras: Float[Tensor, "b 4"],
     size: tuple[int, int],
     s: Settings,
 ) -> Raster:
@@ -166,7 +171,7 @@ def _resolve(
     return Raster(pixel, face.view(shape), depth.view(shape), bary.view(*shape, 3), coverage, vertices.shape[0], *size)
 
 
-def nearest(keys: Tensor) -> tuple[Tensor, Int64[Tensor, "p"]]:
+def nearest(keys: Shaped[Tensor, "p s"]) -> tuple[Tensor, Int64[Tensor, "p"]]:
     """Least value of each row of (p, s) and its column (a loop over s: reductions over short rows are slow)."""
     best, column = keys[:, 0].contiguous(), torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
     for k in range(1, keys.shape[1]):
@@ -181,9 +186,9 @@ def _surface(
     sub: Int64[Tensor, "n"],
     full: Bool[Tensor, "n"] | None,
     t: Triangles,
-    vertices: Tensor,
-    faces: Tensor,
-    cameras: Tensor,
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    cameras: Float[Tensor, "b 4"],
     size: tuple[int, int],
     supersample: int,
 ) -> tuple[Int64[Tensor, "n"], Float[Tensor, "n 3"], Float[Tensor, "n"]]:
@@ -207,9 +212,9 @@ def _surface(
 
 
 def _barycentrics(
-    vertices: Tensor,
-    faces: Tensor,
-    cameras: Tensor,
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    cameras: Float[Tensor, "b 4"],
     image: Int64[Tensor, "n"],
     face: Int64[Tensor, "n"],
     px: Float[Tensor, "n"],

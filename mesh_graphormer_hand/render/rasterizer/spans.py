@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from .triangles import Corners, Settings, Triangles, first_sample, max3, min3
@@ -69,7 +69,7 @@ def spans_of(t: Triangles, height: int, width: int, supersample: int) -> Spans:
     m01, m12, m02 = (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1), (x2 - x0) / (y2 - y0)
     triangle, local = expand(t.rows)
 
-    def at(v: Tensor) -> Tensor:
+    def at(v: Shaped[Tensor, "t"]) -> Tensor:
         return v.index_select(0, triangle)
 
     row = at(t.row0) + local
@@ -108,7 +108,7 @@ def sample_index(row: Int64[Tensor, "k"], width: int, supersample: int) -> Int64
     return (row >> log2) * (width * supersample) + (row & (supersample - 1)) * supersample
 
 
-def _add_column(start: Tensor, column: Tensor, supersample: int) -> Tensor:
+def _add_column(start: Int64[Tensor, "n"], column: Int64[Tensor, "n"], supersample: int) -> Tensor:
     """Index of column `column` of the row that starts at `start`."""
     if supersample == 1:
         return start + column
@@ -152,5 +152,5 @@ def _sort_by_y(x: Corners, y: Corners, w: Corners) -> tuple[Corners, Corners, Co
     return tuple(x), tuple(y), tuple(w)
 
 
-def _clamp(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _clamp(v: Float[Tensor, "r"], low: Float[Tensor, "r"], high: Float[Tensor, "r"]) -> Tensor:
     return torch.minimum(torch.maximum(v, low), high)

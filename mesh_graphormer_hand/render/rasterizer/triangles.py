@@ -103,17 +103,17 @@ def project(
     return x * fx * w + cx, y * fy * w + cy, w
 
 
-def first_sample(v: Tensor, limit: int) -> Tensor:
+def first_sample(v: Float[Tensor, "*n"], limit: int) -> Tensor:
     """Index of the first sample centre at or after coordinate `v`, clamped to [0, limit]; NaN stays NaN."""
     return (v - 0.5).ceil_().clamp_(0, limit)
 
 
-def min3(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def min3(a: Float[Tensor, "*n"], b: Float[Tensor, "*n"], c: Float[Tensor, "*n"]) -> Tensor:
     """Elementwise least of three (`amin` over an axis of length 3 is many times slower)."""
     return torch.minimum(torch.minimum(a, b), c)
 
 
-def max3(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def max3(a: Float[Tensor, "*n"], b: Float[Tensor, "*n"], c: Float[Tensor, "*n"]) -> Tensor:
     """Elementwise greatest of three."""
     return torch.maximum(torch.maximum(a, b), c)
 
@@ -130,7 +130,13 @@ def _visible(x: Corners, y: Corners, height: int, width: int, cull: str) -> tupl
 
 
 def _triangles(
-    x: Corners, y: Corners, w: Corners, owner: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], height: int
+    x: Corners,
+    y: Corners,
+    w: Corners,
+    owner: Int64[Tensor, "t"],
+    image: Int64[Tensor, "t"],
+    rows: tuple[Float[Tensor, "t"], Float[Tensor, "t"]],
+    height: int,
 ) -> Triangles:
     r0, r1 = (r.long() for r in rows)
     return Triangles(x, y, w, owner, r0 + image * height, r1 - r0)
