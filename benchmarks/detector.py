@@ -39,7 +39,7 @@ HEAD = "| detector | pictures | hands px | hands | recall | precision | AP | sid
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench_detector", description=__doc__.splitlines()[0])
-    parser.add_argument("rest", nargs="*", metavar="RECIPE | key=value", help="a recipe with data.test.hand_frames")
+    parser.add_argument("recipe", nargs="*", metavar="RECIPE | key=value", help="a recipe with data.test.hand_frames")
     parser.add_argument("--count", type=int, default=500, help="virtual frames (default: 500)")
     parser.add_argument("--size", type=int, default=384, help="px, side of the virtual frames")
     parser.add_argument("--photos", type=Path, help="folder of full_*.jpg and keypoints.json")
@@ -56,7 +56,7 @@ def bench(arguments: argparse.Namespace) -> int:
     """Print the table; see the module."""
     from mesh_graphormer_hand.metrics.detection import calibration
 
-    photos = held_out(arguments.rest) | ({"full_*": full_pictures(arguments.photos)} if arguments.photos else {})
+    photos = held_out(arguments.recipe) | ({"full_*": full_pictures(arguments.photos)} if arguments.photos else {})
     rendered = list(virtual(arguments.count, arguments.size, arguments.split))
     print(f"{HEAD}\n|{'---|' * HEAD.count(' |')}")
     for name in arguments.detector:
@@ -136,16 +136,16 @@ def virtual(count: int, size: int, split: str) -> Iterator[Shown]:
         yield photo, (made.hands[0].boxes, left, torch.ones_like(left)), True
 
 
-def held_out(rest: list[str]) -> dict[str, list[BoxedPhoto]]:
+def held_out(recipe: list[str]) -> dict[str, list[BoxedPhoto]]:
     """The held-out photos of a recipe by their set's name, or nothing without a recipe."""
     from mesh_graphormer_hand.data.datasets.hand_frames import Config, HandFrames, check
 
-    names = [word for word in rest if "=" not in word]
-    if not rest:
+    names = [word for word in recipe if "=" not in word]
+    if not recipe:
         return {}
     if len(names) != 1:
         raise configs.ConfigError("give one recipe, such as configs/weights/hand_detector.yaml, before key=value")
-    experiment: dict[str, Any] = configs.read(names[0], [word for word in rest if "=" in word])
+    experiment: dict[str, Any] = configs.read(names[0], [word for word in recipe if "=" in word])
     where = "data.test.hand_frames"
     options = experiment.get("data", {}).get("test", {}).get("hand_frames")
     if options is None:

@@ -32,8 +32,8 @@ from .cases import Options, Table, compare
 from .scenes import load_hand
 from .timing import Case, Timing
 
-TRAINED_ON = {"graphormer": 4}  # images a step on a CPU; the rest take MANY
-MANY, ON_GPU = 16, 64
+TRAINED_ON = {"graphormer": 4}  # images a step on a CPU; the others take SMALL_MODEL_BATCH
+SMALL_MODEL_BATCH, ON_GPU = 16, 64
 PASSES = 3  # of a forward pass's work in a step: the backward pass takes two
 
 
@@ -73,7 +73,7 @@ def train(options: Options) -> Iterator[Table]:
 
 
 def _batch_size(name: str, device: str) -> int:
-    return TRAINED_ON.get(name, MANY) if torch.device(device).type == "cpu" else ON_GPU
+    return TRAINED_ON.get(name, SMALL_MODEL_BATCH) if torch.device(device).type == "cpu" else ON_GPU
 
 
 def _steps(options: Options, experiment: Experiment) -> dict[str, Step]:

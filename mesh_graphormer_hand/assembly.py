@@ -225,10 +225,12 @@ def map_labels_to_hand(dataset: HandDataset, hand: Hand) -> HandDataset:
     return dataset if to_model is None else RemappedDataset(dataset, to_model)
 
 
-def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str | torch.device = "cpu") -> Stream:
-    """The training batches as a function of the step, each split into `parts` (devices times micro-batches).
+def build_stream(
+    experiment: Experiment, hand: Hand, micro_batches: int = 1, device: str | torch.device = "cpu"
+) -> Stream:
+    """The training batches as a function of the step, each split into `micro_batches`, of all devices together.
 
-    `stream[step * parts + part]` is one part of the batch of `step`, made on `device`.
+    `stream[step * micro_batches + part]` is one part of the batch of `step`, made on `device`.
 
     Raises:
         ConfigError: an unknown data set or option, no data set, a bad weight, a batch that does not split evenly.
@@ -237,8 +239,8 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
     from .data.transforms import Augmentation
 
     data, train = experiment.data, experiment.train
-    if train.batch_size < 1 or train.batch_size % parts:
-        raise ConfigError(f"train.batch_size: {train.batch_size} does not split into {parts} equal parts")
+    if train.batch_size < 1 or train.batch_size % micro_batches:
+        raise ConfigError(f"train.batch_size: {train.batch_size} does not split into {micro_batches} equal parts")
     datasets, weights = [], []
     for name, raw in data.train.items():
         raw, weight = _split_weight(name, raw)
@@ -253,7 +255,7 @@ def build_stream(experiment: Experiment, hand: Hand, parts: int = 1, device: str
         datasets,
         weights=weights,
         batch_size=train.batch_size,
-        parts=parts,
+        micro_batches=micro_batches,
         seed=train.seed,
         augmentation=augmentation,
         device=device,

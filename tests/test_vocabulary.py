@@ -6,6 +6,7 @@ Read from the syntax tree: identifiers only, no text.
 import ast
 import re
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +17,40 @@ PACKAGE = ROOT / "mesh_graphormer_hand"
 BANNED = {"told", "said", "look", "looks", "places", "rest", "things", "ink", "worn", "prop"}
 BANNED |= {"MOST", "LEAST", "FEW", "MANY", "REACH", "ROOM", "TOGETHER", "TWINS", "YOUNG", "PATIENCE", "TOLD"}
 # Files and folders whose names are in order; a package joins the list when it is done, and the list ends as {""}.
-CLEAN = ("training", "virtual", "generation", "data", "evaluation", "losses", "metrics")
-CLEAN += ("config.py", "contracts.py", "assembly.py", "files.py", "paths.py")
+CLEAN = (
+    "training",
+    "virtual",
+    "generation",
+    "data",
+    "evaluation",
+    "losses",
+    "metrics",
+    "models",
+    "layers",
+    "backbones",
+)
+CLEAN += (
+    "inference",
+    "cli",
+    "render",
+    "benchmarks",
+    "config.py",
+    "contracts.py",
+    "assembly.py",
+    "files.py",
+    "paths.py",
+)
 CONSTANT = re.compile(r"[A-Z][A-Z0-9_]+")
 FILES = sorted(PACKAGE.rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 
-def clean_files() -> list:
-    return [p for p in FILES if str(p.relative_to(PACKAGE)).startswith(CLEAN)]
+def relative(path: Path) -> str:
+    return str(path.relative_to(PACKAGE if path in FILES else ROOT))
+
+
+def clean_files() -> list[Path]:
+    return [p for p in (*FILES, *BENCHMARKS) if relative(p).startswith(CLEAN)]
 
 
 def names(tree: ast.AST) -> set[str]:
@@ -53,7 +80,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("path", clean_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", clean_files(), ids=relative)
 def test_no_riddles(path):
     bad = {name for name in names(ast.parse(path.read_text())) if name.strip("_") in BANNED}
     assert not bad, f"{sorted(bad)}: use the field's word"
@@ -62,9 +89,9 @@ def test_no_riddles(path):
 def test_a_constant_has_one_value():
     """Two files that give one name different values are read as if they agreed."""
     values = defaultdict(dict)
-    for path in clean_files():
+    for path in FILES:
         for name, value in constants(ast.parse(path.read_text())).items():
-            values[name].setdefault(value, str(path.relative_to(PACKAGE)))
+            values[name].setdefault(value, relative(path))
     twice = {name: sorted(where.values()) for name, where in values.items() if len(where) > 1}
     assert not twice
 

@@ -83,10 +83,10 @@ class LockedSource:
         with self.lock:
             return self.source[index]
 
-    def cut(self, parts: int) -> None:
+    def cut(self, micro_batches: int) -> None:
         """Split batches anew (`data.stream.Stream.cut`)."""
         with self.lock:
-            self.source.cut(parts)
+            self.source.cut(micro_batches)
 
 
 def load(source: Batches, indices: Sequence[int], workers: int, device: torch.device) -> Iterator[HandBatch]:

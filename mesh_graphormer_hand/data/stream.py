@@ -2,8 +2,8 @@
 
     loader = DataLoader(stream, batch_size=None, sampler=range(start, stop), num_workers=4)
 
-**Parts.** With `parts` P, index step * P + p is the p-th of P equal pieces of the batch of `step`: the batch, and how
-it is augmented, do not depend on how many processes and micro-batches share it.
+**Micro-batches.** With `micro_batches` P, index step * P + p is the p-th of P equal pieces of the batch of `step`: the
+batch, and how it is augmented, do not depend on how many processes and micro-batches share it.
 
 **Which data set.** A stream is cut into LANES lanes: batch `index` is turn `index // LANES` of lane `index % LANES`.
 The samples of a lane are slots; `_taken` deals the slots out to the data sets in proportion to their weights, evenly.
@@ -71,14 +71,14 @@ class Stream(Dataset):
         seed: int = 0,
         augmentation: Augmentation | None = None,
         device: str | torch.device = "cpu",
-        parts: int = 1,
+        micro_batches: int = 1,
     ) -> None:
         """`weights`: each data set's share, equal by default. `device`: where batches are made (rendered, augmented).
-        `batch_size` is that of a whole batch, `parts` pieces of it are taken one by one.
+        `batch_size` is that of a whole batch, `micro_batches` pieces of it are taken one by one.
 
         Raises:
             ValueError: no data set, a weight for each is missing, negative or all are zero, an empty data set, a batch
-                that does not split into the parts.
+                that does not split into micro-batches.
         """
         weights = [1.0] * len(datasets) if weights is None else [float(w) for w in weights]
         if not datasets or len(weights) != len(datasets) or min(weights) < 0 or sum(weights) == 0:
@@ -87,28 +87,28 @@ class Stream(Dataset):
             raise ValueError(f"data set number {empty[0]} has a weight but no samples")
         self.datasets, self.weights = list(datasets), weights
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        self.cut(parts)
+        self.cut(micro_batches)
         self.augmentation = augmentation or Augmentation(enabled=False)
         self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
         self._present = 0  # the step that is being shown
 
-    def cut(self, parts: int) -> None:
-        """Split batches into `parts` pieces from now on.
+    def cut(self, micro_batches: int) -> None:
+        """Split batches into `micro_batches` pieces from now on.
 
         Raises:
             ValueError: they would not be equal.
         """
-        if parts < 1 or self.batch_size % parts:
-            raise ValueError(f"a batch of {self.batch_size} does not split into {parts} equal parts")
-        self.parts = parts
+        if micro_batches < 1 or self.batch_size % micro_batches:
+            raise ValueError(f"a batch of {self.batch_size} does not split into {micro_batches} equal parts")
+        self.micro_batches = micro_batches
 
     def __getitem__(self, index: int) -> HandBatch:
         """The batch of one step, or a part of it."""
-        step, part = divmod(index, self.parts)
+        step, part = divmod(index, self.micro_batches)
         if step != self._present:  # not before: parts of one step share blocks
             self._forget(self._present)
             self._present = step
-        size = self.batch_size // self.parts
+        size = self.batch_size // self.micro_batches
         rows = range(part * size, (part + 1) * size)
         loaded = [self._load(d, mine) for d, mine in enumerate(_cut(self.indices(step), rows)) if mine]
         return augment(join(loaded), self.augmentation, (self.seed, step), rows.start, self.batch_size)

@@ -105,11 +105,11 @@ def augment(
         return batch
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
     image = batch.inputs.image
-    draws = Draws(seed, start, len(batch), total or len(batch))
+    rng = Draws(seed, start, len(batch), total or len(batch))
     extra = Draws((*seed, 2), start, len(batch), total or len(batch))  # what came later leaves the others as they were
-    angle, crop_from_old = _draw_motion(image.shape[-1], config, draws)
-    constant = draws.uniform() < config.constant_border
-    colour = draws.uniform(3)
+    angle, crop_from_old = _draw_motion(image.shape[-1], config, rng)
+    constant = rng.uniform() < config.constant_border
+    colour = rng.uniform(3)
     if config.background:
         batch = _swap_background(batch, config, extra)
     if config.mirror and batch.targets.boxes is not None:
@@ -121,8 +121,8 @@ def augment(
     if config.rotation or config.scale or config.translation:  # else nothing moves
         border = torch.where(constant[:, None], colour, -torch.ones(3)).to(image.device)
         batch = move(batch, crop_from_old.to(image.device), angle.to(image.device), border)
-    batch = _occlude(batch, config, draws)
-    return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, draws)))
+    batch = _occlude(batch, config, rng)
+    return replace(batch, inputs=replace(batch.inputs, image=_recolour(batch.inputs.image, config, rng)))
 
 
 def move(
@@ -214,10 +214,10 @@ def _show_left(batch: HandBatch, chosen: Bool[Tensor, "b"]) -> HandBatch:
     return replace(batch, targets=replace(batch.targets, shows_left=chosen, **hidden))
 
 
-def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
+def _swap_background(batch: HandBatch, config: Augmentation, rng: Draws) -> HandBatch:
     """Paint another background behind some of the hands whose mask is known; depth and normals there are no longer."""
     targets, image = batch.targets, batch.inputs.image
-    chosen = draws.uniform() < config.background
+    chosen = rng.uniform() < config.background
     if targets.mask is None:
         return batch
     chosen &= targets.mask_valid.cpu() & targets.mask.flatten(1).any(1).cpu()
@@ -230,8 +230,8 @@ def _swap_background(batch: HandBatch, config: Augmentation, draws: Draws) -> Ha
     for row in rows:
         mask, front = targets.mask[row].to(image.dtype), kept[row].to(image.dtype)
         skin = (image[row] * mask).sum((1, 2)) / mask.sum()
-        rng = np.random.default_rng([*(s & 0xFFFFFFFFFFFFFFFF for s in draws.seed), draws.rows.start + row])
-        picture = paint(rng, options, skin.cpu().numpy(), image.shape[-1])
+        painter = np.random.default_rng([*(s & 0xFFFFFFFFFFFFFFFF for s in rng.seed), rng.rows.start + row])
+        picture = paint(painter, options, skin.cpu().numpy(), image.shape[-1])
         picture = torch.from_numpy(np.ascontiguousarray(picture)).to(image).permute(2, 0, 1)
         soft = F.avg_pool2d(front[None, None], 3, 1, 1, count_include_pad=False)[0, 0]  # no cut-out looks: half a pixel
         image[row] = torch.lerp(picture, image[row], soft * front + 0.5 * soft * (1 - front))
@@ -269,13 +269,13 @@ def _move_boxes(
     return cut, area[0] / area[1].clamp_min(1e-6)
 
 
-def _draw_motion(size: int, config: Augmentation, draws: Draws) -> tuple[Tensor, Tensor]:
+def _draw_motion(size: int, config: Augmentation, rng: Draws) -> tuple[Tensor, Tensor]:
     """Angle (radians) and new_from_old (px) of each sample."""
     limit = config.rotation_max
-    degrees = (draws.normal() * config.rotation).clamp(-limit, limit)
-    angle = torch.where(draws.uniform() < config.rotation_off, 0.0, degrees).deg2rad()
-    zoom = (draws.normal() * config.scale).clamp(-config.scale_max, config.scale_max) + 1
-    shift = (draws.uniform(2) * 2 - 1) * config.translation * size
+    degrees = (rng.normal() * config.rotation).clamp(-limit, limit)
+    angle = torch.where(rng.uniform() < config.rotation_off, 0.0, degrees).deg2rad()
+    zoom = (rng.normal() * config.scale).clamp(-config.scale_max, config.scale_max) + 1
+    shift = (rng.uniform(2) * 2 - 1) * config.translation * size
     old_from_new = crop_affine(size / 2 + shift, size / zoom, size, angle)
     return angle, invert_affine(old_from_new)
 
@@ -313,14 +313,14 @@ def _turn_about_z(angle: Float[Tensor, "b"]) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
+def _occlude(batch: HandBatch, config: Augmentation, rng: Draws) -> HandBatch:
     """Cover a rectangle of some samples; joints under it are hidden, mask and depth end there."""
     image, targets = batch.inputs.image, batch.targets
     size = image.shape[-1]
-    chosen = draws.uniform() < config.occlusion
-    extent = (0.25 + 0.75 * draws.uniform(2)) * config.occlusion_max * size
-    low = draws.uniform(2) * size - extent / 2
-    colour = draws.uniform(3)
+    chosen = rng.uniform() < config.occlusion
+    extent = (0.25 + 0.75 * rng.uniform(2)) * config.occlusion_max * size
+    low = rng.uniform(2) * size - extent / 2
+    colour = rng.uniform(3)
     if not chosen.any():
         return batch
     chosen, low, high, colour = (t.to(image.device) for t in (chosen, low, low + extent, colour))
@@ -336,9 +336,9 @@ def _occlude(batch: HandBatch, config: Augmentation, draws: Draws) -> HandBatch:
     return replace(batch, inputs=inputs, targets=replace(targets, **labels.cover(targets, under, covered)))
 
 
-def _recolour(image: Float[Tensor, "b c h w"], config: Augmentation, draws: Draws) -> Tensor:
+def _recolour(image: Float[Tensor, "b c h w"], config: Augmentation, rng: Draws) -> Tensor:
     """Colour, sharpness and noise, in the order in which a camera does them."""
-    draw = draws.uniform
+    draw = rng.uniform
     gain = 1 + (draw(3) * 2 - 1) * config.channel_gain
     contrast = 1 + (draw(1) * 2 - 1) * config.contrast
     offset = (draw(1) * 2 - 1) * config.brightness
@@ -357,7 +357,7 @@ def _recolour(image: Float[Tensor, "b c h w"], config: Augmentation, draws: Draw
     if chosen["noise"].any():
         image = image.clone()
         for row in chosen["noise"].nonzero()[:, 0].tolist():
-            values = torch.empty_like(image[row]).normal_(generator=draws.of_row(row, 1, image.device))
+            values = torch.empty_like(image[row]).normal_(generator=rng.of_row(row, 1, image.device))
             image[row] += values * float(grain[row])
     return image.clamp_(0, 1)
 

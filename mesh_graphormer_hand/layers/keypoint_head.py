@@ -66,12 +66,12 @@ def keypoints_from_heatmaps(
 ) -> Keypoints:
     """Read heat maps as distributions over the crop, in float32."""
     with torch.autocast(features.device.type, enabled=False):
-        heatmaps, rest = maps[:, :keypoints], maps[:, keypoints:]
+        heatmaps, others = maps[:, :keypoints], maps[:, keypoints:]
         share, _, spread = expectation(heatmaps)
         _, uv, _ = expectation(SHARPNESS * heatmaps)
         expected = share @ features.to(share.dtype).flatten(2).transpose(1, 2)
-        if not rest.shape[1]:
+        if not others.shape[1]:
             return Keypoints(heatmaps, uv, spread, expected)
-        depth = (share * rest[:, :keypoints].to(share.dtype).flatten(2)).sum(-1, keepdim=True)
+        depth = (share * others[:, :keypoints].to(share.dtype).flatten(2)).sum(-1, keepdim=True)
         depth = depth - depth.mean(1, keepdim=True)
-        return Keypoints(heatmaps, uv, spread, expected, depth, rest[:, keypoints:])
+        return Keypoints(heatmaps, uv, spread, expected, depth, others[:, keypoints:])

@@ -61,8 +61,8 @@ def draw(config: VirtualConfig, anatomy: Anatomy, indices: Sequence[int]) -> Par
 
 
 def draw_hands(
-    draws: Draws, config: VirtualConfig, anatomy: Anatomy
+    rng: Draws, config: VirtualConfig, anatomy: Anatomy
 ) -> tuple[Float[np.ndarray, "b 10"], Float[np.ndarray, "b 16 3 3"]]:
     """Shapes, and relative joint rotations with which such hands do not pass through themselves."""
-    shape = (config.shape_std * draws.normal(10)).clip(-MAX_SHAPE_STD, MAX_SHAPE_STD)
-    return shape, poses.sample(draws, config, anatomy, shape)
+    shape = (config.shape_std * rng.normal(10)).clip(-MAX_SHAPE_STD, MAX_SHAPE_STD)
+    return shape, poses.sample(rng, config, anatomy, shape)

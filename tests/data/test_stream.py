@@ -107,7 +107,7 @@ def test_parts_of_a_batch_are_the_batch(parts, repeat):
     """However many processes and micro-batches share it: the same samples, augmented alike, each block made once."""
     options = {"batch_size": 8, "augmentation": replace(AUGMENT, occlusion=0.5, blur=0.5, constant_border=0.5)}
     data = lambda: [Numbers(ENDLESS, block=4, repeat=repeat, spacing=2), Numbers(40)]  # noqa: E731
-    whole, cut = Stream(data(), [3, 1], **options), Stream(data(), [3, 1], parts=parts, **options)
+    whole, cut = Stream(data(), [3, 1], **options), Stream(data(), [3, 1], micro_batches=parts, **options)
     for step in range(2 * LANES + 2):
         pieces = [cut[step * parts + part] for part in range(parts)]
         assert {len(p) for p in pieces} == {8 // parts}
@@ -115,7 +115,7 @@ def test_parts_of_a_batch_are_the_batch(parts, repeat):
     made = cut.datasets[0].made
     assert len(made) == len(set(made)) > 0
     with pytest.raises(ValueError, match="does not split into 3"):
-        Stream(data(), [3, 1], parts=3, **options)
+        Stream(data(), [3, 1], micro_batches=3, **options)
 
 
 def test_replay_with_an_odd_spacing_keeps_blocks_in_their_process():
@@ -123,7 +123,7 @@ def test_replay_with_an_odd_spacing_keeps_blocks_in_their_process():
     made = []
     for part in range(2):
         data = Numbers(ENDLESS, block=16, repeat=3, spacing=5)
-        stream = Stream([data], batch_size=32, parts=2)
+        stream = Stream([data], batch_size=32, micro_batches=2)
         for step in range(9 * LANES):
             stream[2 * step + part]
         made.append(set(data.made))

@@ -192,8 +192,8 @@ def test_the_box_fills_what_the_config_says(batch):
 
 def test_poses_keep_to_the_limits_and_out_of_each_other(hand):
     anatomy, config = Anatomy.of(hand), VirtualConfig()
-    draws = Draws(config, range(512), "pose")
-    fingers, thumb = poses.angles(draws, config)
+    rng = Draws(config, range(512), "pose")
+    fingers, thumb = poses.angles(rng, config)
     for k, (low, high) in enumerate((poses.BASE, poses.SPREAD_LIMITS, poses.MIDDLE, poses.END)):
         assert fingers[..., k].min() >= low and fingers[..., k].max() <= high
     assert (thumb >= poses.THUMB_LOW).all() and (thumb <= poses.THUMB_HIGH).all()

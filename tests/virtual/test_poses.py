@@ -89,12 +89,12 @@ def test_digits_do_not_pass_through_each_other(anatomy):
 
 def test_opening_ends_at_a_free_pose(anatomy):
     """A hopeless pose becomes the open hand, which is free; a free one stays as it is."""
-    fingers = np.stack([gestures.FINGER_ANGLES[0], poses.OPEN])
+    fingers = np.stack([gestures.FINGER_ANGLES[0], poses.OPEN_FINGERS])
     fingers[0, 0, 1], fingers[0, 1, 1] = -20, 18
     thumb = np.stack([np.array(poses.THUMB_HIGH, float), poses.OPEN_THUMB])
     opened, opened_thumb = poses._opened(fingers, thumb, 0.001, anatomy, np.zeros((2, 10)))
     assert (poses.penetration(anatomy.pose(anatomy.rotations(opened, opened_thumb))) <= 0.001).all()
-    np.testing.assert_allclose(opened[1], poses.OPEN)
+    np.testing.assert_allclose(opened[1], poses.OPEN_FINGERS)
     assert np.abs(opened[0] - fingers[0]).max() > 5
 
 

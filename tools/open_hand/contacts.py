@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.skeleton import MODEL_PARENTS
 from mesh_graphormer_hand.virtual.hand import gestures, poses
-from mesh_graphormer_hand.virtual.hand.anatomy import FINGERS, Anatomy
+from mesh_graphormer_hand.virtual.hand.anatomy import FINGER_CHAINS, Anatomy
 
 # pose -> what touches: thumb joint (2 base, 3 middle, 4 tip), finger (0 index), bone (0-2), place along it, and the
 # offset from the bone (mm): dorsal, and towards the thumb's side
@@ -64,7 +64,7 @@ def solve(anatomy: Anatomy, name: str) -> Float[np.ndarray, "5"]:
 
 def _target(anatomy: Anatomy, rotations: np.ndarray, joints: np.ndarray, touch: Touch) -> np.ndarray:
     _, finger, bone, along, dorsal, aside = touch
-    chain, world = FINGERS[finger], np.eye(3)
+    chain, world = FINGER_CHAINS[finger], np.eye(3)
     for joint in range(chain.start, chain.start + bone + 1):
         world = world @ rotations[joint]
     assert MODEL_PARENTS[chain.start] == 0

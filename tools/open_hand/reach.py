@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from mesh_graphormer_hand import paths
 from mesh_graphormer_hand.mano.io import read_npz
 from mesh_graphormer_hand.virtual.config import VirtualConfig
-from mesh_graphormer_hand.virtual.hand.anatomy import FINGERS, THUMB, Anatomy
+from mesh_graphormer_hand.virtual.hand.anatomy import FINGER_CHAINS, THUMB, Anatomy
 from mesh_graphormer_hand.virtual.parameters import draw_hands
 from mesh_graphormer_hand.virtual.rng import Draws
 
@@ -78,7 +78,7 @@ def plot(anatomy: Anatomy, rotations: Float[np.ndarray, "b 16 3 3"], path: Path)
 
     figure, axes = plt.subplots(2, 5, figsize=(15, 6), constrained_layout=True)
     names = ("index", "middle", "ring", "little")
-    for k, (name, chain) in enumerate(zip(names, FINGERS, strict=True)):
+    for k, (name, chain) in enumerate(zip(names, FINGER_CHAINS, strict=True)):
         base, middle = (_flexion(anatomy, rotations, j) for j in (chain.start, chain.start + 1))
         axes[0, k].hexbin(base, middle, gridsize=22, cmap="viridis", bins="log")
         axes[0, k].set(title=name, xlabel="knuckle, degrees", ylabel="middle joint")

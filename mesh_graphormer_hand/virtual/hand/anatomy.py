@@ -16,7 +16,7 @@ from ...mano.hand import Hand
 from ...skeleton import MODEL_PARENTS, PERMUTATIONS
 
 INDEX, MIDDLE, LITTLE, RING, THUMB = (slice(1 + 3 * k, 4 + 3 * k) for k in range(5))  # MANO's order of the digits
-FINGERS = (INDEX, MIDDLE, RING, LITTLE)
+FINGER_CHAINS = (INDEX, MIDDLE, RING, LITTLE)
 ROLL = {1: 2.5, 4: 1.0, 10: -2.0, 7: -4.5}  # degrees of each finger's dorsal axis towards the thumb
 THUMB_ROLL = (44.0, 50.0, 54.0)  # the thumb's nail faces sideways
 CHAIN_ENDS = (15, 3, 6, 12, 9)  # model joints that carry the tips, thumb first
@@ -61,7 +61,7 @@ class Anatomy:
         """Relative rotations of the 16 joints; fingers are index, middle, ring, little. The wrist's is the identity."""
         out = np.broadcast_to(np.eye(3), (*thumb.shape[:-1], 16, 3, 3)).copy()
         f, t = np.radians(fingers), np.radians(thumb)
-        for k, joints in enumerate(FINGERS):
+        for k, joints in enumerate(FINGER_CHAINS):
             base, middle, end = range(joints.start, joints.stop)
             out[..., base, :, :] = self._turn(base, 2, f[..., k, 1]) @ self._turn(base, 1, f[..., k, 0])
             out[..., middle, :, :] = self._turn(middle, 1, f[..., k, 2])
@@ -130,7 +130,7 @@ def _thicker(hand: Hand) -> Float[np.ndarray, "10"]:
 
 def _frames(joints: Float[np.ndarray, "16 3"]) -> Float[np.ndarray, "16 3 3"]:
     frames = np.tile(np.eye(3), (16, 1, 1))
-    for digit in (*FINGERS, THUMB):
+    for digit in (*FINGER_CHAINS, THUMB):
         for k, joint in enumerate(range(digit.start, digit.stop)):
             roll = THUMB_ROLL[k] if digit is THUMB else ROLL[digit.start]
             start = min(joint, digit.stop - 2)  # the last bone continues the one before: its tip lies on the pad

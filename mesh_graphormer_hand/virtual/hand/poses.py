@@ -32,7 +32,8 @@ SPREAD_LIMITS = (-20, 18)
 THUMB_LOW, THUMB_HIGH = (-28, -26, -15, -18, -24), (48, 44, 56, 58, 80)
 COUPLING = (0.5, 0.8)  # last joint flexion per middle joint flexion
 RING_BEHIND = 60  # degrees that a ring finger's knuckle may differ from the mean of its neighbours'
-OPEN = np.array([(0, 10, 6, 3), (0, 1, 6, 3), (0, -7, 6, 3), (0, -14, 6, 3)], np.float64)  # where nothing overlaps
+# degrees, where nothing overlaps
+OPEN_FINGERS = np.array([(0, 10, 6, 3), (0, 1, 6, 3), (0, -7, 6, 3), (0, -14, 6, 3)], np.float64)
 OPEN_THUMB = np.array((-14, 2, 4, -2, 0), np.float64)
 OPENING = (
     1.0,
@@ -62,10 +63,10 @@ def named(name: str, anatomy: Anatomy) -> Float[np.ndarray, "16 3 3"]:
 
 
 def sample(
-    draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]
+    rng: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]
 ) -> Float[np.ndarray, "b 16 3 3"]:
     """Relative joint rotations of a block of hands of these shapes; the wrist's is the identity."""
-    fingers, thumb = angles(draws, config)  # b candidates ...
+    fingers, thumb = angles(rng, config)  # b candidates ...
     overlap = _overlap(fingers, thumb, anatomy, shape[:, None])
     free = overlap <= config.penetration
     best = np.where(free.any(1), free.argmax(1), overlap.argmin(1))
@@ -87,7 +88,7 @@ def _opened(
 ) -> tuple[Fingers, Thumb]:
     """Each pose, moved towards the open hand as far as it takes for its digits to pass each other."""
     share = np.array(OPENING)[:, None, None]
-    fingers = OPEN + share[..., None] * (fingers - OPEN)
+    fingers = OPEN_FINGERS + share[..., None] * (fingers - OPEN_FINGERS)
     thumb = OPEN_THUMB + share * (thumb - OPEN_THUMB)
     free = _overlap(fingers, thumb, anatomy, shape) <= limit
     free[-1] = True
@@ -95,12 +96,12 @@ def _opened(
     return fingers[first, row], thumb[first, row]
 
 
-def angles(draws: Draws, config: VirtualConfig) -> tuple[Fingers, Thumb]:
+def angles(rng: Draws, config: VirtualConfig) -> tuple[Fingers, Thumb]:
     """Angles of `config.pose_candidates` poses a sample, within the limits."""
     n = config.pose_candidates
     weights = [config.pose_weights.get(name, 0.0) for name in FAMILIES]
-    family = draws.choice(weights)[:, None].repeat(n, 1)
-    families = [_free(draws, n), _grasp(draws, n), _named(draws, n), _flat(draws, n), _digits(draws, n)]
+    family = rng.choice(weights)[:, None].repeat(n, 1)
+    families = [_free(rng, n), _grasp(rng, n), _named(rng, n), _flat(rng, n), _digits(rng, n)]
     fingers, thumb = (np.stack(part) for part in zip(*families, strict=True))
     row, column = np.indices(family.shape)
     return _limit(fingers[family, row, column], thumb[family, row, column])
@@ -116,76 +117,76 @@ def _limit(fingers: Fingers, thumb: Thumb) -> tuple[Fingers, Thumb]:
     return np.stack([base, spread, middle.clip(*MIDDLE), end.clip(*END)], -1), np.clip(thumb, THUMB_LOW, THUMB_HIGH)
 
 
-def _follow(draws: Draws, n: int, middle: Float[np.ndarray, "b n 4"], noise: float | int = 5) -> np.ndarray:
+def _follow(rng: Draws, n: int, middle: Float[np.ndarray, "b n 4"], noise: float | int = 5) -> np.ndarray:
     """Last joints that go with the middle ones."""
-    return middle * draws.uniform(n, 1, low=COUPLING[0], high=COUPLING[1]) + noise * draws.normal(n, 4)
+    return middle * rng.uniform(n, 1, low=COUPLING[0], high=COUPLING[1]) + noise * rng.normal(n, 4)
 
 
-def _free(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
+def _free(rng: Draws, n: int) -> tuple[Fingers, Thumb]:
     """Uniform over the joints' ranges; in half the hands neighbours go together."""
-    together = 0.8 * draws.chance(0.5, n)[..., None]
+    together = 0.8 * rng.chance(0.5, n)[..., None]
     parts = []
     for low, high in (BASE, MIDDLE):
-        u = together * draws.uniform(n, 1) + (1 - together) * draws.uniform(n, 4)
+        u = together * rng.uniform(n, 1) + (1 - together) * rng.uniform(n, 4)
         parts.append(low + (high - low) * u)
-    spread = SPREAD + draws.uniform(n, 4, low=-12, high=10)
-    return _fingers(parts[0], spread, parts[1], _follow(draws, n, parts[1])), _any_thumb(draws, n)
+    spread = SPREAD + rng.uniform(n, 4, low=-12, high=10)
+    return _fingers(parts[0], spread, parts[1], _follow(rng, n, parts[1])), _any_thumb(rng, n)
 
 
-def _grasp(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    closure, ratio = draws.uniform(n, 1), draws.uniform(n, 1, low=0.5, high=1.3)
-    base = closure * 78 + 4 * closure * np.arange(4) + 6 * draws.normal(n, 4)
-    middle = closure * ratio * 98 + 6 * draws.normal(n, 4)
-    spread = SPREAD * (1 - closure) * draws.uniform(n, 1, low=-0.2, high=1.5) + 2 * draws.normal(n, 4)
-    opposed, bend = draws.uniform(n), draws.uniform(n, low=0.2, high=1)
+def _grasp(rng: Draws, n: int) -> tuple[Fingers, Thumb]:
+    closure, ratio = rng.uniform(n, 1), rng.uniform(n, 1, low=0.5, high=1.3)
+    base = closure * 78 + 4 * closure * np.arange(4) + 6 * rng.normal(n, 4)
+    middle = closure * ratio * 98 + 6 * rng.normal(n, 4)
+    spread = SPREAD * (1 - closure) * rng.uniform(n, 1, low=-0.2, high=1.5) + 2 * rng.normal(n, 4)
+    opposed, bend = rng.uniform(n), rng.uniform(n, low=0.2, high=1)
     c = closure[..., 0]
     thumb = [5 + 38 * c * opposed, 8 + 22 * opposed, 50 * opposed, 8 + 40 * c * opposed, 10 + 40 * c * bend]
-    return _fingers(base, spread, middle, _follow(draws, n, middle)), np.stack(thumb, -1) + 6 * draws.normal(n, 5)
+    return _fingers(base, spread, middle, _follow(rng, n, middle)), np.stack(thumb, -1) + 6 * rng.normal(n, 5)
 
 
-def _named(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
+def _named(rng: Draws, n: int) -> tuple[Fingers, Thumb]:
     equal = [1] * len(gestures.THUMBS)
-    a, b = draws.choice(equal, n), draws.choice(equal, n)
-    mix = draws.uniform(n) * draws.chance(MIXED, n)
+    a, b = rng.choice(equal, n), rng.choice(equal, n)
+    mix = rng.uniform(n) * rng.chance(MIXED, n)
 
     def blend(table: Float[np.ndarray, "k *c"]) -> np.ndarray:
         t = mix.reshape(*mix.shape, *[1] * (table.ndim - 1))
         return (1 - t) * table[a] + t * table[b]
 
-    loose = draws.uniform(n, low=0.5, high=6)[..., None]  # degrees; where they are few, digits that should touch do
-    jitter = loose[..., None] * draws.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
-    return blend(gestures.FINGER_ANGLES) + jitter, blend(gestures.THUMBS) + loose * draws.normal(n, 5)
+    loose = rng.uniform(n, low=0.5, high=6)[..., None]  # degrees; where they are few, digits that should touch do
+    jitter = loose[..., None] * rng.normal(n, 4, 4) * [1, 0.6, 1, 0.6]
+    return blend(gestures.FINGER_ANGLES) + jitter, blend(gestures.THUMBS) + loose * rng.normal(n, 5)
 
 
-def _flat(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
-    spread = SPREAD * draws.uniform(n, 1, low=-0.4, high=1.6) + 2 * draws.normal(n, 4)
-    base = 6 * draws.normal(n, 1) - 3 + 4 * draws.normal(n, 4)
-    middle = 6 * draws.uniform(n, 4) + 4 * draws.uniform(n, 1)
-    return _fingers(base, spread, middle, 4 * draws.normal(n, 4)), _any_thumb(draws, n)
+def _flat(rng: Draws, n: int) -> tuple[Fingers, Thumb]:
+    spread = SPREAD * rng.uniform(n, 1, low=-0.4, high=1.6) + 2 * rng.normal(n, 4)
+    base = 6 * rng.normal(n, 1) - 3 + 4 * rng.normal(n, 4)
+    middle = 6 * rng.uniform(n, 4) + 4 * rng.uniform(n, 1)
+    return _fingers(base, spread, middle, 4 * rng.normal(n, 4)), _any_thumb(rng, n)
 
 
-def _digits(draws: Draws, n: int) -> tuple[Fingers, Thumb]:
+def _digits(rng: Draws, n: int) -> tuple[Fingers, Thumb]:
     """Every finger straight, half bent or curled on its own; the thumb free or from a gesture."""
-    state = draws.choice((0.45, 0.2, 0.35), n, 4)
+    state = rng.choice((0.45, 0.2, 0.35), n, 4)
     base = np.choose(
-        state, (9 * draws.normal(n, 4) - 2, draws.uniform(n, 4, low=5, high=70), draws.uniform(n, 4, low=60, high=92))
+        state, (9 * rng.normal(n, 4) - 2, rng.uniform(n, 4, low=5, high=70), rng.uniform(n, 4, low=60, high=92))
     )
     middle = np.choose(
         state,
-        (np.abs(6 * draws.normal(n, 4)), draws.uniform(n, 4, low=10, high=90), draws.uniform(n, 4, low=75, high=110)),
+        (np.abs(6 * rng.normal(n, 4)), rng.uniform(n, 4, low=10, high=90), rng.uniform(n, 4, low=75, high=110)),
     )
-    spread = SPREAD * draws.uniform(n, 1, low=-0.3, high=1.6) + 5 * draws.normal(n, 4)
-    gesture = gestures.THUMBS[draws.choice([1] * len(gestures.THUMBS), n)] + 7 * draws.normal(n, 5)
-    thumb = np.where(draws.chance(0.5, n)[..., None], gesture, _any_thumb(draws, n))
-    return _fingers(base, spread, middle, _follow(draws, n, middle)), thumb
+    spread = SPREAD * rng.uniform(n, 1, low=-0.3, high=1.6) + 5 * rng.normal(n, 4)
+    gesture = gestures.THUMBS[rng.choice([1] * len(gestures.THUMBS), n)] + 7 * rng.normal(n, 5)
+    thumb = np.where(rng.chance(0.5, n)[..., None], gesture, _any_thumb(rng, n))
+    return _fingers(base, spread, middle, _follow(rng, n, middle)), thumb
 
 
-def _any_thumb(draws: Draws, n: int) -> Thumb:
+def _any_thumb(rng: Draws, n: int) -> Thumb:
     """From spread away from the palm (opposition -0.4) to across it (1)."""
-    opposed = draws.uniform(n, low=-0.4, high=1)
-    bend, base = draws.uniform(n, low=-16, high=75), draws.uniform(n, low=-14, high=54)
+    opposed = rng.uniform(n, low=-0.4, high=1)
+    bend, base = rng.uniform(n, low=-16, high=75), rng.uniform(n, low=-14, high=54)
     angles = np.stack([42 * opposed, 4 + 22 * opposed, 50 * opposed.clip(0), base, bend], -1)
-    return angles + draws.normal(n, 5) * [9, 12, 7, 4, 4]
+    return angles + rng.normal(n, 5) * [9, 12, 7, 4, 4]
 
 
 def _fingers(

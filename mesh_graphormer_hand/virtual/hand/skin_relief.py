@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from scipy.spatial import cKDTree
 
-from .anatomy import FINGERS, THUMB, Anatomy
+from .anatomy import FINGER_CHAINS, THUMB, Anatomy
 
 PAINT = ("crease", "wrinkle", "blush", "vein", "plate", "white", "groove", "dark")  # channels of colour
 RELIEF = ("crease", "wrinkle", "tendon", "vein", "nail")  # channels of height, each a slope (m / m)
@@ -21,7 +21,7 @@ CREASE, WRINKLE, BLUSH, VEIN, PLATE, WHITE, GROOVE, DARK = range(len(PAINT))
 R_CREASE, R_WRINKLE, R_TENDON, R_VEIN, R_NAIL = range(len(RELIEF))
 Number = float | int | np.ndarray
 MM = 1e-3
-CHAINS = (THUMB, *FINGERS)
+CHAINS = (THUMB, *FINGER_CHAINS)
 # Across each joint: (mm along the finger, how strong). The palm ends at creases of their own, beyond the base joint.
 DORSAL = {
     "base": ((-3.0, 0.18), (0.3, 0.22), (3.2, 0.16)),
@@ -206,7 +206,7 @@ class _Plane:
     """The palm's plane, seen from above: (towards the middle knuckle, from little to index knuckle) -> metres."""
 
     def __init__(self, anatomy: Anatomy) -> None:
-        index, middle, _, little = (anatomy.joints[f.start][[0, 2]] for f in FINGERS)
+        index, middle, _, little = (anatomy.joints[f.start][[0, 2]] for f in FINGER_CHAINS)
         self.wrist, self.up, self.side = anatomy.joints[0][[0, 2]], middle - anatomy.joints[0][[0, 2]], index - little
         self.centre = (middle - little) @ self.side / (self.side @ self.side)
 
@@ -274,7 +274,8 @@ def _dorsum(out: Detail, anatomy: Anatomy, rng: np.random.Generator) -> None:
     rows = np.flatnonzero((knuckle > 0.5) & (skin.normals[:, 1] > -0.1))
     visible = _step(skin.normals[rows, 1], 0.1, 0.6)
     across = [
-        (anatomy.joints[f.start][[0, 2]] - anatomy.joints[FINGERS[3].start][[0, 2]]) @ plane.side for f in FINGERS
+        (anatomy.joints[f.start][[0, 2]] - anatomy.joints[FINGER_CHAINS[3].start][[0, 2]]) @ plane.side
+        for f in FINGER_CHAINS
     ]
     across = np.array(across) / (plane.side @ plane.side)
     tendons = []

@@ -23,7 +23,7 @@ from .anatomy import Anatomy
 SIDE = 5  # texels along a face's edge
 CELLS = SIDE * (SIDE + 1) // 2
 FOOTPRINTS = (0.0006, 0.0011, 0.002)  # m
-VARIANTS = 3
+TEXTURE_VARIANTS = 3
 PAINT, CHANNELS = len(skin_relief.PAINT), len(skin_relief.PAINT) + 2 * len(skin_relief.RELIEF)
 
 
@@ -43,7 +43,7 @@ class Texels:
         nails = skin_relief.find_nails(anatomy, skin, shine / max(shine.max(), 0.03))
         tangents = _tangents(skin, mesh.faces)
         n = len(mesh.faces)
-        table = torch.zeros(len(FOOTPRINTS) * VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
+        table = torch.zeros(len(FOOTPRINTS) * TEXTURE_VARIANTS * n * CELLS + 1, CHANNELS, dtype=torch.float16)
         bake = partial(_bake, anatomy, nails, skin, mesh.faces, tangents)
         both = np.stack(tangents, 1).astype(np.float32)
         carried = np.einsum("fj,fsk->jkfs", mesh.weights[mesh.faces[:, 0]], both).reshape(48, -1)
@@ -62,7 +62,7 @@ class Texels:
     def start(self, pixel: Float[np.ndarray, "b"], variant: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
         """Where in the table the texels of images begin whose pixels are `pixel` m wide on the skin."""
         level = np.abs(np.log(pixel)[:, None] - np.log(FOOTPRINTS)).argmin(1)
-        parts, length = level * VARIANTS + variant % VARIANTS, self.faces * CELLS
+        parts, length = level * TEXTURE_VARIANTS + variant % TEXTURE_VARIANTS, self.faces * CELLS
         for part in set(parts.tolist()) - self.baked:
             self.table[part * length : (part + 1) * length] = torch.from_numpy(self.bake(part)).to(self.table)
             self.baked.add(part)
@@ -92,7 +92,7 @@ def _bake(
     part: int,
 ) -> Float[np.ndarray, "rows channels"]:
     cells = _on_faces(skin, faces)
-    made = skin_relief.evaluate(anatomy, nails, cells, FOOTPRINTS[part // VARIANTS], part % VARIANTS)
+    made = skin_relief.evaluate(anatomy, nails, cells, FOOTPRINTS[part // TEXTURE_VARIANTS], part % TEXTURE_VARIANTS)
     slope = made.slope.reshape(len(faces), -1, 3)
     slopes = [np.einsum("fcd,fd->fc", slope, t).reshape(len(cells.points), -1) for t in tangents]
     return np.concatenate([made.paint, *slopes], 1)

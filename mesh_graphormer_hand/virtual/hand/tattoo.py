@@ -18,14 +18,14 @@ PLACES = (-0.13, 0.075), (-0.02, 0.02)  # m along the arm from the wrist (finger
 HAIRY = 3.0  # palms and fingertips, which have no hair, take no ink either
 
 
-def sample(draws: Draws, share: float) -> Float[np.ndarray, "b 7"]:
+def sample(rng: Draws, share: float) -> Float[np.ndarray, "b 7"]:
     """For each hand the strength (0: none), place along and across (m), 1/size (1/m), cosine and sine of the turn, and
     the drawing's number."""
-    strength = draws.uniform(low=0.4, high=1.0) * draws.chance(share)
-    place = [draws.uniform(low=low, high=high) for low, high in PLACES]
-    angle = draws.uniform(high=2 * np.pi)
-    size = draws.log_uniform(0.018, 0.07)
-    drawing = draws.choice([1] * DRAWINGS)
+    strength = rng.uniform(low=0.4, high=1.0) * rng.chance(share)
+    place = [rng.uniform(low=low, high=high) for low, high in PLACES]
+    angle = rng.uniform(high=2 * np.pi)
+    size = rng.log_uniform(0.018, 0.07)
+    drawing = rng.choice([1] * DRAWINGS)
     return np.stack([strength, *place, 1 / size, np.cos(angle), np.sin(angle), drawing], 1)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...mano.hand import RenderMesh
 from ...render.effects import unit
 from ..config import VirtualConfig
-from ..hand.anatomy import FINGERS, Anatomy
+from ..hand.anatomy import FINGER_CHAINS, Anatomy
 from ..rng import Draws
 from . import forearm
 from .forearm import AROUND
@@ -71,39 +71,39 @@ def _uv() -> Float[np.ndarray, "v 2"]:
 ACCESSORIES = PartShape("accessories", "worn", _faces(), _uv(), np.zeros(ACCESSORY_VERTICES))
 
 
-def sample(draws: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings around 3"]) -> Accessories:
+def sample(rng: Draws, config: VirtualConfig, arm: Float[np.ndarray, "b rings around 3"]) -> Accessories:
     """What is worn on bare arms."""
     b = len(arm)
-    kind = draws.choice((1 - config.watch - config.bracelet, config.watch, config.bracelet))  # nothing, watch, bracelet
-    start = draws.uniform(low=0.012, high=0.05)
-    wide = np.where(kind == 1, draws.uniform(low=0.012, high=0.024), draws.log_uniform(0.002, 0.02))
-    thick = draws.uniform(low=0.0015, high=0.004)
+    kind = rng.choice((1 - config.watch - config.bracelet, config.watch, config.bracelet))  # nothing, watch, bracelet
+    start = rng.uniform(low=0.012, high=0.05)
+    wide = np.where(kind == 1, rng.uniform(low=0.012, high=0.024), rng.log_uniform(0.002, 0.02))
+    thick = rng.uniform(low=0.0015, high=0.004)
     lift = np.stack([-0.001 + 0 * thick, thick, thick, -0.001 + 0 * thick], 1)
     along = start[:, None] + wide[:, None] * np.array([-0.5, -0.4, 0.4, 0.5])
     outline, centre, out = _sections(arm, along)
     band = outline + lift[..., None, None] * out
-    case = _case(draws, outline[:, 1:3].mean(1), centre, out[:, 1:3].mean(1), thick)
+    case = _case(rng, outline[:, 1:3].mean(1), centre, out[:, 1:3].mean(1), thick)
     present = (kind > 0)[:, None, None]
     watch = (kind == 1)[:, None, None]
     band = np.where(present, band.reshape(b, -1, 3), ABSENT)
     vertices = np.concatenate([band, np.where(watch, case, ABSENT), np.full((b, SIZES[2], 3), ABSENT)], 1)
     ring = np.stack(
         [
-            draws.chance(config.ring) * 1.0,
-            draws.choice((0.15, 0.2, 0.5, 0.15)) * 1.0,
-            draws.uniform(low=0.002, high=0.006),
-            draws.uniform(low=0.001, high=0.0022),
+            rng.chance(config.ring) * 1.0,
+            rng.choice((0.15, 0.2, 0.5, 0.15)) * 1.0,
+            rng.uniform(low=0.002, high=0.006),
+            rng.uniform(low=0.001, high=0.0022),
         ],
         1,
     )
-    colours, shine = _materials(draws, kind)
+    colours, shine = _materials(rng, kind)
     return Accessories(MeshPart(ACCESSORIES, vertices, colours, shine), ring)
 
 
 def girths(anatomy: Anatomy, mesh: RenderMesh) -> Int64[np.ndarray, "4 n"]:
     """The vertices nearest to where a ring sits on each finger, index to little."""
     found = []
-    for chain in FINGERS:
+    for chain in FINGER_CHAINS:
         base, middle = chain.start, chain.start + 1
         q = (mesh.vertices - anatomy.joints[base]) @ anatomy.frames[base].T
         length = np.linalg.norm(anatomy.joints[middle] - anatomy.joints[base])
@@ -125,7 +125,7 @@ def place_rings(
     near = skin[row[:, None], girths[finger]]
     base = joints[row, 5 + 4 * finger]
     along = unit(joints[row, 6 + 4 * finger] - base)
-    bone = torch.tensor([f.start for f in FINGERS], device=device)[finger]
+    bone = torch.tensor([f.start for f in FINGER_CHAINS], device=device)[finger]
     across = turned[row, bone][:, :, 2]  # the rest pose's z, which is across the fingers but for their spread
     across = unit(across - along * (across * along).sum(-1, keepdim=True))
     frame = torch.stack([across, torch.linalg.cross(along, across), along], -1)
@@ -160,7 +160,7 @@ def _sections(
 
 
 def _case(
-    draws: Draws,
+    rng: Draws,
     outline: Float[np.ndarray, "b around 3"],
     centre: Float[np.ndarray, "b n 3"],
     out: Float[np.ndarray, "b around 3"],
@@ -168,31 +168,30 @@ def _case(
 ) -> np.ndarray:
     """The watch on the back of the arm (sometimes on its inside): round or square, a little higher than its band."""
     b = len(outline)
-    at = np.where(draws.chance(0.88), DORSAL_POINT, 3 * DORSAL_POINT)
+    at = np.where(rng.chance(0.88), DORSAL_POINT, 3 * DORSAL_POINT)
     row = np.arange(b)
     up, place = out[row, at], outline[row, at]
     axis = centre[:, -1] - centre[:, 0]
     axis = axis / np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-9)
     up = up - axis * (up * axis).sum(-1, keepdims=True)
     up = up / np.maximum(np.linalg.norm(up, axis=-1, keepdims=True), 1e-9)
-    half = draws.uniform(low=0.013, high=0.021)
-    form = superellipsoid(np.where(draws.chance(0.65), 2.0, 5.0), np.full(b, 7.0))
+    half = rng.uniform(low=0.013, high=0.021)
+    form = superellipsoid(np.where(rng.chance(0.65), 2.0, 5.0), np.full(b, 7.0))
     form = (
-        form
-        * np.stack([half, half * draws.uniform(low=0.9, high=1.15), draws.uniform(low=0.003, high=0.006)], 1)[:, None]
+        form * np.stack([half, half * rng.uniform(low=0.9, high=1.15), rng.uniform(low=0.003, high=0.006)], 1)[:, None]
     )
     frame = np.stack([axis, np.cross(up, axis), up], -1)
     return (place + up * (thick + 0.001)[:, None])[:, None] + form @ frame.transpose(0, 2, 1)
 
 
-def _materials(draws: Draws, kind: Int64[np.ndarray, "b"]) -> tuple[np.ndarray, np.ndarray]:
+def _materials(rng: Draws, kind: Int64[np.ndarray, "b"]) -> tuple[np.ndarray, np.ndarray]:
     b = len(kind)
-    metal = METALS[draws.choice((0.3, 0.4, 0.1, 0.2), 3)]  # b 3 pieces 3
-    metal = metal * draws.uniform(3, 1, low=0.8, high=1.1)
-    strap = draws.uniform(1, 3) ** 2 * np.where(draws.chance(0.5)[:, None, None], 0.12, 0.7) + 0.015
-    leather = draws.chance(0.6)[:, None, None]
+    metal = METALS[rng.choice((0.3, 0.4, 0.1, 0.2), 3)]  # b 3 pieces 3
+    metal = metal * rng.uniform(3, 1, low=0.8, high=1.1)
+    strap = rng.uniform(1, 3) ** 2 * np.where(rng.chance(0.5)[:, None, None], 0.12, 0.7) + 0.015
+    leather = rng.chance(0.6)[:, None, None]
     band = np.where(leather, strap, metal[:, :1])
-    face = np.where(draws.chance(0.5)[:, None, None], 0.015, draws.uniform(1, 3))
+    face = np.where(rng.chance(0.5)[:, None, None], 0.015, rng.uniform(1, 3))
     dial = (SPHERE[:, 2] > 0.75)[:, None]
     case = np.where(dial, face, metal[:, 1:2])
     colours = [np.broadcast_to(band, (b, SIZES[0], 3)), case, np.broadcast_to(metal[:, 2:], (b, SIZES[2], 3))]

@@ -41,16 +41,16 @@ class Forearm:
         return [arm, MeshPart(SLEEVE, self.sleeve.reshape(b, size, 3), cloth, np.full((b, size), SLEEVE_SHINE))]
 
 
-def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]) -> Forearm:
+def sample(rng: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[np.ndarray, "b 10"]) -> Forearm:
     """Forearms for hands of `shape`."""
-    flexion, deviation = np.radians(26) * draws.normal(), np.radians(11) * draws.normal()
-    present, sleeved = draws.chance(config.forearm), draws.chance(config.sleeve)
-    thickness = draws.uniform(low=0.002, high=0.016)
-    edge = draws.uniform(low=-0.004, high=0.15)  # m along the arm, where the sleeve begins
-    wobble = draws.normal(RINGS)
+    flexion, deviation = np.radians(26) * rng.normal(), np.radians(11) * rng.normal()
+    present, sleeved = rng.chance(config.forearm), rng.chance(config.sleeve)
+    thickness = rng.uniform(low=0.002, high=0.016)
+    edge = rng.uniform(low=-0.004, high=0.15)  # m along the arm, where the sleeve begins
+    wobble = rng.normal(RINGS)
     centre, opening = _opening(anatomy, shape)
     points, frames = _axis(centre, flexion, deviation)
-    swell = draws.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS_M / LENGTH_M, 0, 1) ** 1.2
+    swell = rng.uniform(low=0.3, high=0.75)[:, None] * np.clip(STATIONS_M / LENGTH_M, 0, 1) ** 1.2
     girth = np.where(STATIONS_M < 0, 0.97, 1 + swell)
     outline = _outline(opening) * girth[..., None, None]  # b rings around 3
     bare = points[:, :, None] + outline @ frames.swapaxes(-1, -2)
@@ -64,7 +64,7 @@ def sample(draws: Draws, config: VirtualConfig, anatomy: Anatomy, shape: Float[n
     sleeve = points[row, ring][:, :, None] + cloth @ frames[row, ring].swapaxes(-1, -2)
     bare = np.where(present[:, None, None, None], bare, ABSENT)
     sleeve = np.where((present & sleeved)[:, None, None, None], sleeve, ABSENT)
-    return Forearm(bare, sleeve, _shade(draws), _cloth(draws), draws.uniform(high=2))
+    return Forearm(bare, sleeve, _shade(rng), _cloth(rng), rng.uniform(high=2))
 
 
 def _faces() -> Int64[np.ndarray, "f 3"]:
@@ -133,16 +133,16 @@ def _axis(
     return np.concatenate([start, start + np.cumsum(steps, 1)], 1), frames
 
 
-def _shade(draws: Draws) -> Float[np.ndarray, "b rings around"]:
-    mottle = draws.normal(RINGS, AROUND) * 0.012
+def _shade(rng: Draws) -> Float[np.ndarray, "b rings around"]:
+    mottle = rng.normal(RINGS, AROUND) * 0.012
     return 1 + mottle
 
 
-def _cloth(draws: Draws) -> Float[np.ndarray, "b rings around 3"]:
-    coloured = np.where(draws.chance(0.6)[:, None], draws.uniform(3), draws.uniform(1))
-    stripes = draws.uniform(2, 1, 1) * [[[2.5]], [[0]]] + np.round(draws.uniform(2, 1, 1) * [[[0]], [[5]]])
+def _cloth(rng: Draws) -> Float[np.ndarray, "b rings around 3"]:
+    coloured = np.where(rng.chance(0.6)[:, None], rng.uniform(3), rng.uniform(1))
+    stripes = rng.uniform(2, 1, 1) * [[[2.5]], [[0]]] + np.round(rng.uniform(2, 1, 1) * [[[0]], [[5]]])
     wave = np.sin(stripes[:, 0] * np.arange(RINGS)[:, None] + np.round(stripes[:, 1]) * ANGLES_RAD)
-    pattern = 1 + draws.uniform(high=0.4)[:, None, None] * wave
+    pattern = 1 + rng.uniform(high=0.4)[:, None, None] * wave
     return ((0.02 + 0.95 * coloured)[:, None, None] * pattern[..., None]).clip(0.02, 1) ** 2
 
 

@@ -18,11 +18,11 @@ from .camera import uniform_rotations
 
 CYLINDER, BALL, BOX, STICK, CARD = range(5)
 BALL_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # along a bone, where its balls sit
-BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
+FINGER_BONES = np.array([(1, 2), (2, 3), (3, 4), *((k, k + 1) for f in (5, 9, 13, 17) for k in range(f, f + 3))])
 FLESH_M = np.array([10.5, 9.5, 8.0, *[9.0, 7.8, 6.8] * 3, 7.6, 6.6, 6.0]) * 1e-3  # m, mean hand: bone to palmar skin
 DIGIT = np.repeat(np.arange(5), 3 * len(BALL_STEPS))
-END_BONES = np.array([2, 5, 8])  # of thumb, index and middle finger, among BONES
-PALM = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
+END_BONES = np.array([2, 5, 8])  # of thumb, index and middle finger, among FINGER_BONES
+PALM_BONES = np.array([(0, 5), (0, 9), (0, 13), (0, 17)])
 PALM_FLESH_M = 0.012  # m
 FLESH_YIELD_M = 0.0015  # m that flesh yields
 MEAN_PALM_M = 0.088  # m, wrist to the middle finger's first joint
@@ -58,14 +58,14 @@ class Fit:
         return self.centre[:, None] + points @ self.axes.transpose(0, 2, 1)
 
 
-def fit(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
+def fit(rng: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
     """What fits into hands with `joints`."""
     size = _size(joints)
     balls, flesh = _balls(joints, size)
-    wanted = draws.choice((0.42, 0.26, 0.32))
+    wanted = rng.choice((0.42, 0.26, 0.32))
     enclosed = _enclosed(joints, balls, flesh, wanted, size)
-    pinched = _pinched(draws, joints, balls, flesh, size)
-    use = enclosed.held & (draws.uniform() < np.where(pinched.held, 0.75, 1.0))
+    pinched = _pinched(rng, joints, balls, flesh, size)
+    use = enclosed.held & (rng.uniform() < np.where(pinched.held, 0.75, 1.0))
     chosen = {}
     for name in ("kind", "centre", "axes", "radius"):
         a, b = getattr(enclosed, name), getattr(pinched, name)
@@ -79,24 +79,24 @@ def enclose(joints: Float[np.ndarray, "b 21 3"], kind: int) -> Fit:
     return _enclosed(joints, *_balls(joints, size), np.full(len(joints), kind), size)
 
 
-def pinch(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
+def pinch(rng: Draws, joints: Float[np.ndarray, "b 21 3"]) -> Fit:
     """Where something thin fits between thumb and index or middle finger; its z axis is the long one."""
     size = _size(joints)
-    return _pinched(draws, joints, *_balls(joints, size), size)
+    return _pinched(rng, joints, *_balls(joints, size), size)
 
 
-def clear_of(draws: Draws, joints: Float[np.ndarray, "b 21 3"], half: Float[np.ndarray, "b 3"]) -> Fit:
+def clear_of(rng: Draws, joints: Float[np.ndarray, "b 21 3"], half: Float[np.ndarray, "b 3"]) -> Fit:
     """Places near hands for objects in boxes of half sizes `half` (m): on some side, at random turns, free of the hand.
 
     The sides lie towards the fingers, since the forearm leaves the hand towards +x.
     """
     balls, flesh = _balls(joints, _size(joints))
-    side, axes = _unit(draws.normal(3)), uniform_rotations(draws, 1)[:, 0]
+    side, axes = _unit(rng.normal(3)), uniform_rotations(rng, 1)[:, 0]
     side[:, 0] = -np.abs(side[:, 0])
     middle = joints.mean(1)
     hand = (((balls - middle[:, None]) * side[:, None]).sum(-1) + flesh).max(1)
     box = (np.abs((axes * side[..., None]).sum(1)) * half).sum(1)
-    centre = middle + (hand + box + draws.uniform(low=0.003, high=0.05))[:, None] * side
+    centre = middle + (hand + box + rng.uniform(low=0.003, high=0.05))[:, None] * side
     b = len(joints)
     return Fit(np.full(b, STICK), np.full(b, True), centre, axes, half.max(1))
 
@@ -116,8 +116,10 @@ def _balls(
         start, stop = joints[:, bones[:, :1]], joints[:, bones[:, 1:]]
         return (start + (stop - start) * steps).reshape(len(joints), -1, 3)
 
-    flesh = np.concatenate([np.repeat(FLESH_M, len(BALL_STEPS)), np.full(len(PALM) * len(BALL_STEPS), PALM_FLESH_M)])
-    return np.concatenate([along(BONES), along(PALM)], 1), flesh * size[:, None]
+    flesh = np.concatenate(
+        [np.repeat(FLESH_M, len(BALL_STEPS)), np.full(len(PALM_BONES) * len(BALL_STEPS), PALM_FLESH_M)]
+    )
+    return np.concatenate([along(FINGER_BONES), along(PALM_BONES)], 1), flesh * size[:, None]
 
 
 def _palm_frame(joints: Float[np.ndarray, "b 21 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -165,7 +167,7 @@ def _enclosed(
 
 
 def _pinched(
-    draws: Draws,
+    rng: Draws,
     joints: Float[np.ndarray, "b 21 3"],
     balls: Float[np.ndarray, "b n 3"],
     flesh: Float[np.ndarray, "b n"],
@@ -193,7 +195,7 @@ def _pinched(
     holding = (bone == END_BONES[0]) | (bone == END_BONES[1 + nearer][:, None])  # b balls: thumb's and finger's end
     clear = np.where(holding[:, None], 1.0, distance).min((-1, -2))
     way = ways[clear.argmax(0), row]
-    kind = np.array([STICK, CARD, BALL])[draws.choice((0.45, 0.3, 0.25))]
+    kind = np.array([STICK, CARD, BALL])[rng.choice((0.45, 0.3, 0.25))]
     kind = np.where((kind == BALL) & (gap < 0.012), STICK, kind)
     kind = np.where((kind == STICK) & (gap > 0.022), BALL, kind)
     axes = np.stack([grip, np.cross(way, grip), way], -1)

@@ -42,7 +42,7 @@ def superellipsoid(across: Float[np.ndarray, "*b"], ends: Float[np.ndarray, "*b"
     return np.concatenate([flat * (s ** (2 / ends))[..., None], z[..., None]], -1)
 
 
-def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
+def sample(rng: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """Things for posed hands (`joints`: m, wrist-relative, rest frame)."""
     b = len(joints)
     out = MeshPart(
@@ -51,30 +51,28 @@ def sample(draws: Draws, config: VirtualConfig, joints: Float[np.ndarray, "b 21 
         np.full((b, HELD_VERTICES, 3), 0.5),
         np.ones((b, HELD_VERTICES)),
     )
-    rows = np.flatnonzero(draws.chance(config.held_object))
+    rows = np.flatnonzero(rng.chance(config.held_object))
     if not len(rows):
         return out
-    draws = draws.take(rows.tolist())
-    place = grasp.fit(draws, joints[rows])
-    across, ends, radii = _forms(draws, place)
+    rng = rng.take(rows.tolist())
+    place = grasp.fit(rng, joints[rows])
+    across, ends, radii = _forms(rng, place)
     main = superellipsoid(across, ends) * radii[:, None]
-    slide = draws.uniform(low=-0.6, high=0.6) * np.clip(radii[:, 2] - 0.03, 0, None)
-    both = (
-        np.stack([main, _second(draws, place, radii)], 1) + np.stack([0 * slide, 0 * slide, slide], -1)[:, None, None]
-    )
+    slide = rng.uniform(low=-0.6, high=0.6) * np.clip(radii[:, 2] - 0.03, 0, None)
+    both = np.stack([main, _second(rng, place, radii)], 1) + np.stack([0 * slide, 0 * slide, slide], -1)[:, None, None]
     vertices = place.centre[:, None] + both.reshape(len(slide), -1, 3) @ place.axes.transpose(0, 2, 1)
     out.vertices[rows] = np.where(place.held[:, None, None], vertices, ABSENT)
-    out.colours[rows], out.shine[rows] = _materials(draws)
+    out.colours[rows], out.shine[rows] = _materials(rng)
     return out
 
 
-def _forms(draws: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _forms(rng: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exponents across and at the ends, and half sizes, of the main piece."""
     r, kind, b = place.radius, place.kind, len(place.radius)
-    length = np.where(r < 0.014, draws.log_uniform(0.04, 0.13), draws.log_uniform(0.045, 0.11))
-    oval = draws.uniform(low=0.85, high=1.1)
-    square = draws.uniform(2, low=0.62, high=0.8)
-    flat = draws.uniform(3)
+    length = np.where(r < 0.014, rng.log_uniform(0.04, 0.13), rng.log_uniform(0.045, 0.11))
+    oval = rng.uniform(low=0.85, high=1.1)
+    square = rng.uniform(2, low=0.62, high=0.8)
+    flat = rng.uniform(3)
     thin = np.maximum(np.minimum(r, 0.0035), 0.0008)
     forms = (  # half sizes, exponent across, exponent of the ends
         (np.stack([r, r, length], 1), 2.0, 9.0),
@@ -87,9 +85,9 @@ def _forms(draws: Draws, place: grasp.Fit) -> tuple[np.ndarray, np.ndarray, np.n
     return np.array([f[1] for f in forms])[kind], np.array([f[2] for f in forms])[kind], sizes
 
 
-def _second(draws: Draws, place: grasp.Fit, radii: Float[np.ndarray, "b 3"]) -> Float[np.ndarray, "b v 3"]:
+def _second(rng: Draws, place: grasp.Fit, radii: Float[np.ndarray, "b 3"]) -> Float[np.ndarray, "b v 3"]:
     """A neck, a cap, a blade or a hammer's head at one end of what is long; a point inside everything else."""
-    what = draws.choice((0.45, 0.25, 0.15, 0.15))
+    what = rng.choice((0.45, 0.25, 0.15, 0.15))
     neck = radii * [0.45, 0.45, 0.35]
     blade = np.stack([0.3 * radii[:, 0], 0.45 * radii[:, 0], 0.05 + 0 * what], 1)
     head = np.stack([0.016 + 0 * what, 0.045 + 0 * what, 0.016 + 0 * what], 1)
@@ -102,17 +100,17 @@ def _second(draws: Draws, place: grasp.Fit, radii: Float[np.ndarray, "b 3"]) -> 
     return points
 
 
-def _materials(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def _materials(rng: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Plain, banded or printed colours; dull, plastic or shining surfaces."""
-    base = draws.uniform(PIECES, 1, 3)
-    grey = draws.uniform(PIECES, 1, 1)
-    base = grey + draws.uniform(1, 1, 1) ** 1.6 * (base - grey)  # mostly dull, some vivid
-    label = draws.uniform(PIECES, 1, 3)
-    low, high = np.sort(draws.uniform(2, low=-0.9, high=0.9), 1).T[..., None, None]
-    inside = (SPHERE[:, 2] > low) & (SPHERE[:, 2] < high) & draws.chance(0.4)[:, None, None]
+    base = rng.uniform(PIECES, 1, 3)
+    grey = rng.uniform(PIECES, 1, 1)
+    base = grey + rng.uniform(1, 1, 1) ** 1.6 * (base - grey)  # mostly dull, some vivid
+    label = rng.uniform(PIECES, 1, 3)
+    low, high = np.sort(rng.uniform(2, low=-0.9, high=0.9), 1).T[..., None, None]
+    inside = (SPHERE[:, 2] > low) & (SPHERE[:, 2] < high) & rng.chance(0.4)[:, None, None]
     colour = np.where(inside[..., None], label, base)
-    wave = np.sin(SPHERE @ (draws.normal(3, 1) * draws.uniform(1, 1, high=9)) + draws.uniform(1, 3, high=1.5))
-    colour = colour + draws.uniform(1, 1, 1, high=0.15) ** 1.5 * wave[:, None]
-    shine = draws.log_uniform(0.1, 3.5, PIECES, 1) * np.ones(len(SPHERE))
+    wave = np.sin(SPHERE @ (rng.normal(3, 1) * rng.uniform(1, 1, high=9)) + rng.uniform(1, 3, high=1.5))
+    colour = colour + rng.uniform(1, 1, 1, high=0.15) ** 1.5 * wave[:, None]
+    shine = rng.log_uniform(0.1, 3.5, PIECES, 1) * np.ones(len(SPHERE))
     b = len(colour)
     return colour.clip(0.04, 0.95).reshape(b, -1, 3) ** 2, shine.reshape(b, -1)

@@ -31,20 +31,20 @@ def sample(
         return rows, None
     chosen = [FIRST_SECOND_HAND + indices[k] for k in rows]
     other, first = parameters.draw(config, anatomy, chosen), take(p, rows)
-    draws = Draws(config, chosen, "second_hand")
-    angle = draws.uniform(high=2 * np.pi)
-    behind = draws.chance(0.6)
-    depth = np.where(behind, draws.uniform(low=0.035, high=0.14), draws.uniform(low=-0.06, high=0.02))
-    apart = np.where(behind, draws.uniform(low=0.05, high=0.17), draws.uniform(low=0.11, high=0.19))
+    rng = Draws(config, chosen, "second_hand")
+    angle = rng.uniform(high=2 * np.pi)
+    behind = rng.chance(0.6)
+    depth = np.where(behind, rng.uniform(low=0.035, high=0.14), rng.uniform(low=-0.06, high=0.02))
+    apart = np.where(behind, rng.uniform(low=0.05, high=0.17), rng.uniform(low=0.11, high=0.19))
     away = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
-    tried = uniform_rotations(draws, ROTATION_TRIES)
+    tried = uniform_rotations(rng, ROTATION_TRIES)
     forearm = tried[..., 0]  # from the wrist on, in the camera
     score = (forearm * away[:, None]).sum(-1) - 2 * (-forearm[..., 2] - 0.4).clip(0)
     rotation = tried[np.arange(len(rows)), score.argmax(1)] @ MIRROR
     root = _middle(anatomy, first) + apart[:, None] * away + depth[:, None] * [0, 0, 1]
     root = root - _middle(anatomy, dataclasses.replace(other, camera=_camera(rotation, 0 * root, first)))
     root[:, 2] = root[:, 2].clip(0.12)
-    alike = draws.chance(SAME_PERSON_PROBABILITY)
+    alike = rng.chance(SAME_PERSON_PROBABILITY)
     ring = other.accessories.ring * [0.0, 1, 1, 1]
     other = dataclasses.replace(
         other,

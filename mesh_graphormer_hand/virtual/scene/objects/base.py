@@ -1,6 +1,6 @@
 """What an object's file has, and how objects are drawn.
 
-    sample(draws: Draws, joints: Float["b 21 3"]) -> MeshPart    the object at b posed hands, in their rest frame
+    sample(rng: Draws, joints: Float["b 21 3"]) -> MeshPart    the object at b posed hands, in their rest frame
 
 The part's shape is one object for all samples, made once with the file. Its name is the file's.
 
@@ -44,8 +44,8 @@ def _sampler(name: str) -> Sample:
     return importlib.import_module(f".{name}", __package__).sample
 
 
-def _draw(sample: Sample, draws: Draws, probability: float, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
+def _draw(sample: Sample, rng: Draws, probability: float, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """The object where its probability has it, ABSENT elsewhere."""
-    present = draws.chance(probability)
-    made = sample(draws, joints)
+    present = rng.chance(probability)
+    made = sample(rng, joints)
     return dataclasses.replace(made, vertices=np.where(present[:, None, None], made.vertices, ABSENT))

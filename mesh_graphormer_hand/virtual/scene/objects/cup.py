@@ -26,24 +26,24 @@ CUP = PartShape("cup", "object", np.concatenate([BODY_FACES, HANDLE_FACES + len(
 MIN_RADIUS_M = 0.024  # m, radius of a cup
 
 
-def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
+def sample(rng: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """A cup for each posed hand; see `base`."""
-    radius, stout = draws.uniform(low=0.03, high=0.043), draws.uniform(low=0.95, high=1.4)
+    radius, stout = rng.uniform(low=0.03, high=0.043), rng.uniform(low=0.95, high=1.4)
     held = grasp.enclose(joints, grasp.CYLINDER)
     held = held.where(held.held & (held.radius > MIN_RADIUS_M))
-    place = held.otherwise(grasp.clear_of(draws, joints, np.stack([1.6 * radius, 1.6 * radius, radius * stout], 1)))
+    place = held.otherwise(grasp.clear_of(rng, joints, np.stack([1.6 * radius, 1.6 * radius, radius * stout], 1)))
     radius = np.where(held.held, held.radius, radius)
-    turn = draws.uniform(high=2 * np.pi)  # of the handle about the cup
+    turn = rng.uniform(high=2 * np.pi)  # of the handle about the cup
     c, s, zero = np.cos(turn), np.sin(turn), 0 * turn
     about = np.stack([c, -s, zero, s, c, zero, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
     size = np.stack([radius, radius, radius * stout], 1)[:, None]
     points = (POINTS * size) @ about.transpose(0, 2, 1)
-    glaze, drink = draws.uniform(1, 3), draws.uniform(1, 3) * [0.3, 0.2, 0.1]
-    pale = draws.chance(0.5)[:, None, None]
+    glaze, drink = rng.uniform(1, 3), rng.uniform(1, 3) * [0.3, 0.2, 0.1]
+    pale = rng.chance(0.5)[:, None, None]
     glaze = np.where(pale, 0.75 + 0.2 * glaze, glaze) ** 2
     outside = (np.abs(POINTS[:, 2:]) < 0.62) & (np.arange(len(POINTS)) < len(BODY))[:, None]
-    band = draws.chance(0.4)[:, None, None] & outside
-    colours = np.where(band, draws.uniform(1, 3) ** 2, glaze)
+    band = rng.chance(0.4)[:, None, None] & outside
+    colours = np.where(band, rng.uniform(1, 3) ** 2, glaze)
     colours[:, :DRINK] = drink
-    shine = draws.log_uniform(0.8, 3.5, 1) * np.ones(len(POINTS))
+    shine = rng.log_uniform(0.8, 3.5, 1) * np.ones(len(POINTS))
     return MeshPart(CUP, place.to_hand(points), colours.clip(0.01, 0.9), shine)

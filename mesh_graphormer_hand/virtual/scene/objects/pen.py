@@ -22,19 +22,19 @@ HEIGHT = POINTS[:, 2]
 PEN = PartShape("pen", "object", FACES, 0.05 * POINTS[:, ::2], np.zeros(len(POINTS)))
 
 
-def sample(draws: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
+def sample(rng: Draws, joints: Float[np.ndarray, "b 21 3"]) -> MeshPart:
     """A pen for each posed hand; see `base`."""
-    length, radius = draws.uniform(low=0.115, high=0.155), draws.uniform(low=0.0035, high=0.0055)
+    length, radius = rng.uniform(low=0.115, high=0.155), rng.uniform(low=0.0035, high=0.0055)
     half = np.stack([radius, radius, (1 - GRIP) * length], 1)
     fist = grasp.enclose(joints, grasp.CYLINDER)
-    held = grasp.pinch(draws, joints).otherwise(fist.where(fist.held & (fist.radius < MAX_HOLE_M)))
-    place = held.otherwise(grasp.clear_of(draws, joints, half))
+    held = grasp.pinch(rng, joints).otherwise(fist.where(fist.held & (fist.radius < MAX_HOLE_M)))
+    place = held.otherwise(grasp.clear_of(rng, joints, half))
     radius = np.minimum(radius, np.maximum(place.radius, 0.003))
     points = (POINTS - [0, 0, GRIP]) * np.stack([radius, radius, length], 1)[:, None]
-    body, cap, tip = (draws.uniform(1, 3) ** 2 for _ in range(3))
-    tip = np.where(draws.chance(0.6)[:, None, None], 0.5, tip)  # of metal
-    cap = np.where(draws.chance(0.5)[:, None, None], body, cap)
+    body, cap, tip = (rng.uniform(1, 3) ** 2 for _ in range(3))
+    tip = np.where(rng.chance(0.6)[:, None, None], 0.5, tip)  # of metal
+    cap = np.where(rng.chance(0.5)[:, None, None], body, cap)
     high, low = (HEIGHT > CAP)[:, None], (HEIGHT < TIP)[:, None]
     colours = np.where(low, tip, np.where(high, cap, body)).clip(0.01, 0.9)
-    shine = draws.log_uniform(0.5, 3.0, 1) * np.ones(len(POINTS))
+    shine = rng.log_uniform(0.5, 3.0, 1) * np.ones(len(POINTS))
     return MeshPart(PEN, place.to_hand(points), colours, shine)
