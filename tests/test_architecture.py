@@ -38,7 +38,6 @@ FULL_FOLDERS: dict[str, int] = {}  # folder -> files
 MANY_PARAMETERS = {  # file:function -> parameters
     f"{NAME}/evaluation/evaluate.py:evaluate": 9,
     f"{NAME}/render/effects.py:soft_shadow": 9,
-    f"{NAME}/render/rasterizer/raster.py:_surface": 10,
     f"{NAME}/render/shading.py:render": 9,
     f"{NAME}/render/shading.py:_render_chunk": 9,
     f"{NAME}/virtual/imaging/shading.py:draw_hands": 10,

@@ -10,6 +10,7 @@ The work is some hundred small operations, so one thread a process is the fast w
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,14 @@ class Raster:
         return self.scatter(depth, -1), self.scatter(self.face[:, 0], -1), self.scatter(bary, -1)
 
 
+class Meshes(NamedTuple):
+    """b meshes that share their faces, each before its camera; see `rasterize`."""
+
+    vertices: Float[Tensor, "b v 3"]
+    faces: Int64[Tensor, "f 3"]
+    cameras: Float[Tensor, "b 4"]
+
+
 def rasterize(
     vertices: Float[Tensor, "b v 3"],
     faces: Int64[Tensor, "f 3"],
@@ -81,7 +90,7 @@ def rasterize(
     max_faces, max_fragments = _limits(s, vertices.device)
     step = max(1, max_faces // max(1, faces.shape[0]))
     chunks = zip(vertices.split(step), cameras.split(step), strict=True)
-    parts = [_rasterize_chunk(v, faces, c, size, s, max_fragments) for v, c in chunks]
+    parts = [_rasterize_chunk(Meshes(v, faces, c), size, s, max_fragments) for v, c in chunks]
     return parts[0] if len(parts) == 1 else _concatenate(parts)
 
 
@@ -114,19 +123,12 @@ def _limits(s: Settings, device: torch.device) -> tuple[int, int]:
     return s.max_faces or (1 << 16 if on_cpu else 1 << 22), s.max_fragments or (1 << 19 if on_cpu else 1 << 25)
 
 
-def _rasterize_chunk(
-    vertices: Float[Tensor, "b v 3"],
-    faces: Int64[Tensor, "f 3"],
-    cameras: Float[Tensor, "b 4"],
-    size: tuple[int, int],
-    s: Settings,
-    limit: int,
-) -> Raster:
+def _rasterize_chunk(m: Meshes, size: tuple[int, int], s: Settings, limit: int) -> Raster:
     height, width = size[0] * s.supersample, size[1] * s.supersample
     with torch.no_grad():
-        t = triangles(vertices.detach().float(), faces, cameras.detach().float(), height, width, s)
-        keys, pixel = visibility(t, vertices.shape[0] * height * width, height, width, s, limit)
-    return _resolve(keys, pixel, t, vertices, faces, cameras, size, s)
+        t = triangles(m.vertices.detach().float(), m.faces, m.cameras.detach().float(), height, width, s)
+        keys, pixel = visibility(t, len(m.vertices) * height * width, height, width, s, limit)
+    return _resolve(keys, pixel, t, m, size, s)
 
 
 def _concatenate(parts: list[Raster]) -> Raster:
@@ -143,13 +145,12 @@ def _resolve(
     keys: Int64[Tensor, "pixels s"],
     pixel: Int64[Tensor, "p"],
     t: Triangles,
-    vertices: Float[Tensor, "b v 3"],
-    faces: Int64[Tensor, "f 3"],
-    cameras: Float[Tensor, "b 4"],
+    m: Meshes,
     size: tuple[int, int],
     s: Settings,
 ) -> Raster:
     """Turn keys into the visible surface at the covered pixels."""
+    vertices = m.vertices
     n_samples = s.supersample**2
     rows = keys.index_select(0, pixel)
     hit = rows < EMPTY
@@ -157,13 +158,13 @@ def _resolve(
     if n_samples == 1 or s.one_surface:
         key, sub = nearest(rows)
         full = coverage > 1 - 1e-6 if n_samples > 1 else None
-        face, bary, depth = _surface(key, pixel, sub, full, t, vertices, faces, cameras, size, s.supersample)
+        face, bary, depth = _surface(key, pixel, sub, full, t, m, size, s.supersample)
         n_samples = 1
     else:
         live = hit.flatten().nonzero().squeeze(1)
         key = rows.flatten().index_select(0, live)
         where, sub = pixel.index_select(0, live >> 2 * (s.supersample.bit_length() - 1)), live & (n_samples - 1)
-        found = _surface(key, where, sub, None, t, vertices, faces, cameras, size, s.supersample)
+        found = _surface(key, where, sub, None, t, m, size, s.supersample)
         face = torch.full((rows.numel(),), -1, device=rows.device).index_copy_(0, live, found[0])
         bary = vertices.new_zeros(rows.numel(), 3).index_copy(0, live, found[1])
         depth = vertices.new_zeros(rows.numel()).index_copy(0, live, found[2])
@@ -186,9 +187,7 @@ def _surface(
     sub: Int64[Tensor, "n"],
     full: Bool[Tensor, "n"] | None,
     t: Triangles,
-    vertices: Float[Tensor, "b v 3"],
-    faces: Int64[Tensor, "f 3"],
-    cameras: Float[Tensor, "b 4"],
+    m: Meshes,
     size: tuple[int, int],
     supersample: int,
 ) -> tuple[Int64[Tensor, "n"], Float[Tensor, "n 3"], Float[Tensor, "n"]]:
@@ -199,22 +198,20 @@ def _surface(
     """
     height, width = size
     owner = t.owner.index_select(0, key & LOW32)
-    image = owner.div(faces.shape[0], rounding_mode="floor")
-    face = owner - image * faces.shape[0]
+    image = owner.div(len(m.faces), rounding_mode="floor")
+    face = owner - image * len(m.faces)
     line = pixel.div(width, rounding_mode="floor")
     dx = ((sub & (supersample - 1)) + 0.5) / supersample
     dy = ((sub >> supersample.bit_length() - 1) + 0.5) / supersample
     if full is not None:
         dx, dy = dx.masked_fill_(full, 0.5), dy.masked_fill_(full, 0.5)
-    px = (pixel - line * width).to(vertices.dtype) + dx
-    py = (line - image * height).to(vertices.dtype) + dy
-    return face, *_barycentrics(vertices, faces, cameras, image, face, px, py, full is not None)
+    px = (pixel - line * width).to(m.vertices.dtype) + dx
+    py = (line - image * height).to(m.vertices.dtype) + dy
+    return face, *_barycentrics(m, image, face, px, py, full is not None)
 
 
 def _barycentrics(
-    vertices: Float[Tensor, "b v 3"],
-    faces: Int64[Tensor, "f 3"],
-    cameras: Float[Tensor, "b 4"],
+    m: Meshes,
     image: Int64[Tensor, "n"],
     face: Int64[Tensor, "n"],
     px: Float[Tensor, "n"],
@@ -224,16 +221,16 @@ def _barycentrics(
     """Perspective-correct barycentrics and depth m of the ray through (px, py) with each face's plane.
 
     Uses homogeneous coordinates relative to the ray, q = (fx X + (cx - px) Z, fy Y + (cy - py) Z): no division by z, so
-    also right for faces that cross the camera plane. Differentiable in `vertices`. `clamp` brings rays that pass beside
+    also right for faces that cross the camera plane. Differentiable in vertices. `clamp` brings rays that pass beside
     the face back to it.
     """
-    base = image * vertices.shape[1]
-    columns = [v.contiguous() for v in vertices.reshape(-1, 3).unbind(1)]
-    fx, fy, cx, cy = (c.index_select(0, image) for c in cameras.unbind(1))
+    base = image * m.vertices.shape[1]
+    columns = [v.contiguous() for v in m.vertices.reshape(-1, 3).unbind(1)]
+    fx, fy, cx, cy = (c.index_select(0, image) for c in m.cameras.unbind(1))
     dx, dy = cx - px, cy - py
     qx, qy, z = [], [], []
     for k in range(3):
-        corner = base + faces[:, k].index_select(0, face)
+        corner = base + m.faces[:, k].index_select(0, face)
         x, y, zk = (v.index_select(0, corner) for v in columns)
         qx.append(fx * x + dx * zk)
         qy.append(fy * y + dy * zk)
