@@ -8,7 +8,6 @@ truth's, its wrist put onto the truth's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +24,7 @@ OPENGL_SIGNS = np.array([1.0, -1.0, -1.0])  # HO-3D's camera axes from ours
 HO3D_WRIST, HO3D_MIDDLE_MCP = 0, 4  # in HO-3D's own order
 
 
-@dataclass
-class Config:
-    """Options of the protocol."""
-
-    split: str = "evaluation"  # prefix of the truth's files
-    tips: str = ""  # take the predicted fingertips from the predicted vertices by this convention (skeleton.FINGERTIPS)
-
-    def __post_init__(self) -> None:
-        fingertips.check(self.tips)
+Config = freihand.Config
 
 
 def score(truth: Path, predictions: Path, config: Config, skip_broken: bool = False) -> Scores:
