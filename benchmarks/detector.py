@@ -74,7 +74,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def build(name: str, arguments: argparse.Namespace) -> tuple[Detector, float]:
     """The detector with threshold 0, and its own threshold."""
-    from mesh_graphormer_hand.inference.detectors.choose import choose
+    from mesh_graphormer_hand.inference.detectors.options import choose
 
     if name != "ours":
         return choose(name, model=arguments.model, python=arguments.python), 0.0

@@ -27,8 +27,8 @@ from ..geometry.crops import apply_homography
 from ..mano import hand as hands
 from ..mano.hand import Hand
 from .crops import square_around_joints, square_of
-from .detectors import choose
 from .detectors.base import Detection, Detector, WholeImage, fallback_detections
+from .detectors.options import choose
 from .forward import PhotoNetwork
 from .handedness import SidedPredictions, infer_handedness, own_side
 from .network import load_network
@@ -75,7 +75,7 @@ class HandPredictor:
         mesh: str = "regressed",
     ) -> HandPredictor:
         """The model in `path`: a run's folder, its name under runs/, what save_pretrained wrote, or the name of shipped
-        weights (the default). `detector`: a name of `detectors.choose.NAMES`, a detector, or None for "whole".
+        weights (the default). `detector`: a name of `detectors.options.NAMES`, a detector, or None for "whole".
         `backend`: "auto", "onnx" or "torch", see `load_network`. `mesh`: "regressed" or "mano".
 
         Raises:
@@ -83,7 +83,7 @@ class HandPredictor:
         """
         model = load_network(path or DEFAULT_WEIGHTS, device, backend)
         if isinstance(detector, str):
-            detector = choose.choose(detector, device=device)
+            detector = choose(detector, device=device)
         predictor = cls(model, device=device, detector=detector, mesh=mesh)
         predictor.weights = str(path or DEFAULT_WEIGHTS)
         return predictor

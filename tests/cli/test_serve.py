@@ -25,7 +25,7 @@ from mesh_graphormer_hand.cli.console import is_user_error
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.data.images import read_image
 from mesh_graphormer_hand.inference.detectors import media_pipe
-from mesh_graphormer_hand.inference.detectors.choose import choose
+from mesh_graphormer_hand.inference.detectors.options import choose
 from mesh_graphormer_hand.inference.media import page as web_page
 from mesh_graphormer_hand.inference.predictor import HandPredictor
 from mesh_graphormer_hand.inference.result import HandResult

@@ -13,8 +13,8 @@ from helpers import tiny
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry import boxes as box_maps
-from mesh_graphormer_hand.inference.detectors.choose import NAMES, choose
 from mesh_graphormer_hand.inference.detectors.hand_detector import HandDetector, fit_in
+from mesh_graphormer_hand.inference.detectors.options import NAMES, choose
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
 

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...config import ConfigError, nearest
+
 if TYPE_CHECKING:
-    from .base import Detector
+    import torch
+
+    from .base import Detector, Side
 
 NAMES = ("auto", "ours", "mediapipe", "boxes", "whole")
 
@@ -44,19 +48,10 @@ class DetectorOptions:
         Raises:
             ConfigError: a file or package that the detector needs is missing.
         """
-        from .choose import choose
-
         if (name := self.chosen(boxes)) is None:
             return None
-        return choose(
-            name,
-            boxes=boxes,
-            sides=sides,
-            model=self.model,
-            python=self.python,
-            threshold=self.threshold,
-            device=device,
-        )
+        files = {"model": self.model, "python": self.python}
+        return choose(name, boxes=boxes, sides=sides, **files, threshold=self.threshold, device=device)
 
     def model_file(self, chosen: str) -> Path | None:
         """The file with the weights of the detector `chosen`; None: it has none, or carries them itself.
@@ -77,3 +72,47 @@ def alternatives(chosen: str) -> str:
     """The options that name other detectors than `chosen`, for a message about a photo where it finds nothing."""
     *first, last = [name for name in NAMES if name not in (chosen, "auto", "ours")]
     return f"--detector {', '.join(first)} or {last}"
+
+
+def choose(
+    name: str = "auto",
+    *,
+    boxes: Sequence[Sequence[float | int]] | None = None,
+    sides: Sequence[Side] | None = None,
+    model: str | Path | None = None,
+    python: str | Path | None = None,
+    threshold: float | None = None,
+    device: str | torch.device = "cpu",
+) -> Detector:
+    """The detector `name` of NAMES.
+
+    Args:
+        boxes: for "boxes", with their `sides`.
+        model: weights of "ours" and "auto" (a run, a folder, a shipped name), or "mediapipe"'s hand_landmarker.task.
+        python: for "mediapipe", the interpreter of an environment of its own.
+        threshold: of "ours" and "auto", the least score of a hand.
+
+    Raises:
+        ConfigError: no such name, or a file or package that the detector needs is missing.
+    """
+    from .base import FixedBoxes, WholeImage
+
+    if name == "auto":
+        from .auto import Auto
+
+        return Auto(model, device, threshold)
+    if name == "ours":
+        from .hand_detector import HandDetector
+
+        return HandDetector(model, device, threshold)
+    if name == "mediapipe":
+        from .media_pipe import MediaPipe
+
+        return MediaPipe(model, python)
+    if name == "boxes":
+        if boxes is None:
+            raise ConfigError("the detector boxes needs boxes: --box x0,y0,x1,y1, once for each hand")
+        return FixedBoxes(boxes, sides)
+    if name == "whole":
+        return WholeImage()
+    raise ConfigError(f"no detector named {name!r}{nearest(name, NAMES)} (there are: {', '.join(NAMES)})")
