@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
-from ..geometry.fitting import fit_weak_perspective
 from ..geometry.heatmaps import inside_crop
 from ..geometry.normals import vertex_normals
+from ..geometry.relative_depth import crop_camera
 from ..mano.template import HandTemplate
 from .common import Context, masked_mean, same_joints, same_mesh
 
@@ -24,7 +24,7 @@ _LEVELS = 1 << 20  # of depth in the z-buffer's keys
 def joints_25d_l1(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:
     """L1 of each joint's place (where it lies in the crop) and of its depth less the joints' mean (Iqbal et al., ECCV
     2018: scale-normalised 2.5D)."""
-    uv, camera, labelled = _crop_camera(t)
+    uv, camera, labelled = crop_camera(t)
     place = (p.joints_25d[..., :2] - uv).abs().mean(-1)
     depth = _centred(p.joints_25d[..., 2], labelled) - _centred(camera[:, :1] * t.joints[..., 2], labelled)
     inside = t.joints_2d_valid & inside_crop(t.joints_2d, t.crop_size)
@@ -38,7 +38,7 @@ def surface(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor
     """L1 between the map of the surface and the template's position and normal at the point that each cell shows
     (dense correspondence, as DensePose, CVPR 2018, and NOCS, CVPR 2019): which finger, which side."""
     height, width = p.surface.shape[-2:]
-    _, camera, labelled = _crop_camera(t)
+    _, camera, labelled = crop_camera(t)
     point, seen = nearest_points(t.vertices, camera, context.template, (height, width))
     target = template_points(context.template)[point].permute(0, 2, 1)  # b 6 cells
     error = (p.surface.flatten(-2) - target).abs().mean(1)
@@ -79,14 +79,6 @@ def nearest_points(
     buffer = key.new_full((len(z), height * width), nothing)
     buffer = buffer.scatter_reduce(1, cell, key.masked_fill(~inside, nothing), "amin")
     return buffer % count, buffer < nothing
-
-
-def _crop_camera(t: HandTargets) -> tuple[Float[Tensor, "b 21 2"], Float[Tensor, "b 3"], Bool[Tensor, "b 21"]]:
-    """The joints' places in crop units, the camera that fits the 3D ones to them, and which have both labels."""
-    uv = t.joints_2d * (2 / t.crop_size[..., None, None]) - 1
-    labelled = t.joints_valid & t.joints_2d_valid
-    weights = labelled.to(uv) + 1e-6  # no sample without any weight
-    return uv, fit_weak_perspective(t.joints, uv, weights), labelled
 
 
 def _centred(values: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -17,12 +17,12 @@ from torch import Tensor
 from ...backbones.base import BackboneConfig, build_backbone
 from ...config import parse
 from ...contracts import HandInputs, HandPrediction
-from ...geometry.fitting import fit_similarity
 from ...geometry.heatmaps import HeatmapCodec
+from ...geometry.relative_depth import joints_from_25d
 from ...layers.keypoint_head import KeypointHead, keypoints_from_heatmaps
 from ...mano.hand import Hand
 from ...mano.template import hand_template
-from ...skeleton import NUM_JOINTS, PALM, WRIST
+from ...skeleton import NUM_JOINTS, PALM
 from ..base import HandModel, HandModelConfig
 
 
@@ -57,12 +57,9 @@ class Heatmaps25D(HandModel):
         image = self.normalise(inputs.image).contiguous(memory_format=torch.channels_last)
         keypoints = keypoints_from_heatmaps(*self.keypoint_head(self.backbone(image)[self.first :]), NUM_JOINTS)
         uvz = keypoints.uvz.float()
-        palm = uvz[:, list(PALM)]
-        scale, _, _ = fit_similarity(self.palm.float().expand_as(palm), palm, torch.ones_like(palm[..., 0]))
-        wrist = uvz[:, WRIST]
-        camera = torch.cat([scale[:, None], wrist[:, :2] / scale[:, None]], -1)
+        joints, camera = joints_from_25d(uvz, self.palm)
         return HandPrediction(
-            joints=(uvz - wrist[:, None]) / scale[:, None, None],
+            joints=joints,
             joints_2d=(uvz[..., :2] + 1) * (inputs.image.shape[-1] / 2),
             joints_25d=uvz,
             camera=camera,
