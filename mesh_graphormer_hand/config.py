@@ -82,10 +82,10 @@ class DataConfig:
 
 @dataclass
 class OptimizerConfig:
-    name: str = "adam"  # adam | adamw | muon (hidden layers; AdamW for the rest)
+    name: str = "adam"  # adam | adamw | muon (hidden layers; AdamW for the rest) | rmsprop | sgd
     lr: float = 1e-4
     weight_decay: float = 0.0
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # sgd: the first is its momentum
     schedule: str = "step"  # step (x0.1 at half, as published) | cosine | constant
     adamw_lr_scale: float = 0.1  # muon: AdamW's learning rate, as a share of lr
     warmup: int = 0  # steps

@@ -14,13 +14,21 @@ from ..config import ConfigError, OptimizerConfig, nearest
 from .distributed import local_shard, shard_like
 from .muon import Muon, hidden
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "muon": Muon,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+RMSPROP_ALPHA = 0.99  # decay of the squared gradients' mean, as of Torch's and of the recipes that name RMSprop
 FINAL_RATE = 0.01  # of the cosine schedule, as a share of the peak
-SLOTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # Adam's state of one parameter, Muon's
+# the state of one parameter: Adam's, Muon's, RMSprop's, SGD's
+SLOTS = ("step", "exp_avg", "exp_avg_sq", "momentum", "square_avg", "momentum_buffer")
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam, AdamW or Muon over every trainable parameter; biases and norms (vectors) are not decayed.
+    """The optimiser of a name of OPTIMIZERS over every trainable parameter; biases and norms (vectors) are not decayed.
 
     Raises:
         ConfigError: an unknown optimiser, or numbers that it cannot use.
@@ -43,6 +51,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         groups.append(hidden_group | {"weight_decay": config.weight_decay})
     fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
     groups = [group for group in groups if group["params"]]
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_ALPHA)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.betas[0])
     return OPTIMIZERS[config.name](groups, lr=config.lr, betas=tuple(config.betas), fused=fused)
 
 

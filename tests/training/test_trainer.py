@@ -58,7 +58,7 @@ def test_learns_writes_everything_and_reads_it_back(tmp_path):
     assert again == experiment(train__steps=100, train__checkpoint_every=100)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "rmsprop", "sgd"])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, caplog, optimizer):
     """Pins weights, averages, optimiser, dropout, data order and schedule across an interruption."""
     caplog.set_level(logging.INFO)
@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_costs_a_step_and_is_kept_to_be_looked_into(tmp
     assert all(math.isfinite(line["loss"]) for line in lines)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_a_bad_step_is_as_if_it_had_not_been(tmp_path, optimizer):
     """Bit for bit, in everything that a step changes; the average alone goes on towards the weights."""
     trainer = make_trainer(tmp_path, train__optimizer__name=optimizer)
