@@ -1,10 +1,9 @@
-"""What the terms share: the context, masked means, and which samples' hands may be compared."""
+"""What the terms share: the context, and which samples' hands may be compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -21,17 +20,6 @@ class Context:
 
     template: HandTemplate | None = None  # the hand of the predicted vertices: faces, edges, down-sampling
     codec: HeatmapCodec = field(default_factory=HeatmapCodec)  # how keypoints become heat maps
-
-
-def masked_mean(error: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b"]:
-    """The mean over the valid entries of each sample, 0 where there are none; nothing invalid has a gradient."""
-    kept = torch.where(valid, error, torch.zeros_like(error))  # a product would turn an invalid NaN into NaN
-    return kept.sum(-1) / valid.sum(-1).clamp_min(1)
-
-
-def masked(error: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """The error of the valid samples, 0 without a gradient for the others."""
-    return torch.where(valid, error, torch.zeros_like(error))
 
 
 def same_mesh(prediction: HandPrediction, targets: HandTargets) -> Bool[Tensor, "b"]:

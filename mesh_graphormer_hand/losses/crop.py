@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.heatmaps import inside_crop
-from .common import Context, masked
+from ..geometry.masked import masked
+from .common import Context
 
 
 def mask(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.heatmaps import inside_crop
+from ..geometry.masked import masked_mean
 from ..geometry.normals import vertex_normals
 from ..geometry.relative_depth import crop_camera
 from ..mano.template import HandTemplate
-from .common import Context, masked_mean, same_joints, same_mesh
+from .common import Context, same_joints, same_mesh
 
 DECIMETRES = 10.0  # positions in dm and unit normals weigh about the same
 _LEVELS = 1 << 20  # of depth in the z-buffer's keys

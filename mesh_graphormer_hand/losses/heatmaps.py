@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
 from ..geometry.heatmaps import inside_crop
-from .common import Context, masked_mean
+from ..geometry.masked import masked_mean
+from .common import Context
 
 
 def heatmaps(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:

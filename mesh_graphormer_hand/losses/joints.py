@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
+from ..geometry.masked import masked_mean
 from ..skeleton import WRIST
-from .common import Context, in_hand_frame, masked_mean, same_joints, same_mesh, wrist_rotation
+from .common import Context, in_hand_frame, same_joints, same_mesh, wrist_rotation
 
 
 def joints(p: HandPrediction, t: HandTargets, context: Context) -> Float[Tensor, "b"]:

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..contracts import HandPrediction, HandTargets
+from ..geometry.masked import masked
 from ..geometry.normals import edge_lengths, edge_vectors, face_normals
-from .common import Context, in_hand_frame, masked, same_mesh, wrist_rotation
+from .common import Context, in_hand_frame, same_mesh, wrist_rotation
 
 _SHORT_EDGE = 1e-4  # m; shorter predicted edges have no direction worth a gradient
 

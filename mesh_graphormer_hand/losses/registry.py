@@ -18,7 +18,7 @@ from ..config import ConfigError, nearest
 from ..contracts import LABELS, HandPrediction, HandTargets
 from ..geometry.heatmaps import HeatmapCodec
 from ..mano.template import HandTemplate
-from . import crop, dense_correspondence, heatmaps, joints, mesh
+from . import crop, dense_correspondence, heatmaps, joints, mano_parameters, mesh
 from .common import Context
 
 R = TypeVar("R", HandPrediction, HandTargets)
@@ -30,7 +30,8 @@ class Term:
 
     function: Callable[[HandPrediction, HandTargets, Context], Tensor]
     prediction: tuple[str, ...]
-    labels: tuple[str, ...]  # a batch without the first one skips the term, one without another or a mask is an error
+    # a batch without the first one skips the term, one without another or a mask is an error; none: a prior
+    labels: tuple[str, ...]
     template: bool = False  # reads Context.template
 
     @property
@@ -76,6 +77,10 @@ TERMS: dict[str, Term] = {
     "joints_local_l1": Term(joints.joints_local_l1, ("joints", "rotation"), ("joints", "pose")),
     "joints_token_local_l1": Term(joints.joints_token_local_l1, ("joints_token", "rotation"), ("joints", "pose")),
     "rotation": Term(mesh.rotation, ("rotation",), ("pose",)),
+    "pose": Term(mano_parameters.pose, ("pose",), ("pose",)),
+    "shape": Term(mano_parameters.shape, ("shape",), ("shape",)),
+    "pose_prior": Term(mano_parameters.pose_prior, ("pose",), ()),
+    "shape_prior": Term(mano_parameters.shape_prior, ("shape",), ()),
     "joints_25d_l1": Term(dense_correspondence.joints_25d_l1, ("joints_25d",), ("joints", "joints_2d", "crop_size")),
     "surface": Term(
         dense_correspondence.surface, ("surface",), ("vertices", "joints", "joints_2d", "crop_size"), template=True
@@ -131,7 +136,7 @@ def supervised_losses(
         if name in private or weight == 0:
             continue
         term = TERMS[name]
-        if getattr(targets, term.labels[0]) is not None:
+        if not term.labels or getattr(targets, term.labels[0]) is not None:
             losses[name] = term(prediction, targets, context)
     return losses
 

@@ -22,6 +22,9 @@ VIEW = (4.0, 0.01, -0.02)  # the camera (s, tx, ty) of all samples
 MASKS = ("joints_valid", "joints_2d_valid", "vertices_valid", "mano_valid", "mask_valid")
 LOCAL_TERMS = {"vertices_local", "joints_local_l1", "joints_token_local_l1"}
 MESH_TERMS = {"vertices", "vertices_coarse", "edge_length", "normal", "surface"}
+PARAMETER_TERMS = {"rotation", "pose", "shape"}
+PRIORS = {name for name, term in TERMS.items() if not term.labels}
+SUPERVISED = sorted(set(TERMS) - PRIORS)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,7 @@ def targets(template) -> HandTargets:
         vertices=template.vertices @ turn.mT,
         vertices_valid=torch.ones(BATCH, dtype=torch.bool),
         pose=torch.randn(BATCH, 16, 3, generator=draw),
+        shape=torch.randn(BATCH, 10, generator=draw),
         mano_valid=torch.ones(BATCH, dtype=torch.bool),
         mask=torch.rand(BATCH, 8, 8, generator=draw) > 0.5,
         mask_valid=torch.ones(BATCH, dtype=torch.bool),
@@ -68,6 +72,8 @@ def exact(targets: HandTargets, template, sharpness: float = 100.0) -> HandPredi
         vertices=targets.vertices,
         vertices_coarse=template.downsample @ targets.vertices,
         rotation=axis_angle_to_matrix(targets.pose[:, 0]),
+        pose=targets.pose,
+        shape=targets.shape,
         heatmaps=codec.encode_distribution(targets.joints_2d, targets.crop_size, (CELLS, CELLS)).log().clamp_min(-80),
         joints_25d=torch.cat([uv, depth], -1),
         surface=template_points(template)[point].mT.unflatten(-1, (CELLS, CELLS)),
@@ -89,7 +95,7 @@ def guess(targets: HandTargets, template) -> HandPrediction:
     return right.map(lambda t: noisy(t.detach()) if t.is_floating_point() else t)
 
 
-@pytest.mark.parametrize("name", sorted(TERMS))
+@pytest.mark.parametrize("name", SUPERVISED)
 def test_the_right_answer_costs_nothing(name, targets, template, context):
     prediction = exact(targets, template)
     if name == "heatmaps_mse":
@@ -139,7 +145,7 @@ def test_one_float32_per_sample_and_a_gradient_for_the_field_named(name, targets
     assert TERMS[name](half, targets, context).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", sorted(TERMS))
+@pytest.mark.parametrize("name", SUPERVISED)
 def test_a_sample_without_labels_gives_zero_and_no_gradient(name, targets, template, context):
     """Even where the missing label's place holds NaN: a product with the mask would let it through."""
     garbage = {
@@ -215,6 +221,18 @@ def test_rotation_is_one_minus_cosine(targets, template, context):
     assert_close(TERMS["rotation"](prediction, targets, context), 1 - angle.cos(), atol=1e-6, rtol=0)
 
 
+def test_pose_is_the_fingers_and_priors_need_no_label(targets, template, context):
+    """Three of fifteen fingers' joints turned by half a turn; the wrist's rotation is another term."""
+    pose = torch.zeros(BATCH, 16, 3)
+    pose[:, :4, 0] = torch.pi
+    rest = dataclasses.replace(targets, pose=torch.zeros(BATCH, 16, 3))
+    prediction = dataclasses.replace(exact(targets, template), pose=pose, shape=torch.full((BATCH, 10), 2.0))
+    assert_close(TERMS["pose"](prediction, rest, context), torch.full((BATCH,), 2 * 3 / 15))
+    priors = supervised_losses(prediction, HandTargets(), dict.fromkeys(PRIORS, 1.0))
+    assert_close(priors["pose_prior"], torch.full((BATCH,), 3 * torch.pi**2))
+    assert_close(priors["shape_prior"], torch.full((BATCH,), 40.0))
+
+
 def test_edge_length_and_normal_of_a_scaled_and_a_tilted_mesh(targets, template, context):
     right = exact(targets, template)
     scaled = dataclasses.replace(right, vertices=1.1 * right.vertices)
@@ -272,7 +290,7 @@ def test_local_terms_do_not_mind_the_view(name, targets, template, context):
     assert slope.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", sorted(MESH_TERMS | LOCAL_TERMS | {"rotation", "joints", "joints_token_l1"}))
+@pytest.mark.parametrize("name", sorted(MESH_TERMS | LOCAL_TERMS | PARAMETER_TERMS | {"joints", "joints_token_l1"}))
 def test_labels_of_another_hand_are_masked(name, targets, template, context):
     hand = targets.hand.clone()
     hand[1] = OTHER
@@ -285,7 +303,7 @@ def test_keypoints_of_no_parametric_hand_train_joints_but_never_meshes(targets, 
     prediction = guess(targets, template)
     for name in TERMS:
         value = TERMS[name](prediction, labels, context)
-        assert value.eq(0).all() if name in MESH_TERMS | LOCAL_TERMS | {"rotation"} else (value > 0).all(), name
+        assert value.eq(0).all() if name in MESH_TERMS | LOCAL_TERMS | PARAMETER_TERMS else (value > 0).all(), name
 
 
 def test_vertices_without_a_fingerprint_are_an_error(targets, template, context):
