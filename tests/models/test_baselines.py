@@ -159,16 +159,6 @@ def test_save_and_load_give_equal_outputs(name, hand, tmp_path):
         assert_close(getattr(second, field), getattr(first, field), atol=0, rtol=0)
 
 
-def test_readout_of_the_confidence(hand):
-    maps = torch.zeros(1, 21, 4, 4)
-    maps[0, 0, 1, 1], maps[0, 1, 1, 1] = 0.75, 7.0
-    response = build("simple_baseline", hand)._confidence(maps)
-    assert response[0, :3].tolist() == [0.75, 1.0, 0.0]
-    softmax = build("simple_baseline", hand, readout="softmax")._confidence(maps)
-    assert_close(softmax[0, 2], torch.tensor(1 / 16))
-    assert softmax[0, 1] > 0.9
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

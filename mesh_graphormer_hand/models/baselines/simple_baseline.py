@@ -11,13 +11,13 @@ Published for hands (mmpose, 256 x 256): FreiHAND PCK@0.2 .999, AUC .868, EPE 3.
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ...backbones.base import BackboneConfig, build_backbone
 from ...config import parse
 from ...contracts import HandInputs, HandPrediction
 from ...geometry.heatmaps import HeatmapCodec
+from ...layers.response_maps import read_responses
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS
 from ..base import HandModel, HandModelConfig
@@ -63,13 +63,7 @@ class SimpleBaseline(HandModel):
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, any size that is a multiple of 32."""
         maps = self.head(self.deconvolutions(self.backbone(self.normalise(inputs.image))[-1]))
-        side = float(inputs.image.shape[-1])
-        joints_2d = self.codec.decode(maps.detach().float(), side)
-        return HandPrediction(heatmaps=maps, joints_2d=joints_2d, confidence=self._confidence(maps.detach().float()))
-
-    def _confidence(self, maps: Float[Tensor, "b 21 h w"]) -> Float[Tensor, "b 21"]:
-        cells = maps.flatten(-2)
-        return (cells.softmax(-1) if self.readout == "softmax" else cells.clamp(0, 1)).amax(-1)
+        return HandPrediction(**read_responses(maps, self.codec, float(inputs.image.shape[-1]), self.readout))
 
 
 def build(config: HandModelConfig, hand: Hand) -> SimpleBaseline:
