@@ -16,10 +16,10 @@ from torch import nn
 
 from ...config import ConfigError, parse
 from ...contracts import HandInputs, HandPrediction
+from ...layers.plain import convolutions, initialise, trunk
 from ...mano.hand import Hand
 from ..base import HandModel, HandModelConfig
 
-LEAK = 0.01  # of the leaky ReLU
 MEAN = 0.5  # the published normalisation: image - 0.5
 
 
@@ -38,25 +38,16 @@ class HandSegNet(HandModel):
     def __init__(self, config: HandModelConfig, hand: Hand | None = None):
         super().__init__(config, hand)
         options = parse(Config, config.options, where="model")
-        if len(options.convolutions) != len(options.channels) or len(options.head) != 3:
-            raise ConfigError("model: `convolutions` and `channels` need a number per block each, `head` three numbers")
-        layers: list[nn.Module] = []
-        channels = 3
-        for index, (count, width) in enumerate(zip(options.convolutions, options.channels, strict=True)):
-            if index:
-                layers.append(nn.MaxPool2d(2))
-            for _ in range(count):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(LEAK)]
-                channels = width
+        if len(options.head) != 3:
+            raise ConfigError("model: `head` needs three numbers")
+        layers = [*trunk(options.convolutions, options.channels)]
+        channels = options.channels[-1]
         for width, size in zip(options.head, (3, 3, 1), strict=True):
-            layers += [nn.Conv2d(channels, width, size, padding=size // 2), nn.LeakyReLU(LEAK)]
+            layers += convolutions(channels, [width], size)
             channels = width
         self.network = nn.Sequential(*layers)
         self.logits = nn.Conv2d(channels, 2, 1)
-        for module in self.network:
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=LEAK, nonlinearity="leaky_relu")
-                nn.init.zeros_(module.bias)
+        initialise(self.network)
 
     def forward(self, inputs: HandInputs) -> HandPrediction:
         """Predict from `inputs.image`, any size that is a multiple of 8."""
