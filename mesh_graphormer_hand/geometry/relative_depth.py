@@ -36,3 +36,26 @@ def crop_camera(t: HandTargets) -> tuple[Float[Tensor, "b 21 2"], Float[Tensor, 
     labelled = t.joints_valid & t.joints_2d_valid
     weights = labelled.to(uv) + 1e-6  # no sample without any weight
     return uv, fit_weak_perspective(t.joints, uv, weights), labelled
+
+
+def root_depth(
+    rays: Float[Tensor, "b n 2"], depth: Float[Tensor, "b n"], bone: tuple[int, int], limits: tuple[float, float]
+) -> Float[Tensor, "b"]:
+    """Depth of the root, in lengths of one bone (Iqbal et al., ECCV 2018).
+
+    Joints lie at (root + depth_j) (x_j, y_j, 1); the bone's length of 1 is a quadratic equation for the root.
+
+    Args:
+        rays: x, y of the joints at depth 1, K^-1 (u, v, 1).
+        depth: of the joints less the root's, in lengths of the bone.
+        bone: its two joints.
+        limits: least and largest depth of the root; also the answer where the bone points at the camera.
+    """
+    (n, m), (xn, xm) = bone, (rays[:, bone[0]], rays[:, bone[1]])
+    zn, zm = depth[:, n, None], depth[:, m, None]
+    across, along = xn - xm, xn * zn - xm * zm
+    a = across.square().sum(-1).clamp_min(1e-8)
+    half_b = (across * along).sum(-1)
+    c = along.square().sum(-1) + (zn - zm)[:, 0].square() - 1
+    root = (half_b.square() - a * c).clamp_min(1e-8).sqrt()
+    return ((root - half_b) / a).clamp(*limits)

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from helpers.turned_hands import turned_hands
-from mesh_graphormer_hand.geometry.relative_depth import crop_camera, joints_from_25d
+from mesh_graphormer_hand.geometry.relative_depth import crop_camera, joints_from_25d, root_depth
 from mesh_graphormer_hand.geometry.rotations import axis_angle_to_matrix
 from mesh_graphormer_hand.mano.hand import load
 from mesh_graphormer_hand.mano.template import hand_template
@@ -27,3 +27,15 @@ def test_the_crops_camera_projects_the_labelled_joints():
     uv, camera, labelled = crop_camera(targets)
     assert_close(camera[:, :1] * (targets.joints[:, 5, :2] + camera[:, 1:]), uv[:, 5], atol=5e-3, rtol=0)
     assert labelled.all()
+
+
+def test_the_length_of_a_bone_gives_the_depth_of_the_root():
+    """Exact on points that were projected; finite where the bone points at the camera."""
+    draw = torch.Generator().manual_seed(0)
+    points = torch.randn(5, 21, 3, generator=draw, dtype=torch.float64) + torch.tensor([0.5, -1.0, 9.0])
+    points = points / (points[:, 5] - points[:, 0]).norm(dim=-1)[:, None, None]
+    rays, depth = points[..., :2] / points[..., 2:], points[..., 2] - points[:, :1, 2]
+    assert_close(root_depth(rays, depth, (5, 0), (1.0, 500.0)), points[:, 0, 2], atol=1e-6, rtol=0)
+    same = torch.zeros(1, 21, 2, requires_grad=True)
+    root_depth(same, torch.zeros(1, 21), (5, 0), (4.0, 50.0)).sum().backward()
+    assert same.grad.isfinite().all()
