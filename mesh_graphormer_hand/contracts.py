@@ -167,6 +167,9 @@ class HandInputs(Record):
     intrinsics_valid: Bool[Tensor, "*b"] | None = None
     extrinsics: Float[Tensor, "*b 4 4"] | None = None  # camera from world
     view_valid: Bool[Tensor, "*b"] | None = None  # (batch, view), as the other fields then have it
+    # px of the crop: of networks that lift 2D joints (`HandBatch.inputs_for`), by a 2D network or by the labels
+    joints_2d: Float[Tensor, "*b 21 2"] | None = None
+    joints_2d_valid: Bool[Tensor, "*b 21"] | None = None
 
 
 @dataclass(frozen=True)
@@ -276,3 +279,11 @@ class HandBatch(Record):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def inputs_for(self, predictor: object) -> HandInputs:
+        """What a network or another predictor may see: the inputs, and the labelled 2D joints where it says that it
+        reads 2D joints (`reads`), which are then its inputs and not its task."""
+        if "joints_2d" not in getattr(getattr(predictor, "module", predictor), "reads", ()):
+            return self.inputs
+        found = {name: getattr(self.targets, name) for name in ("joints_2d", "joints_2d_valid")}
+        return replace(self.inputs, **found)

@@ -62,7 +62,7 @@ def evaluate(
         for network in networks:
             network.eval()
         for number, batch in enumerate(batches):
-            answers = {n: as_float(predict(batch.inputs)) for n, predict in predictors.items()} if len(batch) else {}
+            answers = {n: as_float(p(batch.inputs_for(p))) for n, p in predictors.items()} if len(batch) else {}
             if number < len(mine):
                 for name, prediction in answers.items():
                     accumulators[name].update(prediction, batch.targets, batch.keys)

@@ -30,7 +30,7 @@ def picture_sheet(
     """All of `shown` in one picture, each sample with its labels and with the prediction; None without samples."""
     if shown is None or not len(shown):
         return None
-    prediction = as_float(predict(shown.to(device).inputs)).to("cpu")
+    prediction = as_float(predict(shown.to(device).inputs_for(predict))).to("cpu")
     return sheet(draw(shown.to("cpu"), prediction, template))
 
 

@@ -97,6 +97,7 @@ class HandModel(PreTrainedModel):
     main_input_name = "inputs"
     produces: tuple[str, ...] = ()
     any_size: bool = False  # whether it sees images of any size: multiples of SIZE_STEP_PX, not squares alone
+    reads: tuple[str, ...] = ("image",)  # fields of HandInputs; with "joints_2d" it lifts 2D joints
     codec: HeatmapCodec | None = None  # of its joint heat maps, for models that have some
     private_terms: tuple[str, ...] = ()  # names of `private_losses`
     output_layers: tuple[

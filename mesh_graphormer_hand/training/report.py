@@ -61,7 +61,7 @@ def extremes(
     if batch.keys != [scores.keys[row] for row in rows]:  # broken samples were left out: rows are not what they were
         return None
     batch = batch.to(device)
-    prediction = as_float(predict(batch.inputs)).to("cpu")
+    prediction = as_float(predict(batch.inputs_for(predict))).to("cpu")
     captions = [f"{scores.keys[row]}: {metric} {value[row]:.3g}" for row in rows]
     return Extremes(metric, captions, count, batch.to("cpu"), prediction)
 

@@ -257,7 +257,7 @@ class Trainer:
 
     def losses(self, batch: HandBatch, predict: Predictor | None = None) -> dict[str, Tensor]:
         """Every loss term's mean over the batch ("loss/<name>") and their weighted sum ("loss")."""
-        prediction = as_float((predict or self.model)(batch.inputs))
+        prediction = as_float((predict or self.model)(batch.inputs_for(self.module)))
         private = self.module.private_losses(prediction, batch)
         unweighted = sorted(set(private) - set(self.config.losses))
         if unweighted:
