@@ -42,10 +42,11 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # broken samples, what and why
     gallery: list[tuple[str, Image]] = field(default_factory=list)  # caption, picture
+    calibration: dict[float, float] = field(default_factory=dict)  # promised share of errors -> true one
 
 
 def write(folder: Path, evaluation: Evaluation) -> Path:
-    """curves.png, per_joint.csv, worst.jpg and report.html in `folder`; returns the last."""
+    """curves.png, calibration.png, per_joint.csv, worst.jpg and report.html in `folder`; returns the last."""
     folder.mkdir(parents=True, exist_ok=True)
     curves = folder / "curves.png"
     drawn = draw_curves(curves, evaluation)
@@ -55,8 +56,12 @@ def write(folder: Path, evaluation: Evaluation) -> Path:
         from .pictures import jpeg, sheet
 
         (folder / "worst.jpg").write_bytes(jpeg(sheet([picture for _, picture in evaluation.gallery])))
+    calibration = folder / "calibration.png"
+    if evaluation.calibration:
+        draw_calibration(calibration, evaluation.calibration)
     page = folder / "report.html"
-    write_text(page, _page(evaluation, curves.read_bytes() if drawn else None))
+    pictures = {"PCK curves": curves if drawn else None, "Calibration": calibration if evaluation.calibration else None}
+    write_text(page, _page(evaluation, {name: path.read_bytes() for name, path in pictures.items() if path}))
     return page
 
 
@@ -84,6 +89,20 @@ def draw_curves(path: Path, evaluation: Evaluation) -> bool:
         _label(axes[-1], f"official, {_unit(official)}")
     figure.savefig(path, dpi=110)
     return True
+
+
+def draw_calibration(path: Path, shares: dict[float, float]) -> None:
+    """The true share of errors over the promised one (`metrics.calibration`)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=1, label="calibrated")
+    axis.plot(list(shares), list(shares.values()), marker="o", markersize=3, label="model")
+    axis.set(xlabel="promised share of errors", ylabel="true share", xlim=(0, 1), ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110)
 
 
 def per_joint(evaluation: Evaluation) -> list[list[str]]:
@@ -115,7 +134,7 @@ def worst(
         batch = _load(dataset, scores.keys.index(key), key, left_out)
         if batch is None:
             continue
-        prediction: HandPrediction = as_float(predict(batch.to(device).inputs)).to("cpu")
+        prediction: HandPrediction = as_float(predict(batch.to(device).inputs_for(predict))).to("cpu")
         found.append((f"{key}: {metric} {value:.3g}", draw(batch, prediction, template)[0]))
     return found
 
@@ -152,7 +171,7 @@ def _unit(official: dict[str, dict[str, Curve]]) -> str:
     return next(curve.unit for curves in official.values() for curve in curves.values())
 
 
-def _page(evaluation: Evaluation, curves: bytes | None) -> str:
+def _page(evaluation: Evaluation, pictures: dict[str, bytes]) -> str:
     parts = [report_html.paragraph(note, note=True) for note in evaluation.notes]
     for who, scores in evaluation.official.items():
         parts.append(report_html.heading(f"By the rules of {scores.protocol}: {who.replace('_', ' ')}"))
@@ -160,8 +179,8 @@ def _page(evaluation: Evaluation, curves: bytes | None) -> str:
         parts.append(report_html.table([["score", "value", "unit"], *rows]))
         parts += [report_html.paragraph(note, note=True) for note in scores.notes]
     parts += [report_html.heading("Metrics"), report_html.preformatted(evaluation.table)]
-    if curves is not None:
-        parts += [report_html.heading("PCK curves"), report_html.image(curves, "PCK curves", "png")]
+    for name, picture in pictures.items():
+        parts += [report_html.heading(name), report_html.image(picture, name, "png")]
     parts += [report_html.heading("By joint"), report_html.table(per_joint(evaluation))]
     parts += [report_html.heading("Generalisation"), *_breakdown(evaluation)]
     if evaluation.left_out:

@@ -13,7 +13,9 @@ from .text import collect_notes, official_lines, table
 
 if TYPE_CHECKING:
     from ..data.base import HandDataset
+    from ..mano.template import HandTemplate
     from ..metrics.protocols.base import Scores
+    from ..models.base import HandModel
     from .predictions import Collector
 
 TTA_COLUMN = "model_tta"
@@ -50,23 +52,17 @@ def evaluate_model(
     from ..data.loader import worker_count
     from ..mano import hand as hands
     from ..mano.template import hand_template
+    from ..metrics.calibration import calibration_of
     from . import predictions, report
-    from .evaluate import MeanPose, evaluate
+    from .evaluate import evaluate
     from .hand_mapping import map_predictors_to_hand
-    from .tta import TestTimeAugmentation
     from .two_hands import TwoHands
 
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     hand = hands.find(model_config(folder)["hand"])
     model = assembly.load_model(folder, hand).to(device)
     template = hand_template(hand)
-    predictors: dict[str, Callable] = {"model": model, "mean_pose": MeanPose(template)}
-    if settings.tta:
-        predictors = {
-            "model": model,
-            TTA_COLUMN: TestTimeAugmentation(model).eval(),
-            "mean_pose": predictors["mean_pose"],
-        }
+    predictors = _predictors(model, template, settings.tta)
     if name == "virtual":
         raw = {"extra": ["appearance"], **raw}  # skin and light, for the report
     size, crop = model.config.image_size, model.config.crop_spec
@@ -75,6 +71,8 @@ def evaluate_model(
     judged = tuple(n for n in predictors if n != "mean_pose")
     collector = predictions.Collector(judged, vertices=predictions.has_submission(dataset), total=len(dataset))
     pairs = TwoHands(dataset, judged) if settings.two_hands else None
+    curve = calibration_of(model)
+    watch = chain_callbacks(*(callback for callback in (collector, pairs, curve) if callback is not None))
     scores = evaluate(
         predictors,
         dataset,
@@ -82,12 +80,14 @@ def evaluate_model(
         batch_size=settings.batch_size,
         workers=worker_count(settings.workers),
         samples=settings.samples,
-        watch=chain_callbacks(collector, pairs) if pairs else collector,
+        watch=watch,
     )
     metrics = {who: accumulator.summary() for who, accumulator in scores.items()}
     in_pixels = predictions.keypoint_scores_2d(collector)
     for who, found in in_pixels.items():
         metrics[who]["epe_px"] = found.official["epe"]
+    if curve is not None:
+        metrics["model"]["calibration_error"] = curve.error()
     title = f"{run_name(folder)} on {name}"
     text = table(f"{title}, {len(scores['model'])} samples", metrics)
     show(text)
@@ -100,6 +100,7 @@ def evaluate_model(
     for line in official_lines(official, notes, collector.left_out):
         show(line)
     evaluation = report.Evaluation(title, text, scores, official, notes, collector.left_out)
+    evaluation.calibration = {} if curve is None else curve.shares()
     missing = len(collector.left_out) + len(collector.no_hand)
     evaluation.gallery = report.worst(dataset, scores["model"], model, template, device, missing)
     show(str(report.write(out, evaluation)))
@@ -111,6 +112,15 @@ def evaluate_model(
         "left_out": collector.left_out,
         "no_hand": collector.no_hand,
     }
+
+
+def _predictors(model: HandModel, template: HandTemplate, tta: bool) -> dict[str, Callable]:
+    """Who is measured: the model, the model with test-time augmentation, the template."""
+    from .evaluate import MeanPose
+    from .tta import TestTimeAugmentation
+
+    averaged = {TTA_COLUMN: TestTimeAugmentation(model).eval()} if tta else {}
+    return {"model": model, **averaged, "mean_pose": MeanPose(template)}
 
 
 def export_and_score(
