@@ -30,9 +30,10 @@ TINY = {
         TRUNK | ENCODERS | {"keypoints": 12, "keypoint_stride": 8, "grid_tokens": False},
         TRUNK | ENCODERS | {"keypoints": 12, "crop_head": 8, "follow_heatmaps": 0.1},
     ],
-    "simple_baseline": [{"channels": 32}],
+    "simple_baseline": [tiny.RESNET | {"channels": 32}],
     "hand_detector": [{"channels": [4, 6, 8, 8, 8], "blocks": [0, 1, 0, 0, 1], "neck": 8}],
     "hand_seg_net": [{"convolutions": [1, 1], "channels": [8, 16], "head": [16, 8, 16]}],
+    **tiny.BASELINES,
 }
 CASES = [(name, options) for name in assembly.available("models") for options in TINY.get(name, [{}])]
 every_model = pytest.mark.parametrize(("name", "options"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
@@ -48,7 +49,17 @@ def build(name: str, options: dict, hand) -> HandModel:
 
 
 def photos(count: int = 2, size: int = SIZE) -> HandInputs:
-    return HandInputs(image=torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)))
+    """Noise, and 2D joints for networks that read some."""
+    draw = torch.Generator().manual_seed(0)
+    return HandInputs(
+        image=torch.rand(count, 3, size, size, generator=draw),
+        joints_2d=size * torch.rand(count, 21, 2, generator=draw),
+        joints_2d_valid=torch.ones(count, 21, dtype=torch.bool),
+    )
+
+
+def as_double(value: torch.Tensor) -> torch.Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 def stir(model: HandModel) -> HandModel:
@@ -87,7 +98,7 @@ def test_produces_what_it_declares_and_all_of_it_finite(name, options, hand):
 @every_model
 def test_a_batch_of_one_equals_a_row_of_a_batch(name, options, hand):
     """In float64: another batch is added up in another order, and what float32 loses by that is the processor's."""
-    model, three = stir(build(name, options, hand)).double(), photos(3).map(torch.Tensor.double)
+    model, three = stir(build(name, options, hand)).double(), photos(3).map(as_double)
     with torch.inference_mode():
         whole, one = outputs(model(three)), outputs(model(three[1:2]))
     for field in whole:
@@ -107,7 +118,8 @@ def test_rows_differ_with_their_photos(name, options, hand):
 def test_every_parameter_gets_a_gradient(name, options, hand):
     model = stir(build(name, options, hand)).train()
     model.zero_grad()
-    found = outputs(model(photos()))
+    prediction = model(photos())
+    found = outputs(prediction) | prediction.aux  # what private losses read
     sum((value * torch.rand_like(value)).sum() for field, value in found.items() if field != "hand").backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
 
@@ -117,7 +129,7 @@ def test_double_precision(name, options, hand):
     model = stir(build(name, options, hand))
     with torch.inference_mode():
         single = outputs(model(photos()))
-        double = outputs(model.double()(photos().map(torch.Tensor.double)))
+        double = outputs(model.double()(photos().map(as_double)))
     for field in model.produces:
         assert_near(single[field], double[field], 1e-3, field)
 
