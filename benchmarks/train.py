@@ -90,7 +90,7 @@ def _ready(options: Options, experiment: Experiment, hand: Hand, steps: dict[str
     """Steps on one batch, in turns with products of matrices at the precisions that the device computes in."""
     batch = assembly.build_stream(experiment, hand)[0].to(options.device)
     model = assembly.build_model(experiment, hand).to(options.device)
-    work = PASSES * forward_flops(model, batch[:1].inputs)  # an image
+    work = PASSES * forward_flops(model, batch[:1].inputs_for(model))  # an image
     cases = {way: Case(partial(step, batch), len(batch)) for way, step in steps.items()}
     native = {torch.float32, choose(options.device).dtype}  # elsewhere, a product's rate is that of its emulation
     products = {str(precision): timing.multiplication(precision, options.device) for precision in native}

@@ -66,7 +66,7 @@ def estimate(run: Run, accelerator: Accelerator) -> Estimate:
     train.accumulate, train.gradient_checkpointing = trainer.config.accumulate, trainer.config.gradient_checkpointing
     batches = trainer.batches()
     batch = next(batches)
-    flops = forward_flops(model, batch[:1].inputs)
+    flops = forward_flops(model, batch[:1].inputs_for(model))
     train_mode(model, experiment.train.freeze_norms)
     few = min(2, len(batch))  # not one: some batch norms need more
     began = time.perf_counter()
