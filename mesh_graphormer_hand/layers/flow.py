@@ -35,7 +35,7 @@ class RealNVP(nn.Module):
     def log_prob(self, weights: Float[Tensor, "p"], x: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         """The log density of `x` under the flow with these weights."""
         layers = self._layers(weights)
-        total = x.new_zeros(len(x))
+        total = x.new_zeros(x.shape[0])
         for index in reversed(range(self.couplings)):
             mask = x.new_tensor(MASKS[self.size][index % 2])
             kept = mask * x

@@ -75,7 +75,7 @@ def skin(
         by autocast: millimetres are lost there.
     """
     with _full_precision(rotations.device.type):
-        batch = len(rotations)
+        batch = rotations.shape[0]
         rotations, betas = rotations.to(mesh.template.dtype), betas.to(mesh.template.dtype)
         joints = torch.addmm(mesh.joints, betas, mesh.joint_directions).view(batch, 16, 3)
         eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors import safe_open
 from torch.testing import assert_close
 
 from helpers import tiny
+from helpers.places import ROOT
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
@@ -210,6 +212,13 @@ def test_another_hand_is_refused(name, options, hand, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="not for"):
         type(model).from_pretrained(tmp_path, left)
+
+
+def test_batches_are_sized_by_their_shape():
+    """`len` of a tensor is a constant in an exported network, which then takes one batch size alone."""
+    sized = re.compile(r"(expand|new_full|new_zeros|view)\(+len\(")
+    files = [p for part in ("models", "layers") for p in (ROOT / "mesh_graphormer_hand" / part).rglob("*.py")]
+    assert not [p.name for p in files if sized.search(p.read_text())] and sized.search("a.expand(len(b), 3)")
 
 
 def test_a_misspelt_key_of_a_saved_config_is_refused_with_the_nearest(hand, tmp_path):

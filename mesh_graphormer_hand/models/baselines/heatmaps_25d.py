@@ -98,7 +98,7 @@ class LatentHeatmaps25D(HandModel):
             joints_25d=torch.cat([uv, flat[..., None]], -1),
             camera=camera,
             heatmaps=heat,
-            hand=self.fingerprint.expand(len(joints)),
+            hand=self.fingerprint.expand(joints.shape[0]),
             aux={"depth": depth},
         )
 
@@ -117,7 +117,7 @@ class LatentHeatmaps25D(HandModel):
 def rays_of(pixels: Float[Tensor, "b 21 2"], inputs: HandInputs) -> Float[Tensor, "b 21 2"]:
     """x, y at depth 1 of places in px: by the intrinsics, or for a lens of LENS sides of the crop."""
     side = inputs.image.shape[-1]
-    focal, centre = pixels.new_full((len(pixels), 2), LENS * side), pixels.new_full((len(pixels), 2), side / 2)
+    focal, centre = pixels.new_full((pixels.shape[0], 2), LENS * side), pixels.new_full((pixels.shape[0], 2), side / 2)
     if inputs.intrinsics is not None:
         known = inputs.intrinsics.to(pixels.dtype)
         valid = known[:, 0, 0] > 0 if inputs.intrinsics_valid is None else inputs.intrinsics_valid

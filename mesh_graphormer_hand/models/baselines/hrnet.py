@@ -95,7 +95,7 @@ class HRNetKeypoints(HandModel):
             joints=joints,
             joints_2d=project(joints, camera, side),
             camera=camera,
-            hand=self.fingerprint.expand(len(joints)),
+            hand=self.fingerprint.expand(joints.shape[0]),
         )
 
 

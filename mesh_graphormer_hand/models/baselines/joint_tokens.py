@@ -93,7 +93,7 @@ class JointTokens(HandModel):
             tokens = encoder(tokens, graph)
         with torch.autocast(tokens.device.type, enabled=False):
             points = at_least_float32(tokens[:, :NUM_JOINTS])
-            camera = camera_from(self.camera_numbers(self.camera_weights(points)[..., 0]))
+            camera = camera_from(self.camera_numbers(self.camera_weights(points / JOINT_UNIT)[..., 0]))
             joints = points - points[:, WRIST : WRIST + 1]
             joints_2d = project(joints, camera, float(inputs.image.shape[-1]))
         return HandPrediction(
@@ -103,7 +103,7 @@ class JointTokens(HandModel):
             joints_token_2d=joints_2d,
             camera=camera,
             heatmaps=None if self.maps is None else self.maps(maps[0]),
-            hand=self.fingerprint.expand(len(joints)),
+            hand=self.fingerprint.expand(joints.shape[0]),
         )
 
 

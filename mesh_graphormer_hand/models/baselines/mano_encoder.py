@@ -100,7 +100,7 @@ class ManoEncoder(HandModel):
                 vertices=vertices,
                 joints=joints,
                 joints_2d=project(joints, camera, float(inputs.image.shape[-1])),
-                hand=self.fingerprint.expand(len(numbers)),
+                hand=self.fingerprint.expand(numbers.shape[0]),
             )
 
     def _matrices(self, numbers: Float[Tensor, "*b r"]) -> Float[Tensor, "*b 3 3"]:

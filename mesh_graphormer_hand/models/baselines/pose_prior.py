@@ -94,7 +94,7 @@ class PosePrior(HandModel):
         if self.training:
             positions = positions + self.options.noise * side * torch.randn_like(positions)
         cells = 2 * [self.options.cells]
-        size = positions.new_full((len(positions),), side)
+        size = positions.new_full((positions.shape[0],), side)
         maps = self.codec.encode(positions, size, tuple(cells)) * inputs.joints_2d_valid[..., None, None]
         maps = maps.to(next(self.parameters()).dtype)
         numbers, turn = self.prior(maps), self.view(maps)
@@ -106,7 +106,7 @@ class PosePrior(HandModel):
             return HandPrediction(
                 joints=self.unit * canonical @ rotation.mT,
                 rotation=rotation @ self.canonical_from_hand,
-                hand=self.fingerprint.expand(len(numbers)),
+                hand=self.fingerprint.expand(numbers.shape[0]),
                 aux={"canonical": canonical, "viewpoint": rotation},
             )
 

@@ -94,7 +94,7 @@ class ResidualLikelihood(HandModel):
                 aux["sigma"] = sigma
                 fields["confidence"] = 1 - sigma.mean(-1)
         if self.flow is not None and self.training:
-            aux["flow"] = self.flow.weights.expand(len(positions), -1)
+            aux["flow"] = self.flow.weights.expand(positions.shape[0], -1)
         return HandPrediction(**fields, aux=aux)
 
     def _joints(self, positions: Float[Tensor, "b 21 d"], side: float) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ class ResidualLikelihood(HandModel):
             "joints_25d": uvz,
             "joints": joints,
             "camera": camera,
-            "hand": self.fingerprint.expand(len(positions)),
+            "hand": self.fingerprint.expand(positions.shape[0]),
         }
 
     def private_losses(self, prediction: HandPrediction, batch: HandBatch) -> dict[str, Float[Tensor, "b"]]:

@@ -83,7 +83,7 @@ class Volumetric(HandModel):
             joints_25d=uvz,
             camera=camera,
             heatmaps=heatmaps,
-            hand=self.fingerprint.expand(len(uvz)),
+            hand=self.fingerprint.expand(uvz.shape[0]),
             aux={"volumes": torch.cat(volumes, 2)},
         )
 
