@@ -166,11 +166,9 @@ def of_files(photos: list[BoxedPhoto]) -> Iterator[Shown]:
     """Photos read."""
     import torch
 
-    from mesh_graphormer_hand.data.images import read_image
-
     for p in photos:
         hands = tuple(torch.from_numpy(v) for v in (p.boxes, p.left, p.left_valid))
-        yield read_image(p.path), hands, p.complete
+        yield p.read(), hands, p.complete
 
 
 if __name__ == "__main__":

@@ -146,6 +146,11 @@ def sample_shape(record: type[Record], name: str) -> tuple[int | str, ...]:
     return tuple(int(d) if d.isdigit() else d for d in (dimensions[1].split() if dimensions else ()))
 
 
+def sample_kind(record: type[Record], name: str) -> str:
+    """The type of a field's numbers by its annotation: Float, Bool, Int64 or UInt8."""
+    return str(record.__dataclass_fields__[name].type).partition("[")[0]
+
+
 def labels_of(record: type[Record]) -> dict[str, Label]:
     """The labels that a record declares, by field."""
     declared = {f.name: f.metadata["label"] for f in fields(record) if "label" in f.metadata}

@@ -14,6 +14,7 @@ from helpers.dataset_fixtures import OPEN, OPTIONS, WRITERS
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import evaluate as cli
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.models.base import HandModelConfig
 
 
@@ -253,8 +254,10 @@ def test_a_hand_that_only_other_cameras_see(copy):
     for path in sorted(root.glob("*/*/*/labels_000000.npz")):
         with np.load(path) as content:
             labels = dict(content)
+        x, _, z = labels["joint_3d"][0].T
+        focal = np.polyfit(x / z, labels["joint_2d"][0, :, 0], 1)[0]
         labels["joint_3d"] = labels["joint_3d"] + np.float32([9, 0, 0])
-        labels["joint_2d"] = labels["joint_2d"] + np.float32([9000, 0])
+        labels["joint_2d"] = labels["joint_2d"] + np.stack([9 * focal / z, 0 * z], -1).astype(np.float32)
         labels["pose_m"] = labels["pose_m"] + 9 * (np.arange(51) == 48).astype(np.float32)
         np.savez_compressed(path, **labels)
     batch = build("dexycb", root).load([0, 1])
@@ -262,6 +265,10 @@ def test_a_hand_that_only_other_cameras_see(copy):
     assert batch.targets.joints_valid[0].all() and batch.inputs.image[0].std() == 0
     batch = build("dexycb", root, "train").load([0, 1])
     assert len(batch) == 2 and batch.no_hand[0].endswith(": the hand is outside the picture")
+    labels["joint_2d"] = -labels["joint_2d"]  # also there 2D and 3D belong together
+    np.savez_compressed(path, **labels)
+    with pytest.raises(DataError, match="K shows the 3D joints .* px from the 2D joints"):
+        build("dexycb", root).load([0, 1])
 
 
 def test_options_are_checked(clean, tmp_path):

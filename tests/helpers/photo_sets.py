@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 BOX = [10.0, 20.0, 50.0, 44.0]
+OTHER = [60.0, 5.0, 75.0, 20.0]  # of every other photo of `frames`
 SHAPE = (60, 80)
 
 
@@ -28,8 +29,7 @@ def frames(root: Path, count: int = 4, drawn: bool = True) -> Path:
     """Photos of one hand with key points; `drawn`: boxes by people, and every other photo has a hand without points."""
     content = {}
     for k in range(count):
-        other = [60.0, 5.0, 75.0, 20.0]
-        boxes = [BOX, other] if drawn and k % 2 else [BOX]
+        boxes = [BOX, OTHER] if drawn and k % 2 else [BOX]
         picture(root / f"whole/{k}.png", boxes)
         hand = {"keypoints_px": points(BOX), "handedness": "left" if k % 2 else "right", "score": 0.9}
         content[f"whole/{k}.png"] = {"hands": [hand], "human_boxes": boxes if drawn else None}
@@ -51,7 +51,7 @@ def coco(root: Path) -> Path:
     picture(root / "train2017/1.png", [])
     content = {
         "categories": [{"id": 1, "name": "left_hand"}, {"id": 2, "name": "right_hand"}, {"id": 3, "name": "cat"}],
-        "images": [{"id": 5, "file_name": "0.png"}, {"id": 6, "file_name": "1.png"}],
+        "images": [{"id": 5 + k, "file_name": f"{k}.png", "width": SHAPE[1], "height": SHAPE[0]} for k in range(2)],
         "annotations": [
             {"image_id": 5, "category_id": 1, "bbox": [10, 20, 40, 24]},
             {"image_id": 6, "category_id": 3, "bbox": [0, 0, 9, 9]},

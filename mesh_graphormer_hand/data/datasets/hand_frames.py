@@ -28,7 +28,7 @@ from ...contracts import HandBatch, HandInputs, HandTargets
 from ...mano.hand import Hand
 from ..base import ENDLESS, HandDataset
 from ..images import DataError, read_image, to_tensor
-from ..readers.boxed_photos import BOX_SOURCES, BoxedPhoto, pictures, read_set
+from ..readers.boxed_photos import BOX_SOURCES, BoxedPhoto, pictures, read_set, without_hands
 from ..transforms import UNSURE_RATIO, WANTED_RATIO
 
 MAX_BOXES = 12  # boxes of a frame; a photo that would bring more is left out
@@ -68,7 +68,7 @@ class HandFrames(HandDataset):
         self.held = {name: sets[name][k:] for name, k in zip(sets, cut, strict=True)}  # of the test, by set
         self.sets = [sets[name][:k] for name, k in zip(sets, cut, strict=True)]
         first = max(len(empty) - config.hold_out_backgrounds, 0)
-        self.held |= {config.backgrounds: [bare(path) for path in empty[first:]]} if empty[first:] else {}
+        self.held |= {config.backgrounds: [without_hands(path) for path in empty[first:]]} if empty[first:] else {}
         self._test = [photo for photos in self.held.values() for photo in photos]
         self.empty = empty[:first]
         shares = np.array(config.shares or [1.0] * len(sets)) * [bool(photos) for photos in self.sets]
@@ -84,7 +84,7 @@ class HandFrames(HandDataset):
         """See `HandDataset`.
 
         Raises:
-            DataError: a photo that cannot be read.
+            DataError: a photo that cannot be read, or labels that it cannot have.
         """
         made = [self._drawn(i) if self.training else self._whole(i) for i in indices]
         return HandBatch.stack([frame.sample() for frame in made]).to(device)
@@ -92,7 +92,7 @@ class HandFrames(HandDataset):
     def _whole(self, index: int) -> Frame:
         """A held-out photo, in the frame's upper left corner."""
         held, frame = self._test[index], Frame(self.image_size, f"hand_frames/{index}")
-        photo = read_image(held.path)
+        photo = held.read()
         frame.paste((0, 0, self.image_size, self.image_size), photo, held, self.image_size / max(photo.shape), (0, 0))
         return frame
 
@@ -118,7 +118,7 @@ class HandFrames(HandDataset):
             return
         if frame.count + len(labels.boxes) >= MAX_BOXES:
             return
-        photo, extent = read_image(labels.path), np.array([cell[2] - cell[0], cell[3] - cell[1]], float)
+        photo, extent = labels.read(), np.array([cell[2] - cell[0], cell[3] - cell[1]], float)
         if len(labels.boxes) and rng.random() >= self.config.whole:
             box = labels.boxes[int(rng.integers(len(labels.boxes)))]
             hand, centre = float((box[2:] - box[:2]).max()), (box[:2] + box[2:]) / 2
@@ -146,7 +146,7 @@ class HandFrames(HandDataset):
 
     def _away(self, rng: np.random.Generator, frame: Frame, cell: Cell, labels: BoxedPhoto) -> None:
         """A part of a photo in which no hand is; nothing where none is found."""
-        photo = read_image(labels.path)
+        photo = labels.read()
         shape, extent = np.array(photo.shape[1::-1]), np.array([cell[2] - cell[0], cell[3] - cell[1]])
         for _ in range(MAX_WINDOWS):
             window = extent / extent.max() * min(shape / extent * extent.max()) * rng.uniform(0.3, 0.8)
@@ -234,12 +234,6 @@ class Frame:
             crop_size=torch.tensor(float(len(self.image))),
         )
         return HandBatch(HandInputs(image=to_tensor(self.image)), targets, [self.key])
-
-
-def bare(path: Path) -> BoxedPhoto:
-    """A photo without hands."""
-    nobody = np.zeros(0, bool)
-    return BoxedPhoto(path, np.zeros((0, 4)), nobody, nobody, complete=True)
 
 
 def _folder(config: Config, name: str) -> Path:

@@ -10,7 +10,6 @@ of which photos count whose boxes are known (all hands of a photo have one). A s
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from ...contracts import HandBatch, HandInputs, HandTargets
 from ...geometry.crops import crop_affine
 from ...mano.hand import Hand
 from ...skeleton import NUM_JOINTS
-from ..images import DataError, cut_crop, read_image, to_tensor
+from ..images import DataError, cut_crop, to_tensor
+from ..readers.boxed_photos import BoxedPhoto, corner_boxes, frame_entry, keypoints_of, labels_by_photo, without_hands
 from ..readers.file_dataset import FileDataset
 from ..readers.splits import SplitConfig
 
@@ -41,14 +41,6 @@ class Config(SplitConfig):
     squares: int = 8  # of each photograph
     seed: int = 0
     on_broken: str = "stop"  # stop | skip
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photograph and where its hands are."""
-
-    file: Path
-    hands: Float[np.ndarray, "n 4"]  # x0, y0, x1, y1, px
 
 
 class NoHands(FileDataset):
@@ -69,11 +61,11 @@ class NoHands(FileDataset):
         """One square. A photo that hands fill gives its least bad corner, a square of a few pixels.
 
         Raises:
-            DataError: the photo cannot be read.
+            DataError: the photo cannot be read, or has not the boxes that its labels name.
         """
         photo = self.photos[index // self.config.squares]
-        image = read_image(photo.file)
-        centre, side = _square(np.random.default_rng([self.config.seed, index]), image.shape[:2], photo.hands)
+        image, hands = photo.read(), _grown(photo.boxes)
+        centre, side = _square(np.random.default_rng([self.config.seed, index]), image.shape[:2], hands)
         image_from_crop = crop_affine(centre, side, self.image_size)
         targets = HandTargets(
             joints_2d=torch.zeros(NUM_JOINTS, 2),
@@ -84,7 +76,7 @@ class NoHands(FileDataset):
             hand=torch.tensor(0),
         )
         crop = to_tensor(cut_crop(image, image_from_crop, self.image_size))
-        return HandBatch(HandInputs(image=crop), targets, [f"{photo.file.name}#{index}"], image_from_crop)
+        return HandBatch(HandInputs(image=crop), targets, [f"{photo.path.name}#{index}"], image_from_crop)
 
 
 def build(config: Config, split: str, hand: Hand, image_size: int) -> NoHands:
@@ -96,29 +88,32 @@ def build(config: Config, split: str, hand: Hand, image_size: int) -> NoHands:
     return NoHands(config, split, image_size)
 
 
-def _backgrounds(folder: Path, leave: int) -> list[Photo]:
+def _backgrounds(folder: Path, leave: int) -> list[BoxedPhoto]:
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-    return [Photo(p, np.zeros((0, 4), np.float32)) for p in files[: len(files) - leave]]
+    return [without_hands(p) for p in files[: len(files) - leave]]
 
 
-def _people(folder: Path) -> list[Photo]:
-    path = folder / "frames.json"
-    try:
-        frames = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            Photo(folder / file, _hands(frame)) for file, frame in frames.items() if frame["human_boxes"] is not None
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as photos with `hands` and `human_boxes`: {error}") from None
+def _people(folder: Path) -> list[BoxedPhoto]:
+    path, found = folder / "frames.json", []
+    for file, value in labels_by_photo(path).items():
+        where = f"{path}: {file}"
+        entry = frame_entry(value, where)
+        if "human_boxes" not in entry:
+            raise DataError(f"{where} has no human_boxes; null says that its hands are not all known")
+        if (drawn := entry["human_boxes"]) is not None:
+            round_points = [np.concatenate([p.min(0), p.max(0)]) for p in keypoints_of(entry.get("hands", []), where)]
+            drawn = corner_boxes(drawn, f"{where}: human_boxes")
+            boxes = np.concatenate([np.reshape(round_points, (-1, 4)), drawn])
+            unknown = np.zeros(len(boxes), bool)
+            found.append(BoxedPhoto(folder / file, boxes, unknown, unknown, complete=True))
+    return found
 
 
-def _hands(frame: dict) -> Float[np.ndarray, "n 4"]:
-    """All boxes of a photo, grown by a margin."""
-    points = [np.asarray(hand["keypoints_px"], np.float32) for hand in frame["hands"]]
-    boxes = [np.concatenate([p.min(0), p.max(0)]) for p in points] + list(frame["human_boxes"])
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    grown = (boxes[:, 2:] - boxes[:, :2]) * HAND_MARGIN
-    return np.concatenate([boxes[:, :2] - grown, boxes[:, 2:] + grown], 1)
+def _grown(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+    """Boxes and a margin."""
+    boxes = boxes.astype(np.float32)
+    margin = (boxes[:, 2:] - boxes[:, :2]) * HAND_MARGIN
+    return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1)
 
 
 def _square(

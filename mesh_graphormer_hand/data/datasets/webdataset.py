@@ -4,7 +4,8 @@
 
 Only the picture and the npz are required; the npz holds fields of HandTargets and `intrinsics`. Pictures of left hands
 are pictures of left hands in the tar, and mirrored here; the npz has the mirrored, right hand already. A sample is read
-in one piece, so that tars may lie on a slow or remote disk. Nothing in a tar is executed.
+in one piece, so that tars may lie on a slow or remote disk. Nothing in a tar is executed. Labels that cannot be true
+are refused by name when a process first reads them (`plausibility`).
 
 Splits: all that `files` names, or, with split_by=sample or sequence, 70/15/15 of runs of 16 samples or of whole tars.
 """
@@ -16,24 +17,30 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from ...contracts import DEPTH_UNIT, IMAGE_LABELS, LABELS, HandBatch, HandInputs, HandTargets, sample_shape
+from ...contracts import DEPTH_UNIT, IMAGE_LABELS, LABELS, HandBatch, HandInputs, HandTargets, sample_kind, sample_shape
 from ...files import read_arrays
-from ...mano.hand import Hand
+from ...mano import hand as hands
+from ...mano.hand import Hand, HandFileError, fingerprint_to_hex
 from ..axes import look_along_crops
 from ..base import HandDataset
 from ..images import DataError, decode_image, decode_raw
+from ..readers import plausibility
+from ..readers.annotation import Annotation, check, completed
+from ..readers.fits import Fitter
 from ..readers.splits import SplitConfig, check_split, in_split
 
 PICTURE_ENDINGS = ("jpg", "jpeg", "png")
+UNKNOWN_DEPTH_M = 0.5  # m, for labels that do not say where the wrist is
 BLOCK = 16  # samples that a generated tar has one after another; the reader is quickest on such runs
 
 
@@ -70,6 +77,7 @@ class WebDataset(HandDataset):
         self._starts: dict[int, Int64[np.ndarray, "n"]] = {}
         self.counts = np.cumsum([0, *self._sizes()])
         self.rows = np.arange(self.counts[-1])
+        self._checked = np.zeros(len(self.rows), bool)
         if config.split_by != "official":
             self.rows = self._part(config, config.split or split)
         self.hand = int(self.load([0]).targets.hand[0])
@@ -81,12 +89,27 @@ class WebDataset(HandDataset):
         """The samples with these numbers.
 
         Raises:
-            DataError: a sample that cannot be read, named with its tar and key.
+            DataError: a sample that cannot be read or whose labels cannot be true, named with its tar and key.
         """
         rows = self.rows[indices]
         tars = np.searchsorted(self.counts, rows, side="right") - 1
         samples = [self._sample(int(t), int(i - self.counts[t])) for t, i in zip(tars, rows, strict=True)]
+        self._check(rows, samples)
         return look_along_crops(HandBatch.stack(samples)).to(device)
+
+    def _check(self, rows: Int64[np.ndarray, "n"], samples: list[HandBatch]) -> None:
+        """Refuse labels that cannot be true, of each sample once, and samples that do not have the same labels."""
+        for row, sample in zip(rows, samples, strict=True):
+            if not self._checked[row]:
+                check_labels(sample, f"{self.root}/{sample.keys[0]}.npz")
+                self._checked[row] = True
+        for part in ("inputs", "targets"):
+            records = [getattr(sample, part) for sample in samples]
+            for f in fields(records[0]):
+                lack = [getattr(record, f.name) is None for record in records]
+                if any(lack) and not all(lack):
+                    key = samples[lack.index(True)].keys[0]
+                    raise DataError(f"{self.root}/{key} has no {f.name}, which other samples have")
 
     def _part(self, config: Config, part: str) -> Int64[np.ndarray, "n"]:
         """The samples of a split; runs of BLOCK stay together, since they are quickest to read so."""
@@ -197,6 +220,8 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
                 raise DataError(f"{where}.{name}.png has another size than the picture")
             rows[name] = _label(name, fit(raw, cv2.INTER_NEAREST), mirrored)
             rows[f"{name}_valid"] = torch.tensor(True)
+    if (side := float(rows.get("crop_size", picture.shape[1]))) != picture.shape[1]:
+        raise DataError(f"{where}: the labels are of a picture of {side:g} px, this one has {picture.shape[1]}")
     intrinsics = rows.pop("intrinsics", None)
     if scale != 1:
         for name in rows.keys() & LABELS.keys():
@@ -207,6 +232,62 @@ def decode(files: dict[str, bytes], image_size: int, where: str) -> HandBatch:
     known = None if intrinsics is None else torch.tensor(True)
     inputs = HandInputs(image=image, intrinsics=intrinsics, intrinsics_valid=known)
     return HandBatch(inputs, HandTargets(**rows), [where.rpartition("/")[2]])
+
+
+def check_labels(sample: HandBatch, where: str) -> None:
+    """Refuse labels of one sample that cannot be true; `where` begins the message.
+
+    Raises:
+        DataError: NaN, another unit, other axes, another image size, parameters of another pose.
+    """
+    given = {f.name: getattr(sample.targets, f.name) for f in fields(HandTargets)}
+    rows = {name: value.numpy() for name, value in given.items() if value is not None}
+    for name, values in rows.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DataError(f"{where}: {name} holds NaN or infinity")
+
+    def known(name: str) -> np.ndarray | None:
+        return rows[name] if name in rows and np.all(rows.get(LABELS[name].mask, True)) else None
+
+    root, camera = known("root"), sample.inputs.intrinsics
+    from_camera = root is not None
+    root = root if from_camera else np.array([0.0, 0.0, UNKNOWN_DEPTH_M])
+    joints, vertices, pose, shape = rows.get("joints"), known("vertices"), known("pose"), known("shape")
+    annotation = Annotation(
+        key="",
+        where=where,
+        image=Path(),
+        whole=True,
+        points=rows.get("joints_2d"),
+        points_valid=rows.get("joints_2d_valid"),
+        joints=None if joints is None else joints + root,
+        joints_valid=rows.get("joints_valid"),
+        intrinsics=camera.double().numpy() if camera is not None and from_camera else None,
+        vertices=None if vertices is None else vertices + root,
+        mesh_joints=_fitted(pose, shape, root, int(sample.targets.hand)),
+        pose=pose,
+        shape=shape,
+    )
+    check(completed(annotation), *sample.inputs.image.shape[-2:])
+
+
+def _fitted(
+    pose: np.ndarray | None, shape: np.ndarray | None, wrist: np.ndarray, fingerprint: int
+) -> Float[np.ndarray, "21 3"] | None:
+    """Joints of MANO's parameters with the wrist at `wrist`; None: there are none, or no such hand is here."""
+    fitter = None if pose is None or shape is None else _fitter(fingerprint)
+    if fitter is None or plausibility.of_parameters(pose, shape) is not None:
+        return None
+    joints = fitter.mesh(pose.astype(float), shape, np.zeros(3))[1]
+    return joints - joints[0] + wrist
+
+
+@lru_cache(maxsize=4)
+def _fitter(fingerprint: int) -> Fitter | None:
+    try:
+        return Fitter(hands.find(fingerprint_to_hex(fingerprint)), flat=True)
+    except HandFileError:
+        return None
 
 
 def _label(name: str, raw: Shaped[np.ndarray, "h w *c"], mirrored: bool) -> Tensor:
@@ -236,8 +317,15 @@ def _arrays(content: bytes, where: str) -> dict[str, Tensor]:
         record = HandInputs if name == "intrinsics" else HandTargets
         if value.shape != (wanted := sample_shape(record, name)):
             raise DataError(f"{where}.npz: {name} has the shape {tuple(value.shape)}, should have {wanted}")
+        kind = sample_kind(record, name)
+        if value.is_floating_point() != (kind == "Float") or (value.dtype == torch.bool) != (kind == "Bool"):
+            raise DataError(f"{where}.npz: {name} has the type {value.dtype}, should have {kind}")
         if value.is_floating_point():
             rows[name] = value.float()
+    for name, label in LABELS.items():
+        if name in rows and label.mask and label.mask not in rows:
+            count = len(sample_shape(HandTargets, label.mask))
+            rows[label.mask] = torch.ones(rows[name].shape[:count], dtype=torch.bool)
     rows.setdefault("hand", torch.tensor(0))
     return rows
 

@@ -112,17 +112,17 @@ def check(a: Annotation, width: int, height: int) -> None:
     if a.box is not None and not (a.box[2:] > a.box[:2]).all():
         raise DataError(f"{a.where}: the hand's box {a.box.tolist()} is empty")
     size, joints = (width, height), known["joints"]
-    points = known["2D joints"] if in_image(a, width, height) or not a.elsewhere else None
+    bounds = size if in_image(a, width, height) or not a.elsewhere else None
     problem = plausibility.of_size(a.size, size) if all(a.size) else None
     problem = problem or plausibility.find(
-        points=points, joints=joints, K=a.intrinsics, box=a.box, size=size, own=a.own
+        points=known["2D joints"], joints=joints, K=a.intrinsics, box=a.box, size=bounds, own=a.own
     )
     problem = problem or (plausibility.of_vertices(a.vertices, joints) if a.vertices is not None else None)
     problem = problem or plausibility.of_fit(a.mesh_joints, joints)
     if problem := problem or plausibility.of_parameters(a.pose, a.shape):
         raise DataError(f"{a.where}: {problem.message}")
-    if a.box is not None and not (np.minimum(a.box[2:], size) > np.maximum(a.box[:2], 0)).all():
-        raise DataError(f"{a.where}: the hand's box {a.box.tolist()} lies outside the {width} x {height} image")
+    if a.box is not None and (problem := plausibility.of_box_in(a.box, size)):
+        raise DataError(f"{a.where}: {problem.message}")
     if a.box is None and not a.whole and not (a.points is not None and a.points_valid.any()):
         raise DataError(f"{a.where}: nothing says where the hand is")
 

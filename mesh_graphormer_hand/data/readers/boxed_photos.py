@@ -6,7 +6,7 @@
     annotations/*.json  COCO's, with a category of hands or one a side: what `hand-generate --kind frames` writes, too
 
 Pixels are measured from the photo's top-left corner. A list of key points may miss hands of its photo: such a photo
-says where hands are, not where none are.
+says where hands are, not where none are. Labels that cannot be true are refused by name (`plausibility`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from ...geometry.boxes import match
-from ...skeleton import NUM_JOINTS
-from ..images import DataError
-from .index import array
+from ...skeleton import LEFT_RIGHT, NUM_JOINTS
+from ..images import DataError, read_image
+from . import plausibility
+from .index import array, image_size
 
 FLESH_MARGIN = 0.08  # of the key points' longer extent, round them: flesh (boxes that people draw have 0.05 to 0.16)
 SAME_HAND_IOU = 0.2  # IoU of a drawn box and a box round key points from which they are one hand's
@@ -40,6 +41,24 @@ class BoxedPhoto:
     left: Bool[np.ndarray, "n"]  # the person's own left hand
     left_valid: Bool[np.ndarray, "n"]  # whether the side is known
     complete: bool  # whether all hands of the photo are there
+    size: tuple[int, int] = (0, 0)  # width and height by its labels, px; 0: they do not say
+    unmatched: Float[np.ndarray, "m 4"] | None = None  # px, round key points that no drawn box holds; only checked
+
+    def read(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The photo, RGB.
+
+        Raises:
+            DataError: it cannot be read, it has another size than its labels name, or a hand lies outside of it.
+        """
+        image = read_image(self.path)
+        size = image.shape[1], image.shape[0]
+        if all(self.size) and (problem := plausibility.of_size(self.size, size)):
+            raise DataError(f"{self.path}: {problem.message}")
+        others = [] if self.unmatched is None else self.unmatched
+        for number, box in enumerate([*self.boxes, *others]):
+            if problem := plausibility.of_box_in(box, size):
+                raise DataError(f"{self.path}, hand {number}: {problem.message}")
+        return image
 
 
 def read_set(folder: Path, boxes: str = "keypoints") -> list[BoxedPhoto]:
@@ -53,7 +72,7 @@ def read_set(folder: Path, boxes: str = "keypoints") -> list[BoxedPhoto]:
         raise DataError(f"boxes {boxes!r} should be one of {', '.join(BOX_SOURCES)}")
     for name, read in (("frames.json", _frames), ("keypoints.json", _keypoints)):
         if (path := folder / name).is_file():
-            found = [read(value, folder / file, path, boxes) for file, value in _content(path).items()]
+            found = [read(value, folder / file, path, boxes) for file, value in labels_by_photo(path).items()]
             break
     else:
         files = sorted((folder / "annotations").glob("*.json"))
@@ -79,6 +98,12 @@ def pictures(folder: Path) -> list[Path]:
     return found
 
 
+def without_hands(path: Path) -> BoxedPhoto:
+    """A photo that shows no hand."""
+    nobody = np.zeros(0, bool)
+    return BoxedPhoto(path, np.zeros((0, 4)), nobody, nobody, complete=True)
+
+
 def round_keypoints(points: Float[np.ndarray, "21 2"], flesh: float = FLESH_MARGIN) -> Float[np.ndarray, "4"]:
     """The box round key points with flesh."""
     low, high = points.min(0), points.max(0)
@@ -86,7 +111,12 @@ def round_keypoints(points: Float[np.ndarray, "21 2"], flesh: float = FLESH_MARG
     return np.concatenate([low - grow, high + grow])
 
 
-def _content(path: Path) -> dict[str, Any]:
+def labels_by_photo(path: Path) -> dict[str, Any]:
+    """The mapping in a label file.
+
+    Raises:
+        DataError: no such file, no JSON, or no mapping.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -96,40 +126,74 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _boxes(value: Any, where: str) -> Float[np.ndarray, "n 4"]:
+def corner_boxes(value: Any, where: str) -> Float[np.ndarray, "n 4"]:
+    """Boxes by two corners, px.
+
+    Raises:
+        DataError: they are none, or they cannot be true.
+    """
     if not isinstance(value, list):
         raise DataError(f"{where} should be a list of boxes of four numbers")
-    return array(value, (len(value), 4), where) if value else np.zeros((0, 4))
+    boxes = array(value, (len(value), 4), where) if value else np.zeros((0, 4))
+    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+        raise DataError(f"{where} should be [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
+    for box in boxes:
+        if problem := plausibility.of_box(box):
+            raise DataError(f"{where}: {problem.message}")
+    return boxes
+
+
+def keypoints_of(hands: Any, where: str) -> list[Float[np.ndarray, "21 2"]]:
+    """Key points of each hand of a list, px.
+
+    Raises:
+        DataError: they are none, or they cannot be true.
+    """
+    if not isinstance(hands, list) or not all(isinstance(hand, dict) for hand in hands):
+        raise DataError(f"{where} should have a list of hands")
+    found = []
+    for number, hand in enumerate(hands):
+        points = array(hand.get("keypoints_px"), (NUM_JOINTS, 2), f"{where}, hand {number}: keypoints_px")
+        if not np.isfinite(points).all():
+            raise DataError(f"{where}, hand {number}: keypoints_px should be finite numbers")
+        if problem := plausibility.of_points(points):
+            raise DataError(f"{where}, hand {number}: {problem.message}")
+        found.append(points)
+    return found
 
 
 def _hands(hands: Any, where: str) -> tuple[Float[np.ndarray, "n 4"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
     """Boxes, left hands and known sides of a list of hands with key points."""
-    if not isinstance(hands, list) or not all(isinstance(hand, dict) for hand in hands):
-        raise DataError(f"{where} should have a list of hands")
-    points = [array(h.get("keypoints_px"), (NUM_JOINTS, 2), f"{where}: keypoints_px") for h in hands]
-    boxes = np.array([round_keypoints(p) for p in points]).reshape(-1, 4)
-    if not np.isfinite(boxes).all():
-        raise DataError(f"{where}: keypoints_px should be finite numbers")
-    sides = [h.get("handedness") for h in hands]
-    return boxes, np.array([s == "left" for s in sides], bool), np.array([s in ("left", "right") for s in sides], bool)
+    boxes = np.array([round_keypoints(p) for p in keypoints_of(hands, where)]).reshape(-1, 4)
+    sides = [hand.get("handedness") for hand in hands]
+    if odd := [side for side in sides if side not in (*LEFT_RIGHT, None)]:
+        raise DataError(f'{where}: handedness {odd[0]!r} should be "left" or "right"')
+    return boxes, np.array([s == "left" for s in sides], bool), np.array([s is not None for s in sides], bool)
 
 
 def _frames(value: Any, photo: Path, path: Path, prefer: str) -> BoxedPhoto:
     where = f"{path}: {photo.name}"
-    if not isinstance(value, dict):
-        raise DataError(f"{where} should be a mapping of hands and human_boxes")
-    boxes, left, known = _hands(value.get("hands", []), where)
+    boxes, left, known = _hands(frame_entry(value, where).get("hands", []), where)
     if (drawn := value.get("human_boxes")) is None:
         return BoxedPhoto(photo, boxes, left, known, complete=False)
-    drawn = _boxes(drawn, f"{where}: human_boxes")
-    if not (np.isfinite(drawn).all() and (drawn[:, 2:] > drawn[:, :2]).all()):
-        raise DataError(f"{where}: human_boxes should be [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
-    merged = drawn.copy()
+    drawn = corner_boxes(drawn, f"{where}: human_boxes")
+    merged, matched = drawn.copy(), np.zeros(len(boxes), bool)
     side, side_known = np.zeros(len(drawn), bool), np.zeros(len(drawn), bool)
     for k, hand in match(torch.from_numpy(drawn), torch.from_numpy(boxes), SAME_HAND_IOU):
-        side[k], side_known[k] = left[hand], known[hand]
+        side[k], side_known[k], matched[hand] = left[hand], known[hand], True
         merged[k] = boxes[hand] if prefer == "keypoints" else drawn[k]
-    return BoxedPhoto(photo, merged, side, side_known, complete=True)
+    return BoxedPhoto(photo, merged, side, side_known, complete=True, unmatched=boxes[~matched])
+
+
+def frame_entry(value: Any, where: str) -> dict[str, Any]:
+    """The entry of one photo in frames.json.
+
+    Raises:
+        DataError: it is no mapping, or one of neither hands nor boxes.
+    """
+    if not isinstance(value, dict) or not {"hands", "human_boxes"} & set(value):
+        raise DataError(f"{where} should be a mapping of hands and human_boxes")
+    return value
 
 
 def _keypoints(value: Any, photo: Path, path: Path, prefer: str) -> BoxedPhoto:
@@ -137,7 +201,7 @@ def _keypoints(value: Any, photo: Path, path: Path, prefer: str) -> BoxedPhoto:
 
 
 def _coco(path: Path, folder: Path) -> list[BoxedPhoto]:
-    content = _content(path)
+    content = labels_by_photo(path)
     try:
         names = {c["id"]: c["name"].lower() for c in content["categories"]}
         hands: dict[Any, list[tuple[list[float], str]]] = {i["id"]: [] for i in content["images"]}
@@ -146,13 +210,19 @@ def _coco(path: Path, folder: Path) -> list[BoxedPhoto]:
                 hands[a["image_id"]].append((a["bbox"], names[a["category_id"]]))
         found = []
         for image in content["images"]:
-            mine = hands[image["id"]]
-            boxes = _boxes([box for box, _ in mine], f"{path}: {image['file_name']}: bbox")
-            boxes[:, 2:] += boxes[:, :2]
+            mine, where = hands[image["id"]], f"{path}: {image['file_name']}: bbox"
+            extents = array([box for box, _ in mine], (len(mine), 4), where) if mine else np.zeros((0, 4))
+            if not (np.isfinite(extents).all() and (extents[:, 2:] > 0).all()):
+                raise DataError(f"{where} should be [x, y, width, height] with a width and a height above 0")
+            corners = np.concatenate([extents[:, :2], extents[:, :2] + extents[:, 2:]], 1)
+            boxes = corner_boxes(corners.tolist(), where)
             left = np.array(["left" in name for _, name in mine], bool)
             known = left | np.array(["right" in name for _, name in mine], bool)
-            found.append(BoxedPhoto(_image(folder, path, image["file_name"]), boxes, left, known, complete=True))
-    except (KeyError, TypeError, AttributeError) as error:
+            place, size = _image(folder, path, image["file_name"]), image_size(image)
+            found.append(BoxedPhoto(place, boxes, left, known, complete=True, size=size))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is not as COCO has it: {type(error).__name__} {error}") from None
     return found
 

@@ -56,7 +56,7 @@ def find(
     """The first label of one hand that cannot be true; None: all can be.
 
     Args:
-        size: width and height of the image, px; None: only what needs no image is looked at.
+        size: width and height of the image, px; None: only what needs no image is looked at (the hand may lie outside).
         own: labels of one's own, of which also is told what happens in official sets (crops with a shifted K, hands
             that are mostly out of the picture).
         relative: the joints are declared as relative to the wrist.
@@ -252,6 +252,15 @@ def of_box(
         held = ((known >= box[:2] - margin) & (known <= box[2:] + margin)).all(-1).mean()
         if held < (0.5 if own else 1e-9):
             return Problem("box", f"the box {box.tolist()} does not hold the joints: is it x, y, width, height?")
+    return None
+
+
+def of_box_in(box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Problem | None:
+    """A box outside its image, or one that no hand in it has."""
+    if not (np.minimum(box[2:], size) > np.maximum(box[:2], 0)).all():
+        return Problem("resolution", f"the box {box.tolist()} lies outside the {size[0]} x {size[1]} image")
+    if (box[2:] - box[:2]).max() > MAX_EXTENT_RATIO * max(size):
+        return Problem("resolution", f"the box {box.tolist()} is larger than the {size[0]} x {size[1]} image")
     return None
 
 

@@ -69,3 +69,11 @@ def test_mistakes_are_named(photos):
     (photos / "people" / "frames.json").write_text("[]")
     with pytest.raises(ValueError, match="frames.json"):
         build(photos, sets=["people"])
+    for entry, message in (
+        ({"hands": []}, "whole/p.png has no human_boxes"),
+        ({"hands": [], "human_boxes": [[0.3, 0.2, 0.6, 0.8]]}, r"whole/p.png: human_boxes: the box lies in 0\.\.1"),
+        ({"hands": [], "human_boxes": [[600, 20, 700, 80]]}, "p.png, hand 0: the box .* outside the 160 x 100 image"),
+    ):
+        (photos / "people" / "frames.json").write_text(json.dumps({"whole/p.png": entry}))
+        with pytest.raises(ValueError, match=message):
+            build(photos, sets=["people"]).load([0])

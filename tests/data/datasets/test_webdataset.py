@@ -189,3 +189,33 @@ def test_places_without_tars_are_told(tmp_path):
         read(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no tar matches"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("joints", lambda v: v * 1000, "millimetres instead of metres"),
+        ("root", lambda v: -v, "behind the camera"),
+        ("joints_2d", lambda v: v / SIZE, r"0\.\.1"),
+        ("intrinsics", lambda v: v.T, "K is transposed"),
+        ("vertices", lambda v: -v, "from the vertices: are these in other axes"),
+        ("pose", lambda v: -v, "the fit's joints lie"),
+        ("shape", lambda v: v * np.nan, "shape holds NaN"),
+        ("crop_size", lambda v: 2 * v, "the labels are of a picture of 96 px, this one has 48"),
+        ("joints_valid", lambda v: v.astype(float), "joints_valid has the type .*, should have Bool"),
+    ],
+)
+def test_labels_that_cannot_be_true(tars, tmp_path, name, change, message):
+    """Tars of other programs, too, hold metres, pixels and camera axes, or are refused."""
+    with tarfile.open(tars / "train-000000.tar") as old, tarfile.open(tmp_path / "a.tar", "w") as new:
+        for info in old:
+            data = old.extractfile(info).read()
+            if info.name == "00000000.npz":
+                labels = dict(np.load(io.BytesIO(data)))
+                labels[name] = np.asarray(change(labels[name]), labels[name].dtype if name != "joints_valid" else float)
+                written = io.BytesIO()
+                np.savez(written, **labels)
+                data, info.size = written.getvalue(), len(written.getvalue())
+            new.addfile(info, io.BytesIO(data))
+    with pytest.raises(DataError, match=f"a.tar: 00000000.*{message}"):
+        read(tmp_path).load([0])
