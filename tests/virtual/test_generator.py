@@ -148,6 +148,13 @@ def test_the_test_split_is_frozen(hand):
     assert frozen.differ(np.roll(made, 1, 0), stored), "other images would be seen"
 
 
+def test_thumbnails_see_an_effect_that_goes(hand):
+    """Whoever changes an effect's drawing changes no random number: only the images can tell."""
+    config = configs.read("virtual_test.yaml")
+    stored = cv2.imread(str(TEST_THUMBNAILS))[..., ::-1].reshape(16, 16, 8, 3)
+    assert frozen.differ(frozen.thumbnails(dataclasses.replace(config, occluder=0.0), hand), stored) == [14, 15]
+
+
 def test_defaults_are_those_of_the_shipped_files():
     assert configs.read("virtual.yaml") == VirtualConfig()
     assert configs.read("virtual_test.yaml") == VirtualConfig(split="test", count=2000)
