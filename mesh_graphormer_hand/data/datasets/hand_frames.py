@@ -7,7 +7,8 @@ The training split never ends: each frame is one photo or a mosaic of four. A ph
 zoomed so that one of its hands, anywhere in the frame, has a size that is drawn log-uniformly from `smallest` px to all
 of it; what it does not cover shows a background. Cells without a hand (`empty`) show a background, or a part of a photo
 in which no hand is: faces, arms, rooms. Of a photo whose hands may not all be known, what is not near a known one is
-neither hand nor background.
+neither hand nor background. `distractors` is a folder of small pictures of what the detector takes for hands (faces,
+feet, tools): a share of the cells shows up to three of them, clear of the hands.
 
 `test` (and `val`) is the last photos of each set by the order of its file, as many as `hold_out` says, whole, and as
 many backgrounds; training never sees those.
@@ -37,6 +38,8 @@ WHOLE_PHOTO_RATIOS = (0.8, 1.5)  # longer side of a photo that is shown as it is
 MIN_BOX_SIDE_PX = 10.0  # px: what is smaller is neither hand nor background
 PLAIN_BACKDROP_RATIO = 0.2  # share of backdrops of one colour
 MAX_WINDOWS = 8  # windows tried for one without a hand
+MAX_DISTRACTORS = 3  # of a cell
+LARGEST_DISTRACTOR_RATIO = 0.7  # longer side, of its cell's shorter one
 Cell = tuple[int, int, int, int]  # x0, y0, x1, y1, px of the frame
 
 
@@ -49,6 +52,8 @@ class Config:
     backgrounds: str = ""  # folder (in root, or anywhere) of photos without hands; empty: none
     hold_out_backgrounds: int = 0  # the last of those by name
     boxes: str = "keypoints"  # of hands with both: keypoints (grown by flesh) | drawn (by people)
+    distractors: str = ""  # folder (in root, or anywhere) of pictures of what is no hand; empty: none
+    distracted: float = 0.3  # share of cells that show some of them
     empty: float = 0.2  # share of cells without hands
     mosaic: float = 0.35  # share of frames that are four cells
     whole: float = 0.35  # share of the photos that are shown as they are, more or less
@@ -71,6 +76,7 @@ class HandFrames(HandDataset):
         self.held |= {config.backgrounds: [without_hands(path) for path in empty[first:]]} if empty[first:] else {}
         self._test = [photo for photos in self.held.values() for photo in photos]
         self.empty = empty[:first]
+        self.distractors = pictures(_folder(config, config.distractors)) if config.distractors else []
         shares = np.array(config.shares or [1.0] * len(sets)) * [bool(photos) for photos in self.sets]
         self.training = split == "train"
         if self.training and not shares.sum() > 0:
@@ -105,7 +111,10 @@ class HandFrames(HandDataset):
             x, y = rng.uniform(0.35, 0.65, 2) * size // 1
             cells = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
         for x0, y0, x1, y1 in cells:
-            self._cell(rng, frame, (int(x0), int(y0), int(x1), int(y1)))
+            cell = (int(x0), int(y0), int(x1), int(y1))
+            self._cell(rng, frame, cell)
+            if self.distractors and rng.random() < self.config.distracted:
+                self._distract(rng, frame, cell)
         return frame
 
     def _cell(self, rng: np.random.Generator, frame: Frame, cell: Cell) -> None:
@@ -132,6 +141,21 @@ class HandFrames(HandDataset):
         low = np.maximum(np.minimum(covers, 0), -middle)
         high = np.minimum(np.maximum(covers, 0), extent - middle)
         frame.paste(cell, photo, labels, scale, tuple(rng.uniform(low, np.maximum(low, high)).tolist()))
+
+    def _distract(self, rng: np.random.Generator, frame: Frame, cell: Cell) -> None:
+        """Some distractors, of any size from the smallest hand's on; one that would touch a hand is left out."""
+        extent = np.array([cell[2] - cell[0], cell[3] - cell[1]])
+        largest = max(LARGEST_DISTRACTOR_RATIO * extent.min(), self.config.smallest)
+        for _ in range(rng.integers(1, MAX_DISTRACTORS + 1)):
+            picture = read_image(self.distractors[int(rng.integers(len(self.distractors)))])
+            wanted = np.exp(rng.uniform(np.log(self.config.smallest), np.log(largest)))
+            scale = float(wanted / max(picture.shape))
+            size = scale * np.array(picture.shape[1::-1])
+            at = rng.uniform(0, np.maximum(extent - size, 0) + 1)
+            corner = at + cell[:2]
+            hands = frame.boxes[: frame.count][~frame.unsure[: frame.count]]
+            if ((hands[:, :2] > corner + size) | (hands[:, 2:] < corner)).any(1).all():
+                frame.paste(cell, picture, None, scale, tuple(at.tolist()))
 
     def _backdrop(self, rng: np.random.Generator, frame: Frame, cell: Cell) -> None:
         """A part of a background, or one colour."""
@@ -262,7 +286,7 @@ def check(config: Config) -> None:
         raise DataError(f"{where}: `root` {config.root!r} is no folder; give the one that holds the photo sets")
     if not config.sets:
         raise DataError(f"{where}: `sets` is empty; name folders with photos and labels, such as sets: [mine]")
-    for name in [*config.sets, *filter(None, [config.backgrounds])]:
+    for name in [*config.sets, *filter(None, [config.backgrounds, config.distractors])]:
         if not _folder(config, name).is_dir():
             raise DataError(f"{where}: there is no folder {_folder(config, name)}")
     for name, values in (("shares", config.shares), ("hold_out", config.hold_out)):
@@ -273,5 +297,5 @@ def check(config: Config) -> None:
     if config.boxes not in BOX_SOURCES:
         hint = nearest(config.boxes, BOX_SOURCES)
         raise DataError(f"{where}: boxes {config.boxes!r}{hint} should be one of {', '.join(BOX_SOURCES)}")
-    if not 0 <= config.empty <= 1 or not 0 <= config.mosaic <= 1:
-        raise DataError(f"{where}: empty and mosaic are probabilities, 0 to 1")
+    if not all(0 <= share <= 1 for share in (config.empty, config.mosaic, config.distracted)):
+        raise DataError(f"{where}: empty, mosaic and distracted are probabilities, 0 to 1")

@@ -2,6 +2,8 @@
 
 import pickle
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -51,6 +53,23 @@ def test_frames_without_hands(root):
     assert not batch.targets.boxes_valid.any() and batch.targets.boxes_known.all()
     colours = batch.inputs.image.flatten(2).mean(-1)
     assert colours.std() > 0.05 and (batch.inputs.image.amax((1, 2, 3)) < 0.9).float().mean() > 0.5
+
+
+def test_distractors_lie_clear_of_the_hands(root, tmp_path):
+    """They are blue, which nothing else is; the hands keep their pixels and boxes."""
+    cv2.imwrite(str(tmp_path / "face.png"), np.full((30, 20, 3), (255, 0, 0), np.uint8))
+    options = {"empty": 0.0, "mosaic": 0.0, "smallest": 12.0, "boxes": "drawn"}
+    plain = build(root, **options).load(list(range(24)))
+    shown = build(root, distractors=str(tmp_path), distracted=1.0, **options).load(list(range(24)))
+    blue = (shown.inputs.image[:, 2] > 0.9) & (shown.inputs.image[:, :2] < 0.1).all(1)
+    assert blue.flatten(1).any(1).float().mean() > 0.3
+    assert_close(shown.targets.boxes, plain.targets.boxes)
+    same = ~blue[:, None].expand_as(plain.inputs.image)
+    assert_close(shown.inputs.image[same], plain.inputs.image[same])
+    sure = shown.targets.boxes_valid & ~shown.targets.boxes_unsure
+    for mask, boxes in zip(blue, [b[s] for b, s in zip(shown.targets.boxes, sure, strict=True)], strict=True):
+        for x0, y0, x1, y1 in boxes.int().tolist():
+            assert not mask[y0 + 1 : y1, x0 + 1 : x1].any()
 
 
 def test_what_nobody_marked_is_unsure(root):
