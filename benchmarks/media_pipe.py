@@ -25,7 +25,7 @@ class MediaPipe:
     """A process that predicts one photo again and again; a call does it once and returns the seconds."""
 
     def __init__(self, python: Path, photo: Any, clock: str = "wall") -> None:
-        """`python`: the interpreter; `photo`: RGB uint8 (h, w, 3); `clock`: as in `timing.CLOCKS`.
+        """`python`: the interpreter; `photo`: RGB uint8 (h, w, 3); `clock`: as in `stopwatch.CLOCKS`.
 
         Raises:
             ConfigError: it cannot be run, or has no such MediaPipe.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,9 +11,8 @@ from typing import Any
 import torch
 
 from mesh_graphormer_hand.config import ConfigError
+from mesh_graphormer_hand.evaluation.stopwatch import in_turns, middle, stopwatch
 from mesh_graphormer_hand.training.memory import peak_memory
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: all threads' time, whatever else the machine does
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def compare(
         rounds: at least 1.
         warmup: at least 1: the first call also tells the memory.
         device: that the calls compute on.
-        clock: of CLOCKS.
+        clock: of `stopwatch.CLOCKS`.
 
     Raises:
         ConfigError: no rounds, or a baseline that is no case.
@@ -81,13 +79,8 @@ def compare(
     if baseline is not None and baseline not in cases:
         raise ConfigError(f"no case {baseline!r} to compare with (there are: {', '.join(cases)})")
     memory = {name: peak_memory(case.call, device) for name, case in cases.items()}
-    for _ in range(warmup - 1):
-        for case in cases.values():
-            case.call()
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, case in cases.items():
-            seconds[name].append(case.call() if case.tells else stopwatch(case.call, device, clock))
+    timers = {n: c.call if c.tells else partial(stopwatch, c.call, device, clock) for n, c in cases.items()}
+    seconds = in_turns(timers, rounds, warmup - 1)
     return [_timing(name, case, seconds, cases, baseline, memory[name]) for name, case in cases.items()]
 
 
@@ -107,23 +100,6 @@ def _timing(
     return Timing(name, *middle(own), case.items, ratio, None if case.tells else memory, case.note)
 
 
-def middle(seconds: Sequence[float]) -> tuple[float, float]:
-    """The median of some timings and their spread, as Timing has them."""
-    median = statistics.median(seconds)
-    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median, median, median]
-    return median, (quartiles[2] - quartiles[0]) / median
-
-
-def stopwatch(call: Callable[[], object], device: str = "cpu", clock: str = "wall") -> float:
-    """Seconds that a call takes, the device's own work included."""
-    now = CLOCKS[clock]
-    wait(device)
-    start = now()
-    call()
-    wait(device)
-    return now() - start
-
-
 def table(title: str, timings: Sequence[Timing], unit: str = "image") -> str:
     """A Markdown table; milliseconds and rates are of one item."""
     head = f"| {title} | ms per {unit} | {unit}/s | times faster | MiB | |\n|---|---:|---:|---:|---:|---|"
@@ -138,9 +114,3 @@ def table(title: str, timings: Sequence[Timing], unit: str = "image") -> str:
 def as_mapping(timing: Timing) -> dict[str, Any]:
     """For JSON."""
     return {**asdict(timing), "rate": timing.rate}
-
-
-def wait(device: str) -> None:
-    """Until the device has done what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

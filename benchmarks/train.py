@@ -20,9 +20,10 @@ from mesh_graphormer_hand import config as configs
 from mesh_graphormer_hand.config import Experiment
 from mesh_graphormer_hand.contracts import HandBatch
 from mesh_graphormer_hand.data.loader import PREFETCH, load, worker_count
+from mesh_graphormer_hand.evaluation.cost import forward_flops
+from mesh_graphormer_hand.evaluation.stopwatch import middle, wait
 from mesh_graphormer_hand.mano.hand import Hand
 from mesh_graphormer_hand.training.batch_norms import train_mode
-from mesh_graphormer_hand.training.dry_run import forward_flops
 from mesh_graphormer_hand.training.launch import build_run, make_accelerator
 from mesh_graphormer_hand.training.precision import choose
 from mesh_graphormer_hand.training.trainer import Trainer
@@ -124,12 +125,12 @@ def _fed(options: Options, experiment: Experiment, hand: Hand, step: Step, name:
             batch = next(batches)
             waited.append(time.perf_counter() - start)
             step(batch)
-            timing.wait(options.device)
+            wait(options.device)
             took.append(time.perf_counter() - start)
     finally:
         batches.close()
         torch.set_num_threads(before)
     share = statistics.median(w / t for w, t in zip(waited[ready:], took[ready:], strict=True))
-    seconds, spread = timing.middle(took[ready:])
+    seconds, spread = middle(took[ready:])
     note = f"{share:.0%} of the time waiting, {workers} workers"
     return Timing(name, seconds, spread, experiment.train.batch_size, None, None, note, waiting=share)

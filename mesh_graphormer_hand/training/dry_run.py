@@ -14,12 +14,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from ..config import Experiment
-from ..contracts import HandBatch, HandInputs
+from ..contracts import HandBatch
+from ..evaluation.cost import count_parameters, forward_flops
 from . import micro_batches
 from .batch_norms import train_mode
 from .launch import Run
@@ -95,29 +94,12 @@ def estimate(run: Run, accelerator: Accelerator) -> Estimate:
     )
 
 
-def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Parameters of each child, and of the model's own where it has any."""
-    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
-    own = sum(p.numel() for p in model.parameters(recurse=False))
-    return {name: count for name, count in {**counts, "itself": own}.items() if count}
-
-
 def _static_bytes(model: nn.Module, experiment: Experiment) -> tuple[int, int]:
     """In memory, and in a checkpoint: weights, Adam's two moments, averages, where there are any; gradients."""
     state = sum(t.nbytes for t in model.state_dict().values())
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     written = state + 2 * trained + (state if experiment.train.ema else 0)
     return written + trained, written
-
-
-@torch.no_grad()
-def forward_flops(model: nn.Module, inputs: HandInputs | Tensor) -> float:
-    """Floating-point operations of a forward pass; a multiplication and an addition are two. Leaves `model` in
-    evaluation mode."""
-    model.eval()
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused on a CPU, it is not counted
-        model(inputs)
-    return float(counter.get_total_flops())
 
 
 def _time_steps(

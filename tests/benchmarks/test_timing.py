@@ -20,9 +20,9 @@ from benchmarks.timing import Case
 from helpers import tiny
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs
+from mesh_graphormer_hand.evaluation.cost import forward_flops
 from mesh_graphormer_hand.inference.network import for_prediction
 from mesh_graphormer_hand.training import memory
-from mesh_graphormer_hand.training.dry_run import forward_flops
 from mesh_graphormer_hand.training.precision import choose
 
 
