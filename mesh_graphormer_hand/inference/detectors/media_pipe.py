@@ -59,8 +59,7 @@ class MediaPipe:
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
         """The hands that MediaPipe finds, those of the surest side first."""
-        photo = np.ascontiguousarray(photo)
-        found = self._finder(photo) if self._process is None else self._ask(photo)
+        found = self.landmarks(photo)
         height, width = photo.shape[:2]
         detections = []
         for hand in found:
@@ -73,6 +72,12 @@ class MediaPipe:
                 detections.append(Detection(box.astype(np.float32), score, hand["side"], max(score, 0.5)))
         boxes = torch.tensor(np.array([d.box for d in detections], np.float32)).reshape(-1, 4)
         return [detections[i] for i in suppress(boxes, torch.tensor([d.score for d in detections]), SAME_HAND_BOX_IOU)]
+
+    def landmarks(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[dict[str, Any]]:
+        """The hands as MediaPipe gives them: `points` (21 x 2, fractions of width and height), `world` (21 x 3, m),
+        `side`, `score`."""
+        photo = np.ascontiguousarray(photo)
+        return self._finder(photo) if self._process is None else self._ask(photo)
 
     def close(self) -> None:
         """End the other process, if there is one."""

@@ -3,9 +3,10 @@
     python mediapipe_worker.py [hand_landmarker.task]
 
 It reads frames from standard input (a line with [height, width] as JSON, then the RGB bytes) and writes a line of JSON
-for each: {"hands": [{"points": [[x, y] * 21], "side": "left" or "right", "score": s}]}. Points are fractions of the
-image's width and height, sides the person's own in an image that is not mirrored. Once the model is loaded, and before
-the first frame, it writes a first line without hands; after an error it writes {"error": "..."} and ends.
+for each: {"hands": [{"points": [[x, y] * 21], "world": [[x, y, z] * 21], "side": "left" or "right", "score": s}]}.
+Points are fractions of the image's width and height; world points are metres from the hand's middle, camera axes, null
+where the version has none; sides are the person's own in an image that is not mirrored. Once the model is loaded, and
+before the first frame, it writes a first line without hands; after an error it writes {"error": "..."} and ends.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def landmarker(model: str, max_hands: int) -> Finder:
 
     def find(photo: Any) -> list[dict]:
         result = finder.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=photo))
+        worlds = getattr(result, "hand_world_landmarks", None)
         return [
-            _hand(points, side[0].category_name, side[0].score, mirrored)
-            for points, side in zip(result.hand_landmarks, result.handedness)  # noqa: B905
+            _hand(points, world, side[0].category_name, side[0].score, mirrored)
+            for points, world, side in _joined(result.hand_landmarks, worlds, result.handedness)
         ]
 
     return find
@@ -59,15 +61,26 @@ def solution(max_hands: int) -> Finder:
 
     def find(photo: Any) -> list[dict]:
         result = finder.process(photo)
-        pairs = zip(result.multi_hand_landmarks or (), result.multi_handedness or ())  # noqa: B905
-        return [_hand(p.landmark, s.classification[0].label, s.classification[0].score, True) for p, s in pairs]
+        worlds = getattr(result, "multi_hand_world_landmarks", None)
+        worlds = worlds and [world.landmark for world in worlds]
+        found = _joined(result.multi_hand_landmarks or (), worlds, result.multi_handedness or ())
+        return [
+            _hand(points.landmark, world, side.classification[0].label, side.classification[0].score, True)
+            for points, world, side in found
+        ]
 
     return find
 
 
-def _hand(points: Any, label: str, score: float, mirrored: bool) -> dict:
+def _joined(points: Any, worlds: Any, sides: Any) -> Any:
+    """Each hand's points, world points (None where the version has none) and side."""
+    return zip(points, worlds or [None] * len(points), sides)  # noqa: B905
+
+
+def _hand(points: Any, world: Any, label: str, score: float, mirrored: bool) -> dict:
     side = {"Left": "right", "Right": "left"}[label] if mirrored else label.lower()
-    return {"points": [[p.x, p.y] for p in points], "side": side, "score": float(score)}
+    metres = world and [[p.x, p.y, p.z] for p in world]
+    return {"points": [[p.x, p.y] for p in points], "world": metres, "side": side, "score": float(score)}
 
 
 def _version(text: str) -> tuple[int, ...]:
