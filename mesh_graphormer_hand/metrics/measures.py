@@ -4,7 +4,8 @@ mpjpe     mm, joints, each set minus its own wrist            mpvpe     mm, vert
 pa_mpjpe  mm, joints after a similarity alignment             pa_mpvpe  mm, vertices after an alignment of their own
 auc       of the share of aligned joints within 0-50 mm, 100 thresholds (FreiHAND's definition)
 f@5 f@15  F-score of the aligned vertices at 5 and 15 mm, nearest neighbours both ways (FreiHAND's definition)
-pck@0.1   share of 2D joints nearer (strictly) than 0.1 of the longer side of the tight box of the labelled keypoints
+pck@0.1   share of 2D joints nearer (strictly) than 0.1 of the longer side of the tight box of the labelled keypoints;
+          also at 0.05 and 0.2
 epe_2d    mean 2D distance as a fraction of that side         auc_2d    of the share within 0-0.2 of it, 100 thresholds
 pckb@0.1  share of 2D joints within (<=) 0.1 of the diagonal of that box
 mask_iou  intersection over union of the masks
@@ -31,10 +32,10 @@ AUC_MM = 50.0
 AUC_2D = 0.2  # of the box's longer side
 NUM_THRESHOLDS = 100
 F_SCORES = {"f@5": 5.0, "f@15": 15.0}  # mm
-PCK = {"pck@0.1": 0.1, "pck@0.2": 0.2}  # of the box's longer side
+PCK = {"pck@0.05": 0.05, "pck@0.1": 0.1, "pck@0.2": 0.2}  # of the box's longer side
 PCKB = 0.1  # of the box's diagonal
 RANKING = ("pa_mpjpe", "mpjpe", "epe_2d", "mask_iou")  # the first of these that was measured ranks samples
-HIGHER_IS_BETTER = frozenset({"auc", "f@5", "f@15", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d", "mask_iou"})
+HIGHER_IS_BETTER = frozenset({"auc", "f@5", "f@15", *PCK, "pckb@0.1", "auc_2d", "mask_iou"})
 _CHUNK = 16  # samples whose 778 x 778 distances are held at once
 _MIN_ALIGNED = 3  # points that fix a similarity
 

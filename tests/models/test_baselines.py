@@ -137,7 +137,7 @@ def test_simple_baseline_learns_where_the_keypoints_are(hand):
     prediction, targets = fit(
         build("simple_baseline", hand, backbone={"name": "resnet_50"}), "heatmaps_mse", steps=20, lr=5e-3, count=2
     )
-    assert set(per_sample(prediction, targets)) == {"pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d", "epe_2d"}
+    assert set(per_sample(prediction, targets)) == {"pck@0.05", "pck@0.1", "pck@0.2", "pckb@0.1", "auc_2d", "epe_2d"}
     error = (prediction.joints_2d - targets.joints_2d).norm(dim=-1)
     assert error.mean() < 4.0, "px, one cell; 13 px before"
 
