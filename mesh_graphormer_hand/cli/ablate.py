@@ -11,7 +11,6 @@ was stopped, and computes only what is missing or has other settings.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 from dataclasses import dataclass, field, replace
@@ -19,20 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import config as configs
-from ..evaluation.cross_table import MISSING, data_state
+from ..evaluation.columns import data_state, parse_tests
+from ..evaluation.row_runs import QUIET, run_of, score_model
+from ..evaluation.run import EvaluationSettings
+from ..evaluation.text import MISSING, mean_cell, metric_heading
 from . import console
-from .cross_evaluate import parse_tests
 from .train import train_run
 
 if TYPE_CHECKING:
     from ..contracts import HandBatch, HandPrediction
 
-COLUMNS = {"pa_mpjpe": "PA-MPJPE, mm", "pa_mpvpe": "PA-MPVPE, mm", "mpjpe": "MPJPE, mm"}
-COLUMNS |= {"pck@0.1": "PCK@0.1", "pck@0.2": "PCK@0.2"}
+COLUMNS = ("pa_mpjpe", "pa_mpvpe", "mpjpe", "pck@0.1", "pck@0.2")
 TOKENS = "tokens"  # whose joints are those that the joint queries end as, not those regressed from the mesh
-SHOWN_METRICS = {"model": tuple(COLUMNS), TOKENS: ("pa_mpjpe",)}  # what a table has of each
+SHOWN_METRICS = {"model": COLUMNS, TOKENS: ("pa_mpjpe",)}  # what a table has of each
 VIRTUAL = "virtual"  # every row is scored on it: the frozen split
-QUIET = ["data.test={}", "train.pictures=0", "train.evaluate_every=0"]  # scored here, all alike
 
 
 @dataclass
@@ -84,7 +83,7 @@ def ablate(arguments: argparse.Namespace) -> int:
     scores: dict[str, list[dict[str, float]]] = {}
     for row, settings in table.rows.items():
         for seed in range(table.seeds):
-            name, command = run_of(table, out, row, settings, seed)
+            name, command = run_of_row(table, out, row, settings, seed)
             if name not in known["trained"]:
                 if not train_run(table.config, command):
                     return console.INTERRUPTED  # half a run is no row; the same command goes on with it
@@ -124,33 +123,18 @@ def read(path: str, overrides: list[str], steps: int | None) -> Table:
     return table
 
 
-def run_of(table: Table, out: Path, row: str, settings: list[str], seed: int) -> tuple[str, list[str]]:
+def run_of_row(table: Table, out: Path, row: str, settings: list[str], seed: int) -> tuple[str, list[str]]:
     """The name of a row's run, which changes with its settings, and the settings to train it with."""
     budget = [f"train.steps={table.steps}", *([f"train.seed={seed}"] if table.seeds > 1 else [])]
-    overrides = [*budget, *table.shared, *settings]
-    content = json.dumps([configs.to_mapping(configs.load(table.config, [*overrides, *QUIET]))], sort_keys=True)
-    slug = "".join(c if c.isalnum() else "_" for c in row).strip("_")
-    name = f"{slug}_{seed}_{hashlib.sha256(content.encode()).hexdigest()[:6]}"
-    return name, [*overrides, *QUIET, f"train.output={out}", f"train.name={name}"]
+    return run_of(table.config, [*budget, *table.shared, *settings], out, row, seed)
 
 
 def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Namespace) -> dict[str, float]:
     """Metrics of a saved model on one data set, those of its joint tokens under "tokens METRIC"."""
-    import torch
-
     from .. import assembly
-    from ..data.loader import worker_count
-    from ..evaluation.evaluate import evaluate
-    from ..evaluation.run import model_config
-    from ..mano import hand as hands
     from ..metrics import Accumulator
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    hand = hands.find(model_config(folder)["hand"])
-    model = assembly.load_model(folder, hand).to(device)
-    size, crop = model.config.image_size, model.config.crop_spec
-    dataset = assembly.build_dataset(name, dict(raw), "test", hand, size, crop, where=f"--data {name}")
-    dataset, tokens = assembly.mask_foreign_3d(assembly.map_labels_to_hand(dataset, hand), hand), Accumulator()
+    model, tokens = assembly.load_model(folder), Accumulator()
 
     def watch(answers: dict[str, HandPrediction], batch: HandBatch) -> None:
         p = answers["model"]
@@ -158,9 +142,8 @@ def score(folder: Path, name: str, raw: dict[str, Any], arguments: argparse.Name
             p = replace(p, joints=p.joints_token, joints_2d=p.joints_token_2d, vertices=None)
             tokens.update(p, batch.targets, batch.keys)
 
-    workers = worker_count(arguments.workers)
-    found = evaluate({"model": model}, dataset, device=device, workers=workers, samples=arguments.samples, watch=watch)
-    summaries = {"model": found["model"].summary(), TOKENS: tokens.summary()}
+    settings = EvaluationSettings(samples=arguments.samples, workers=arguments.workers, device=arguments.device)
+    summaries = {"model": score_model(model, name, raw, settings, watch).summary(), TOKENS: tokens.summary()}
     return {
         metric if who == "model" else f"{who} {metric}": summaries[who][metric]
         for who, metrics in SHOWN_METRICS.items()
@@ -177,7 +160,7 @@ def markdown(table: Table, scores: dict[str, list[dict[str, float]]], out: Path)
     for row, runs in scores.items():
         cells = [_cell([found[c] for found in runs if c in found], c) for c in columns]
         command = shlex.join(
-            ["python", "tools/train.py", table.config, *run_of(table, out, row, table.rows[row], 0)[1]]
+            ["python", "tools/train.py", table.config, *run_of_row(table, out, row, table.rows[row], 0)[1]]
         )
         lines.append(f"| {row} | " + " | ".join([*cells, f"`{command}`"]) + " |")
     return "\n".join(lines) + "\n"
@@ -186,12 +169,8 @@ def markdown(table: Table, scores: dict[str, list[dict[str, float]]], out: Path)
 def _heading(column: str) -> str:
     data, _, metric = column.partition(": ")
     who, _, metric = metric.rpartition(" ")
-    return ", ".join(filter(None, (data.split()[0], who, COLUMNS[metric])))
+    return ", ".join(filter(None, (data.split()[0], who, metric_heading(metric))))
 
 
 def _cell(values: list[float], column: str) -> str:
-    if not values:
-        return MISSING
-    form = "{:.1f}" if column.endswith("pe") else "{:.3f}"
-    spread = (max(values) - min(values)) / 2
-    return form.format(sum(values) / len(values)) + (f" ± {form.format(spread)}" if len(values) > 1 else "")
+    return mean_cell(values, column.rpartition(" ")[2]) if values else MISSING

@@ -15,13 +15,13 @@ import argparse
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import config as configs
-from ..evaluation.cross_table import data_state, draw, markdown
+from ..evaluation.columns import data_state, parse_tests
+from ..evaluation.cross_table import draw, markdown
+from ..evaluation.row_runs import mixture
 from ..evaluation.run import TTA_COLUMN, EvaluationSettings, evaluate_model, model_config, skipping_broken
 from ..files import write_json, write_text
 from . import console
@@ -90,32 +90,6 @@ def cross_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def parse_tests(texts: Iterable[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Heading -> the data set's name and options, of each --data; roots tell columns apart that nothing else does.
-
-    Raises:
-        ConfigError: an option without "=".
-    """
-    parsed = [parse_data(text) for text in dict.fromkeys(texts)]
-    headings = [heading for heading, _ in parsed]
-    return {
-        heading if headings.count(heading) == 1 else f"{heading} root={raw.get('root', '')}": (name, raw)
-        for heading, (name, raw) in parsed
-    }
-
-
-def parse_data(text: str) -> tuple[str, tuple[str, dict[str, Any]]]:
-    """ "freihand:root=DIR,versions=[gs,hom]" -> its column's heading, and the data set's name and options.
-
-    Raises:
-        ConfigError: an option without "=".
-    """
-    name, _, options = text.partition(":")
-    parts = re.split(r",(?=\w[\w.]*=)", options.strip(",")) if options else []  # before a key: values may be lists
-    shown = [part for part in parts if not part.startswith("root=")]
-    return " ".join([name, *shown]), (name, configs.overrides_to_mapping(parts))
-
-
 def find_or_train(run: str) -> Path:
     """The saved model that `run` names; a config is trained first, or finished.
 
@@ -144,10 +118,7 @@ def trained_on(folder: Path) -> str:
     config = folder.parent / "config.yaml"
     if not config.is_file():
         return f"{run.name} ({model_config(folder).get('name', '')})"
-    parts = {n: float((raw or {}).get("weight", 1.0)) for n, raw in configs.load(config).data.train.items()}
-    total = sum(parts.values()) or 1.0
-    shares = [n if len(parts) == 1 else f"{n} {100 * w / total:.0f} %" for n, w in parts.items() if w > 0]
-    return f"{' + '.join(shares)} ({run.name})"
+    return f"{mixture(configs.load(config).data.train)} ({run.name})"
 
 
 def _stamp(folder: Path) -> int:

@@ -1,16 +1,14 @@
-"""The cross-data-set table as Markdown and as a picture, and a check sum of the files that a column was tested on."""
+"""The cross-data-set table as Markdown and as a picture."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .text import MISSING
+
 METRICS = {"pckb@0.1": ("PCKb@0.1", "{:.3f}", True), "epe_px": ("EPE, px", "{:.2f}", False)}
 METRICS |= {"pa_mpjpe": ("PA-MPJPE, mm", "{:.1f}", False)}  # metric -> heading, format, whether more is better
-MISSING = "-"
 
 
 def markdown(rows: dict[str, dict[str, dict[str, float]]], columns: list[str]) -> str:
@@ -75,26 +73,3 @@ def _best(rows: dict[str, dict[str, dict[str, float]]], column: str, metric: str
 
 def _text(metrics: dict[str, float], metric: str) -> str:
     return METRICS[metric][1].format(metrics[metric]) if metric in metrics else MISSING
-
-
-def data_state(raw: dict[str, Any]) -> str:
-    """Which folder the option `root` names, and a check sum of the names, sizes and times of the files in it."""
-    root = Path(str(raw.get("root", "")))
-    if not raw.get("root") or not root.is_dir():
-        return ""  # no files, or none that can be read: the data set itself tells of it
-    digest = hashlib.sha256()
-    for file in _files(root):
-        about = file.stat()
-        digest.update(os.fsencode(f"{os.path.relpath(file.path, root)}|{about.st_size}|{about.st_mtime_ns}\n"))
-    return f"{root.resolve()}|{digest.hexdigest()}"
-
-
-def _files(folder: Path | str) -> Iterator[os.DirEntry]:
-    """All files below a folder, in one order, but hidden ones: among these are the indexes that we make ourselves."""
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
-        elif entry.is_file():
-            yield entry

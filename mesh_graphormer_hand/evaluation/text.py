@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from .predictions import Collector
 
 UNITS = {"mpjpe": "mm", "pa_mpjpe": "mm", "mpvpe": "mm", "pa_mpvpe": "mm", "epe_2d": "of box", "epe_px": "px"}
+MISSING = "-"  # of what was not measured
 METRIC_ORDER = (
     "mpjpe",
     "pa_mpjpe",
@@ -18,12 +20,37 @@ METRIC_ORDER = (
     "auc",
     "f@5",
     "f@15",
+    "pck@0.05",
     "pck@0.1",
     "pck@0.2",
     "pckb@0.1",
     "auc_2d",
 )
 METRIC_ORDER += ("epe_2d", "epe_px", "mask_iou")
+
+
+SHOWN = {  # metric -> its heading in a table of rows, a factor to its unit there, digits behind the point
+    **{f"pck@{limit}": (f"PCK@{limit}", 1.0, 3) for limit in ("0.05", "0.1", "0.2")},
+    "epe_2d": ("EPE, % of box", 100.0, 1),
+    "auc_2d": ("AUC 2D", 1.0, 3),
+    "pa_mpjpe": ("PA-MPJPE, mm", 1.0, 1),
+    "mpjpe": ("MPJPE, mm", 1.0, 1),
+    "pa_mpvpe": ("PA-MPVPE, mm", 1.0, 1),
+}
+
+
+def metric_heading(metric: str) -> str:
+    """What a table of rows calls a metric of SHOWN."""
+    return SHOWN[metric][0]
+
+
+def mean_cell(values: Sequence[float], metric: str) -> str:
+    """The mean of a metric over the seeds, and half of what lies between the least and the largest; MISSING: none."""
+    if not values:
+        return MISSING
+    _, factor, digits = SHOWN[metric]
+    spread = factor * (max(values) - min(values)) / 2
+    return f"{factor * sum(values) / len(values):.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "")
 
 
 def table(title: str, results: dict[str, dict[str, float]]) -> str:
@@ -67,5 +94,5 @@ def official_lines(official: dict[str, Scores], notes: list[str], left_out: list
 
 def _cell(name: str, scores: dict[str, float]) -> str:
     if name not in scores:
-        return "-"
+        return MISSING
     return f"{scores[name]:.2f}" if UNITS.get(name) in ("mm", "px") else f"{scores[name]:.3f}"

@@ -14,6 +14,7 @@ from helpers import dataset_fixtures
 from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.cli import cross_evaluate, evaluate, train
+from mesh_graphormer_hand.evaluation import columns
 from mesh_graphormer_hand.evaluation.cross_table import markdown
 
 
@@ -161,7 +162,7 @@ def test_numbers_of_other_files_are_computed_anew(scored):
     ],
 )  # fmt: skip
 def test_options_of_a_data_set(text, heading, raw):
-    assert cross_evaluate.parse_data(text) == (heading, (text.partition(":")[0], raw))
+    assert columns.parse_data(text) == (heading, (text.partition(":")[0], raw))
 
 
 def test_markdown_marks_the_best_of_a_column():
