@@ -17,6 +17,7 @@ from . import console
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from ..config import Experiment
     from ..data.stream import Stream
     from ..training.dry_run import Estimate
     from ..training.launch import Run
@@ -45,36 +46,65 @@ def train(config: str, overrides: list[str], fresh: bool = False, dry: bool = Fa
 
 def train_run(config: str, overrides: list[str], fresh: bool = False, dry: bool = False) -> bool:
     """Train one run, or with `dry` only measure it. Returns False where SIGINT or SIGTERM stopped it before its end."""
+    if dry:
+        run, figures, accelerator, why = estimate_run(config, overrides)
+        if accelerator.is_main_process:
+            print(describe(run, figures, accelerator, why))
+        return True
+    experiment, folder = _read(config, overrides)
+
+    from ..training import launch, trainer  # after the config, so that its mistakes are told at once
+
+    accelerator = launch.make_accelerator(experiment)
+    if not accelerator.is_main_process:
+        console.only_warnings()
+    else:
+        prepare_folder(folder, fresh)
+    accelerator.wait_for_everyone()
+    run = _build(experiment, folder, accelerator, shown=True)
+    finished = trainer.fit(run, accelerator)
+    if accelerator.is_main_process:
+        print(folder)
+    return finished
+
+
+def estimate_run(config: str, overrides: list[str]) -> tuple[Run, Estimate, Accelerator, str]:
+    """A run that is only measured, its figures, what it runs on, and why its precision is what it is."""
+    experiment, folder = _read(config, overrides)
+    asked = experiment.train.precision
+
+    from ..training import dry_run as dry_runs
+    from ..training import launch
+    from ..training.precision import choose
+
+    accelerator = launch.make_accelerator(experiment)
+    if not accelerator.is_main_process:
+        console.only_warnings()
+    accelerator.wait_for_everyone()
+    run = _build(experiment, folder, accelerator, shown=False)
+    figures = dry_runs.estimate(run, accelerator)
+    why = choose(accelerator.device).why if asked == launch.AUTO else "as it was asked for"
+    return run, figures, accelerator, why
+
+
+def _read(config: str, overrides: list[str]) -> tuple[Experiment, Path]:
+    """The experiment, all of whose names are known, and its folder."""
     experiment = configs.load(config, overrides)
     folder = Path(experiment.train.output) / (experiment.train.name or configs.find(config).stem)
     console.log_to_terminal()
 
-    from .. import assembly  # after the config, so that its mistakes are told at once
-    from ..training import dry_run as dry_runs
-    from ..training import launch, trainer
-    from ..training.precision import choose
+    from .. import assembly
 
     assembly.check(experiment)
-    asked = experiment.train.precision
-    accelerator = launch.make_accelerator(experiment)
-    if not accelerator.is_main_process:
-        console.only_warnings()
-    elif not dry:
-        prepare_folder(folder, fresh)
-    accelerator.wait_for_everyone()
+    return experiment, folder
+
+
+def _build(experiment: Experiment, folder: Path, accelerator: Accelerator, shown: bool) -> Run:
+    from ..training import launch
+
     micro_batches = accelerator.num_processes * launch.first_micro_batches(experiment.train)
     device = accelerator.device if experiment.data.on_device else "cpu"
-    run = launch.build_run(experiment, folder, micro_batches, device, shown=not dry)
-    if not dry:
-        finished = trainer.fit(run, accelerator)
-        if accelerator.is_main_process:
-            print(folder)
-        return finished
-    figures = dry_runs.estimate(run, accelerator)
-    if accelerator.is_main_process:
-        why = choose(accelerator.device).why if asked == launch.AUTO else "as it was asked for"
-        print(describe(run, figures, accelerator, why))
-    return True
+    return launch.build_run(experiment, folder, micro_batches, device, shown=shown)
 
 
 def describe(run: Run, e: Estimate, accelerator: Accelerator, why: str) -> str:
