@@ -18,7 +18,11 @@ from mesh_graphormer_hand.generation.kinds import SCHEMAS
 PAGES = [ROOT / "README.md", ROOT / "mano_assets" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += sorted((ROOT / "mesh_graphormer_hand").rglob("*.md"))
 COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-PLACEHOLDERS = {"mano_assets/MANO_RIGHT.pkl", "mesh_graphormer_hand/models/baselines/my_model.py"}  # a user's own
+PLACEHOLDERS = {
+    "configs/baselines/NAME.yaml",
+    "mano_assets/MANO_RIGHT.pkl",
+    "mesh_graphormer_hand/models/baselines/my_model.py",
+}  # a user's own
 PLACEHOLDERS |= {f"mesh_graphormer_hand/data/datasets/{name}.py" for name in ("my_data", "NAME")}
 PROSE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)  # all that is not
 FOLDERS = "configs|tools|tests|docs|mesh_graphormer_hand|mano_assets"

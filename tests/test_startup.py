@@ -10,7 +10,7 @@ from benchmarks import __main__ as benchmark
 from benchmarks.cases import COMMANDS, SCRIPTS
 from helpers.places import ROOT
 from mesh_graphormer_hand import assembly
-from mesh_graphormer_hand.cli import ablate, convert, cross_evaluate, evaluate, export, generate, score, train
+from mesh_graphormer_hand.cli import ablate, compare, convert, cross_evaluate, evaluate, export, generate, score, train
 
 # transformers, whose PreTrainedModel every network is, brings accelerate along; graph convolutions torch_geometric
 TRAINING = {"trimesh", "networkx", "tensorboard", "matplotlib", "gradio", "onnxscript"}
@@ -68,6 +68,7 @@ def test_help_loads_no_torch(command):
         (evaluate, [*assembly.available("datasets"), "graphormer_lite"]),
         (cross_evaluate, [*assembly.available("datasets"), "graphormer_lite", "baselines/simple_baseline"]),
         (ablate, [*assembly.available("datasets"), "ablations/network"]),
+        (compare, [*assembly.available("datasets"), "comparisons/rgb"]),
         (score, assembly.available("protocols")),
         (export, ["graphormer_lite", "hand_detector"]),
         (convert, ["graphormer,", "graphormer_lite"]),

@@ -110,11 +110,13 @@ def test_seeds_are_averaged_and_saved_models_stand_apart(command, capsys):
     text = Path("out/comparison.md").read_text()
     assert first != second and f"{(first + second) / 2:.1f} ± {abs(first - second) / 2:.1f}" in text
     run = str(next(Path("out").glob("only_0_*")))
-    Path("file.yaml").write_text(yaml.safe_dump({**FILE, "rows": {"saved": {"weights": run}}}))
+    change = {"notes": ["a remark"], "rows": {"saved": {"weights": run}}}
+    Path("file.yaml").write_text(yaml.safe_dump({**FILE, **change}))
     AcceleratorState._reset_state(True)
     assert compare.main([*command, "--out", "saved"]) == 0
     text = Path("saved/comparison.md").read_text()
-    assert "saved: a saved model as it is" in text and "**" not in text and "equal terms: from" not in text
+    assert "saved: a saved model as it is" in text and "- a remark" in text
+    assert "**" not in text and "on equal terms, where" not in text
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

@@ -58,7 +58,7 @@ class Comparer:
         self.states = {heading: data_state(raw) for heading, (_, raw) in self.columns.items()}
         self.networks: dict[str, list[subjects.Network]] = {}  # by row, one a seed
         self.entries: list[Entry] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = list(self.comparison.notes)
 
     def fill(self) -> bool:
         """Fill and write the table; False where a training was stopped, which the same call goes on with."""
@@ -117,12 +117,11 @@ class Comparer:
         about = self._once("about", first.ident, lambda: subjects.about(first.load(), *self._first_column()))
         here = all(self.comparison.rows[name].config for name in (row.chain or [heading]))
         self.entries.append(Entry(heading, heading, by_seed, about, equal=here and not about["lifts"]))
-        self._note(heading, here, about["lifts"])
-
-    def _note(self, heading: str, here: bool, lifts: bool) -> None:
-        if not here:
-            self.notes.append(f"{heading}: a saved model as it is, trained on other data and for longer")
-        if lifts:
+        if row.weights:
+            self.notes.append(f"{heading}: a saved model as it is, of other data and another budget")
+        if row.chain:
+            self.notes.append(f"{heading}: two rows as one network, each trained alone on its own samples")
+        if about["lifts"]:
             self.notes.append(f"{heading}: lifts the labelled 2D joints, which it is given")
 
     def _networks(self, heading: str, row: Row) -> list[subjects.Network]:
@@ -204,7 +203,7 @@ class Comparer:
         made, seeds = experiment(self.comparison, next(iter(rows.values())), 0), self.comparison.seeds
         data, train = made.data, made.train
         return [
-            "Rows without a note are trained here on equal terms: from nothing, "
+            "Rows are trained here on equal terms, where no note says otherwise: from nothing, "
             f"{train.steps * train.batch_size:,} samples of {mixture(data.train)}, {data.image_size} px, "
             f"a batch of {train.batch_size}, "
             + (f"seeds 0 to {seeds - 1} (mean ± half the range)" if seeds > 1 else "seed 0")

@@ -11,7 +11,7 @@ from ..text import SHOWN, metric_heading
 if TYPE_CHECKING:
     from .report import Entry
 
-TITLES = {"time": "Accuracy against time", "parameters": "Accuracy against parameters"}
+PICTURE_TITLES = {"time": "Accuracy against time", "parameters": "Accuracy against parameters"}
 X_LABELS = {"time": "ms a crop", "parameters": "M parameters"}
 PLOTTED = ("pck@0.1", "pa_mpjpe")
 PANEL_IN, LABEL_PX = (6.2, 4.6), 13  # inches of a panel; px that a label is high

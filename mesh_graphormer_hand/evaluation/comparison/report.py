@@ -14,9 +14,13 @@ from . import plots
 
 MAIN = ("pck@0.05", "pck@0.1", "pck@0.2", "epe_2d", "auc_2d", "pa_mpjpe", "mpjpe", "pa_mpvpe")
 BIN_METRICS = ("pck@0.1", "pa_mpjpe")  # each has a table by view, visible share and size
-ATTRIBUTE_WORDS = {"view": "", "visible": "visible: ", "hand_size": "hand: ", "size_in_crop": "in crop: "}
-BINS = {"view": ("back", "palm", "edge", "fingers"), "visible": ("all", "most", "half", "few")}  # others: as they come
-TITLE = "Comparison of systems"
+ATTRIBUTE_WORDS = {"view": "", "visible": "visible: ", "hand_size": "hand, mm: ", "size_in_crop": "in crop: "}
+# of attributes that are not listed: as the labels give them
+BIN_ORDER = {
+    "view": ("back", "palm", "edge", "fingers"),
+    "visible": ("all", "most", "half", "few"),
+}
+HEADLINE = "Comparison of systems"
 EXPLANATION = (
     "2D errors are shares of the longer side of the box of the labelled keypoints: PCK@t is the share of joints nearer "
     "than t of it, AUC the area under that share from 0 to 0.2. PA-MPJPE and PA-MPVPE: after a similarity alignment; "
@@ -88,6 +92,8 @@ def main_grids(table: Table) -> list[Grid]:
         rows = [header + ["M parameters", "GMAC", "ms"] * costs]
         best = {m: _best([e for e in table.entries if e.equal], column, m) for m in metrics}
         for entry in table.entries:
+            if not costs and not any(entry.values(column, m) for m in metrics):
+                continue
             cells = [_bold(_cell(entry, column, m), best[m] is entry) for m in metrics]
             rows.append([entry.heading, *([", ".join(entry.about["gives"]) or MISSING] * costs), *cells])
             rows[-1] += _costs(entry) * costs
@@ -121,7 +127,7 @@ def _bins(entries: list[Entry], column: str) -> list[tuple[str, str]]:
     out = []
     for attribute in ATTRIBUTE_WORDS:
         labels = list(found.get(attribute, {}))
-        ordered = [label for label in BINS.get(attribute, labels) if label in labels]
+        ordered = [label for label in BIN_ORDER.get(attribute, labels) if label in labels]
         out += [(attribute, label) for label in ordered] if len(ordered) > 1 else []
     return out
 
@@ -155,12 +161,12 @@ def _bold(text: str, on: bool) -> str:
 
 
 def _markdown(table: Table, grids: list[Grid], pictures: list[str]) -> str:
-    lines = [f"# {TITLE}", "", *_paragraphs([*table.caption, EXPLANATION])]
+    lines = [f"# {HEADLINE}", "", *_paragraphs([*table.caption, EXPLANATION])]
     for grid in grids:
         head, *body = ([cell.replace("|", "\\|") for cell in row] for row in grid.rows)
         lines += [f"## {grid.title}", "", "| " + " | ".join(head) + " |"]
         lines += ["|---" + "|---:" * (len(head) - 1) + "|", *("| " + " | ".join(row) + " |" for row in body), ""]
-    lines += [line for name in pictures for line in (f"![{plots.TITLES[name]}](comparison_{name}.png)", "")]
+    lines += [line for name in pictures for line in (f"![{plots.PICTURE_TITLES[name]}](comparison_{name}.png)", "")]
     lines += ["Notes:", "", *(f"- {note}" for note in table.notes)] if table.notes else []
     return "\n".join(lines).rstrip() + "\n"
 
@@ -174,6 +180,9 @@ def _page(table: Table, grids: list[Grid], pictures: dict[str, bytes]) -> str:
     for grid in grids:
         parts += [report_html.heading(grid.title), report_html.table(grid.rows)]
     for name, png in pictures.items():
-        parts += [report_html.heading(plots.TITLES[name]), report_html.image(png, plots.TITLES[name], "png")]
+        parts += [
+            report_html.heading(plots.PICTURE_TITLES[name]),
+            report_html.image(png, plots.PICTURE_TITLES[name], "png"),
+        ]
     parts += [report_html.heading("Notes"), report_html.bullets(table.notes)] if table.notes else []
-    return report_html.page(TITLE, parts)
+    return report_html.page(HEADLINE, parts)

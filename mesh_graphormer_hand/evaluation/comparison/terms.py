@@ -10,7 +10,7 @@
       graphormer_lite: {weights: graphormer_lite}                         # a saved model, as it is
       MediaPipe: {program: mediapipe, image_size: 256}                    # another program's predictions
 
-Terms are equal: rows that are trained differ neither in TERMS nor in samples and seeds, or the file is refused.
+Terms are equal: rows that are trained differ neither in EQUAL_KEYS nor in samples and seeds, or the file is refused.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from ... import config as configs
 from ...config import ConfigError, Experiment
 from ..row_runs import QUIET, run_of
 
-TERMS = ("data.train", "data.image_size", "data.crop", "train.batch_size", "train.init")  # the same in all trained rows
-KINDS = ("config", "weights", "chain", "program")
+# the same in all rows that are trained
+EQUAL_KEYS = ("data.train", "data.image_size", "data.crop", "train.batch_size", "train.init")
+ROW_KINDS = ("config", "weights", "chain", "program")
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Comparison:
     shared: list[str] = field(default_factory=list)  # settings of all trained rows
     data: list[str] = field(default_factory=lambda: ["virtual"])  # columns
     rows: dict[str, Any] = field(default_factory=dict)  # heading -> Row, or the name of its config
+    notes: list[str] = field(default_factory=list)  # for the reader of the table
     LIMITS = {"samples": (1, float("inf")), "seeds": (1, 1000)}
 
 
@@ -85,9 +87,9 @@ def read(path: str, overrides: list[str], samples: int | None = None) -> Compari
 
 def _row(raw: Any, above: Mapping[str, Row]) -> Row:
     row = configs.parse(Row, {"config": raw} if isinstance(raw, str) else raw)
-    given = [name for name in KINDS if getattr(row, name)]
+    given = [name for name in ROW_KINDS if getattr(row, name)]
     if len(given) != 1:
-        raise ConfigError(f"give one of {', '.join(KINDS)}" + f", not {' and '.join(given)}" * bool(given))
+        raise ConfigError(f"give one of {', '.join(ROW_KINDS)}" + f", not {' and '.join(given)}" * bool(given))
     if row.settings and not row.config:
         raise ConfigError("`settings` are for a row with a `config`")
     if row.weights:
@@ -133,7 +135,7 @@ def _check_equal(comparison: Comparison, path: str) -> None:
     first: tuple[str, dict[str, Any]] | None = None
     for heading, row in trained(comparison).items():
         mapping = configs.to_mapping(experiment(comparison, row, 0))
-        terms = {key: mapping[key.partition(".")[0]][key.partition(".")[2]] for key in TERMS}
+        terms = {key: mapping[key.partition(".")[0]][key.partition(".")[2]] for key in EQUAL_KEYS}
         if first is None:
             first = heading, terms
         wrong = [key for key, value in terms.items() if value != first[1][key]]
