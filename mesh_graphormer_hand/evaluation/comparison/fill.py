@@ -156,7 +156,9 @@ class Comparer:
             if scores:
                 self.entries.append(Entry(f"{heading}, {way}", heading, [scores], about, equal=False))
         shares = ", ".join(f"{s['found']} of {s['samples']} in {c}" for c, s in ways[exports.FOUND].items())
-        what = f"another program, on the same crops at {row.image_size} px; hands found: {shares}"
+        what = (
+            f"another program, with threads of its own, on the same crops at {row.image_size} px; hands found: {shares}"
+        )
         self.notes.append(f"{heading}: {what if shares else 'nothing was predicted'}")
 
     def _times(self) -> dict[str, Any]:

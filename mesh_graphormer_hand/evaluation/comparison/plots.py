@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...metrics.measures import HIGHER_IS_BETTER
 from ..text import SHOWN, metric_heading
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def _figure(entries: Sequence[Entry], columns: Sequence[str], name: str) -> byte
     figure = Figure(figsize=(PANEL_IN[0] * wide, PANEL_IN[1] * high), dpi=DPI, layout="constrained")
     axes = np.atleast_1d(figure.subplots(high, wide)).ravel()
     for axis, (metric, column, points) in zip(axes, panels, strict=False):
-        _panel(axis, points, name)
-        axis.set(title=column, xlabel=X_LABELS[name], ylabel=metric_heading(metric))
+        _panel(axis, points)
+        better = "more" if metric in HIGHER_IS_BETTER else "less"
+        axis.set(title=column, xlabel=X_LABELS[name], ylabel=f"{metric_heading(metric)} ({better} is better)")
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     stream = io.BytesIO()
@@ -60,20 +62,21 @@ def _figure(entries: Sequence[Entry], columns: Sequence[str], name: str) -> byte
     return stream.getvalue()
 
 
-def _panel(axis: Any, points: list[tuple[float, float, Entry]], name: str) -> None:
+def _panel(axis: Any, points: list[tuple[float, float, Entry]]) -> None:
     """Points, and their names in a column to the right, each tied to its point by a line."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     axis.scatter(xs, ys, c=[COLOURS[p[2].equal] for p in points], s=28, zorder=3)
     axis.set_xscale("log")
     axis.set_xlim(min(xs) / 1.3, max(xs) * 1.3)
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = min(ys), max(ys)
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
     axis.set_ylim(low - margin, high + margin)
-    axis.grid(alpha=0.3, which="both")
+    axis.grid(alpha=0.3)
     height_px = 0.75 * PANEL_IN[1] * DPI
     gap = (high - low + 2 * margin) * LABEL_PX / height_px
     for (x, y, entry), at in zip(points, spread(ys, gap, (low - margin, high + margin)), strict=True):
