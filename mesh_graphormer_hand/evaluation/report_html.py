@@ -48,11 +48,16 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of plain texts, of which the first is the header."""
+    """Rows of plain texts, of which the first is the header; a text between ** is bold."""
     head, *body = rows
     titles = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+    cells = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in body)
     return f"<table><tr>{titles}</tr>{cells}</table>"
+
+
+def _cell(text: str) -> str:
+    bold = len(text) > 4 and text.startswith("**") and text.endswith("**")
+    return f"<b>{html.escape(text[2:-2])}</b>" if bold else html.escape(text)
 
 
 def image(data: bytes, alt: str, kind: str = "jpeg") -> str:

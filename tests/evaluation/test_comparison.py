@@ -104,6 +104,8 @@ def test_tables_show_costs_dashes_and_the_best_on_equal_terms(tmp_path):
     report.write(tmp_path, table)
     text = Path(tmp_path, "comparison.md").read_text()
     assert "- a note" in text and "comparison_time.png" in text and "| a | 2D |" in text
+    page = Path(tmp_path, "comparison.html").read_text()
+    assert "<td><b>0.750</b></td>" in page and "**" not in page
     assert not plots.draw([replace(entries[0], about={"parameters": None}, ms=None)], ["x"])
 
 
