@@ -109,7 +109,7 @@ def test_seeds_are_averaged_and_saved_models_stand_apart(command, capsys):
     first, second = (v["metrics"]["mpjpe"] for k, v in known["scores"].items() if "toys" in k)
     text = Path("out/comparison.md").read_text()
     assert first != second and f"{(first + second) / 2:.1f} ± {abs(first - second) / 2:.1f}" in text
-    run = str(next(Path("out").glob("only_0_*")))
+    run = str(next(Path("out").glob("tiny_0_*")))
     change = {"notes": ["a remark"], "rows": {"saved": {"weights": run}}}
     Path("file.yaml").write_text(yaml.safe_dump({**FILE, **change}))
     AcceleratorState._reset_state(True)

@@ -92,7 +92,7 @@ class Comparer:
         for seed in range(self.comparison.seeds):
             name, settings = run_of_row(self.comparison, self.out, heading, seed)
             done = self.known["trained"].setdefault(name, {"seconds": 0.0, "finished": False})
-            if not done["finished"]:
+            if not done["finished"] or not (self.out / name / "model").is_dir():
                 start = time.monotonic()
                 try:
                     done["finished"] = self.tools.train(self.comparison.rows[heading].config, settings)

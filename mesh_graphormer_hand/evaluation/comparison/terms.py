@@ -126,9 +126,10 @@ def overrides_of(comparison: Comparison, row: Row, seed: int) -> list[str]:
 
 
 def run_of_row(comparison: Comparison, out: Path, heading: str, seed: int) -> tuple[str, list[str]]:
-    """The name of a row's run in `out`, and the settings to train it with."""
+    """The name of a row's run in `out`, and the settings to train it with. The name changes with the settings, not with
+    the heading."""
     row = comparison.rows[heading]
-    return run_of(row.config, overrides_of(comparison, row, seed), out, heading, seed)
+    return run_of(row.config, overrides_of(comparison, row, seed), out, Path(row.config).stem, seed)
 
 
 def _check_equal(comparison: Comparison, path: str) -> None:
