@@ -1,8 +1,9 @@
 """Our own detector: the network `models/hand_detector.py` with the shipped weights.
 
 The network sees the photo at two scales: with a longer side of `size` px, at which it finds hands from about a
-twentieth of that on, and at half of it, at which a hand that fills the photo has a size that the network knows well.
-Of two boxes of one hand the surer one stays. Boxes reach from the wrist to the fingertips, without the forearm.
+twentieth of that on, and at half of it. Where neither shows a hand it sees the photo once more at a quarter, at which a
+hand that fills the photo has a size that the network knows well (and faces look like hands most). Of two boxes of one
+hand the surer one stays. Boxes reach from the wrist to the fingertips, without the forearm.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .base import Detection, Side
 
 DETECTOR_WEIGHTS = "hand_detector"
 MIN_SCORE = 0.65  # likelihood of a hand; faces and tools score up to 0.6 and more
-SIZE_FACTOR = 4 / 3  # longer side of the photo as the network sees it, over that of the frames it was trained on
+SIZES_PX = (384, 640)  # least and greatest longer side of the photo as the network sees it first: its own, if between
 MIN_SIDE_LIKELIHOOD = 0.6  # likelihood from which a side is given
 LEAST_PRESENCE = 0.2  # by the model; below it the model overrules a detection
 MAX_BOX_IOU = 0.45  # of two boxes of different hands
@@ -46,7 +47,7 @@ class HandDetector:
         size: int | None = None,
     ) -> None:
         """`weights`: a run, a folder or the name of shipped weights; `threshold`: least score of a hand; `size`: px,
-        longer side of the photo as the network sees it first, by default SIZE_FACTOR times that of its training.
+        longer side of the photo as the network sees it first, by default the photo's own within SIZES_PX.
 
         Raises:
             ConfigError: no such weights, or weights of another kind of model.
@@ -58,16 +59,19 @@ class HandDetector:
         options = self.model.config.options
         self.calibration = options.get("slope", 1.0), options.get("shift", 0.0)
         self.threshold = MIN_SCORE if threshold is None else threshold
-        self.sizes = [size or round(SIZE_FACTOR * self.model.config.image_size)]
-        self.sizes.append(self.sizes[0] // 2)
+        self.size = size
 
     @torch.inference_mode()
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
         """Hands whose score is at least the threshold, the surest first."""
-        scales = [self._detect_at(photo, size) for size in self.sizes]
-        boxes, scores, left = (torch.cat(values) for values in zip(*scales, strict=True))
-        kept = scores >= self.threshold
-        boxes, scores, left = boxes[kept], scores[kept], left[kept]
+        size = self.size or int(np.clip(max(photo.shape[:2]), *SIZES_PX))
+        for divisors in ((1, 2), (4,)):
+            scales = [self._detect_at(photo, size // divisor) for divisor in divisors]
+            boxes, scores, left = (torch.cat(values) for values in zip(*scales, strict=True))
+            kept = scores >= self.threshold
+            boxes, scores, left = boxes[kept], scores[kept], left[kept]
+            if len(boxes):
+                break
         limit = torch.tensor(photo.shape[1::-1], dtype=torch.float32).repeat(2)
         boxes = torch.minimum(boxes.clamp_min(0), limit)
         whole = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)  # of at least a pixel of the photo
