@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from mesh_graphormer_hand.data.readers.boxed_photos import BoxedPhoto
-    from mesh_graphormer_hand.inference.detectors.base import Detector
+    from mesh_graphormer_hand.inference.detectors.base import Detection, Detector
     from mesh_graphormer_hand.metrics.detection import Frame
 
     Hands = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # boxes (px), left ones, whether the side is known
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", help="the weights of ours, or mediapipe's model file")
     parser.add_argument("--python", help="of mediapipe")
     parser.add_argument("--threshold", type=float, help="of ours")
+    parser.add_argument("--believed", metavar="WEIGHTS", help="count of ours what this network takes for a hand, too")
     parser.add_argument("--split", default="test", choices=("validation", "test"), help="of the virtual frames")
     parser.add_argument("--calibrate", action="store_true", help="fit slope and shift of the scores to all pictures")
     return console.run(lambda: bench(parser.parse_args(argv)))
@@ -79,7 +81,23 @@ def build(name: str, arguments: argparse.Namespace) -> tuple[Detector, float]:
     if name != "ours":
         return choose(name, model=arguments.model, python=arguments.python), 0.0
     own = choose(name, model=arguments.model, threshold=arguments.threshold)
+    if arguments.believed:
+        return Believed(own, arguments.believed), own.threshold
     return choose(name, model=arguments.model, threshold=ANY), own.threshold
+
+
+class Believed:
+    """A detector without the boxes in which a network sees no hand, as the predictor leaves them out."""
+
+    def __init__(self, detector: Detector, weights: str) -> None:
+        from mesh_graphormer_hand.inference.predictor import HandPredictor
+
+        self.name, self.predictor = detector.name, HandPredictor.from_pretrained(weights, detector=detector)
+
+    def detect(self, photo: np.ndarray) -> list[Detection]:
+        """See `Detector`; the sides are the predictor's."""
+        found = self.predictor.predict(photo)
+        return [replace(hand.detection, side=hand.side, side_score=hand.side_score) for hand in found]
 
 
 def run(detector: Detector, shown: Iterable[Shown]) -> tuple[list[Frame], float]:

@@ -45,6 +45,18 @@ def test_the_table(bench, recipe, capsys):
     assert found["whole", "empty", "all"][8] == "1.000" and found["ours", "empty", "all"][3:8] == ["0"] + ["-"] * 4
 
 
+def test_what_the_network_believes(bench, recipe, capsys):
+    """The whole photo is no hand to the shipped network where it shows none."""
+    where = f"data.test.hand_frames.root={recipe}"
+    words = [str(recipe / "recipe.yaml"), where, "--count", "0", "--threshold", "0", "--believed", "graphormer_lite"]
+    tiny.build({"name": "hand_detector", "channels": [4] * 5, "blocks": [0] * 5, "neck": 8}).save_pretrained(
+        recipe / "t"
+    )
+    assert bench.main([*words, "--model", str(recipe / "t")]) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "| empty |" in line]
+    assert [float(row[9]) for row in rows] == [0.0]
+
+
 def test_a_recipe_without_held_out_photos_is_told(bench, tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text("data: {test: {}}")
     assert bench.main([str(tmp_path / "recipe.yaml"), "--count", "0"]) != 0
