@@ -67,7 +67,7 @@ class NonFiniteGuard:
         if self.accelerator.num_processes > 1:
             bad = self.accelerator.reduce(bad, "sum").clamp(max=1)
         self.statistics.restore_where(bad > 0)
-        if not self.scaled:  # a loss scaler puts its own flag there
+        if optimizer.defaults.get("fused") and not self.scaled:  # a loss scaler puts its own flag there
             optimizer.found_inf = bad
         self.flags.append((step, bad, here))
         return bad
