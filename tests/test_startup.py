@@ -53,6 +53,13 @@ def test_the_package_gives_its_two_classes():
         mesh_graphormer_hand.HandPredicter  # noqa: B018
 
 
+def test_prediction_loads_no_transformers():
+    """transformers takes seconds to import: ONNX Runtime computes the shipped networks."""
+    photo = "numpy.full((96, 96, 3), 128, numpy.uint8)"
+    program = f"import numpy; from mesh_graphormer_hand import HandPredictor as P; P.from_pretrained().predict({photo})"
+    assert not loaded(program) & {"transformers", "torch._dynamo", "torch_geometric", "matplotlib"}
+
+
 @pytest.mark.parametrize(
     "command",
     [f"mesh_graphormer_hand.cli.{name}" for name in COMMANDS] + [name.replace("/", ".") for name in SCRIPTS],

@@ -1,4 +1,5 @@
-"""The last stage of the predictor: a known bone length sets the size, a posed MANO hand replaces the regressed mesh."""
+"""The last stage of the predictor: a known bone length sets the size, a posed MANO hand replaces the regressed mesh,
+and a hand that was found twice is given once."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from .result import HandResult, mirror_of
 
 FIT_NOISE_M = 0.01  # distance of regressed vertices from any posed hand; of 1 to 30 mm the best on virtual hands
 SAME_JOINTS_M = 0.02  # mean distance above which joints are not those of the mesh
+SAME_HAND_RATIO = 0.2  # mean distance of the 2D joints of one hand found twice, at most, of the hand's size
 
 
 def scale_to_bone_length(result: HandResult, bone_length: float | None) -> HandResult:
@@ -78,3 +80,19 @@ def with_mano_mesh(
 def _project(points: Float[np.ndarray, "n 3"], K: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
     projected = points @ K.T
     return projected[:, :2] / np.maximum(projected[:, 2:], 1e-6)
+
+
+def without_duplicates(results: list[HandResult]) -> list[HandResult]:
+    """The hands, the surest first, without those whose 2D joints lie on a surer one's: two boxes held one hand."""
+    kept: list[HandResult] = []
+    for result in sorted(results, key=lambda r: -(r.confidence or 0)):
+        if not any(_is_same_hand(result, other) for other in kept):
+            kept.append(result)
+    return kept
+
+
+def _is_same_hand(a: HandResult, b: HandResult) -> bool:
+    if a.joints_2d is None or b.joints_2d is None:
+        return False
+    apart = np.linalg.norm(a.joints_2d - b.joints_2d, axis=-1).mean()
+    return bool(apart < SAME_HAND_RATIO * np.ptp(b.joints_2d, axis=0).max())

@@ -33,7 +33,7 @@ from .forward import PhotoNetwork
 from .handedness import SidedPredictions, infer_handedness, own_side
 from .network import load_network
 from .place import place_in_photo
-from .postprocess import as_mano, scale_to_bone_length
+from .postprocess import as_mano, scale_to_bone_length, without_duplicates
 from .result import HandResult, confidence_of, is_believed
 from .validation import BONE_LENGTH_M, Boxes, Photo, check_boxes, check_mesh, check_range, open_photo, with_sides
 
@@ -126,7 +126,7 @@ class HandPredictor:
         for find in (self.detector.detect, partial(fallback_detections, self.detector)):
             found = with_sides(find(photo.pixels), sides, "hands")
             if results := self._predict_believed(photo, found, sides is not None, bone_length, mesh):
-                return sorted(results, key=lambda result: -(result.confidence or 0))
+                return without_duplicates(results)
         return []
 
     def _predict_believed(

@@ -108,10 +108,11 @@ def test_mistakes_are_named(saved):
         OnnxModel(saved)
 
 
-def test_the_shipped_graph_is_that_of_the_shipped_weights():
+@pytest.mark.parametrize("name", ["graphormer_lite", "hand_detector"])
+def test_the_shipped_graph_is_that_of_the_shipped_weights(name):
     """After new weights: python tools/export.py NAME mesh_graphormer_hand/weights/NAME --format onnx."""
-    folder = assembly.find_model("graphormer_lite")
-    graph, model = load_network("graphormer_lite"), assembly.load_model(folder)
+    folder = assembly.find_model(name)
+    graph, model = load_network(name), assembly.load_model(folder)
     assert isinstance(graph, OnnxModel) and graph.weights_sha256 == sha256(folder / WEIGHTS)
     assert (folder / ONNX).stat().st_size < 20 * 2**20
     names = onnx_export.Tensors(model).names
