@@ -13,7 +13,7 @@ from helpers import tiny
 from mesh_graphormer_hand.config import ConfigError
 from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry import boxes as box_maps
-from mesh_graphormer_hand.inference.detectors.hand_detector import HandDetector, fit_in
+from mesh_graphormer_hand.inference.detectors.hand_detector import SIDE_SLOPE_RATIO, HandDetector, fit_in
 from mesh_graphormer_hand.inference.detectors.options import NAMES, choose
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
@@ -53,7 +53,8 @@ def test_boxes_come_back_in_pixels_of_the_photo(weights, shape):
     scale = max(shape) / 64
     wanted = np.minimum(np.array([8, 8, 24, 40]) * scale, [*shape[::-1], *shape[::-1]])
     np.testing.assert_allclose(found.box, wanted, atol=0.6 * scale)
-    assert found.side == "left" and found.side_score > 0.9 and 0.9 < found.score <= 1
+    assert found.side == "left" and 0.9 < found.score <= 1
+    assert found.side_score == pytest.approx(1 / (1 + np.exp(-3 * SIDE_SLOPE_RATIO)), abs=1e-4)
 
 
 def test_the_surest_first_and_one_box_a_hand(weights):

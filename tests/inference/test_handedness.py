@@ -39,12 +39,11 @@ def blue(image: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
 def test_the_model_tells_the_side_and_is_shown_it_the_right_way(image):
     """As it is shown, so that a mirrored photo is the mirrored answer; one pass more for the hands that were turned."""
     model = Judge()
-    predictor = HandPredictor(model, detector=Finder(Detection(BOX), Detection(BOX + 3)))
-    right, _ = predictor.predict(image)
+    predictor = HandPredictor(model)
+    right, _ = predictor.predict(image, [BOX, BOX + 3])
     assert model.looks == 1 and right.side == "right" and right.left_odds == pytest.approx(-3)
-    mirrored = [Detection(np.float32([400 - b[2], b[1], 400 - b[0], b[3]])) for b in (BOX, BOX + 3)]
-    predictor.detector = Finder(*mirrored)
-    left, other = predictor.predict(np.ascontiguousarray(image[:, ::-1]))
+    mirrored = [np.float32([400 - b[2], b[1], 400 - b[0], b[3]]) for b in (BOX, BOX + 3)]
+    left, other = predictor.predict(np.ascontiguousarray(image[:, ::-1]), mirrored)
     assert model.looks == 3 and left.side == other.side == "left" and left.left_odds == pytest.approx(3)
     assert left.side_score == right.side_score == pytest.approx(probability(3)) and not left.side_unsure
     np.testing.assert_allclose(left.joints, right.joints * [-1, 1, 1], atol=2e-3)

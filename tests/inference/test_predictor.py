@@ -13,6 +13,7 @@ from mesh_graphormer_hand import assembly
 from mesh_graphormer_hand.config import ConfigError, CropSpec
 from mesh_graphormer_hand.data.images import DataError
 from mesh_graphormer_hand.geometry import metric
+from mesh_graphormer_hand.inference import predictor as predictor_module
 from mesh_graphormer_hand.inference.crops import square_around_joints
 from mesh_graphormer_hand.inference.detectors.base import Detection
 from mesh_graphormer_hand.inference.predictor import HandPredictor
@@ -180,7 +181,8 @@ def test_no_hand_is_an_empty_list(image):
     assert HandPredictor(TwoDots(), detector=Finder()).predict(image) == []
 
 
-def test_detections_become_hands_with_their_scores(image):
+def test_detections_become_hands_with_their_scores(image, monkeypatch):
+    monkeypatch.setattr(predictor_module, "without_duplicates", list)  # both boxes hold the picture's only hand
     box = np.float32([110, 70, 240, 170])
     found = [Detection(box, 0.9, "left", 0.8), Detection(box + 5, 0.4, None)]
     predictor = HandPredictor(TwoDots(), detector=Finder(*found))
@@ -194,9 +196,18 @@ def test_detections_become_hands_with_their_scores(image):
     assert [h.side for h in both] == ["right", "right"] and both[0].side_score is None
 
 
+def test_a_hand_that_two_boxes_hold_is_given_once(image):
+    box = np.float32([110, 70, 240, 170])
+    found = [Detection(box + 5, 0.4), Detection(box, 0.9)]
+    (hand,) = HandPredictor(TwoDots(), detector=Finder(*found)).predict(image)
+    each = [HandPredictor(TwoDots(), detector=Finder(one)).predict(image)[0].confidence for one in found]
+    assert hand.confidence == max(each), "the surer one"
+    assert len(HandPredictor(TwoDots()).predict(image, [box, box])) == 2, "the caller's boxes are hands"
+
+
 def test_many_hands_are_predicted_in_batches(image):
     box = np.float32([110, 70, 240, 170])
-    hands = HandPredictor(TwoDots(), detector=Finder(*[Detection(box)] * 70)).predict(image)
+    hands = HandPredictor(TwoDots()).predict(image, [box] * 70)
     assert len(hands) == 70
     np.testing.assert_allclose(hands[69].joints_2d[0], RED, atol=0.7)
 
