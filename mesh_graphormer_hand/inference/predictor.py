@@ -34,7 +34,7 @@ from .handedness import SidedPredictions, infer_handedness, own_side
 from .network import load_network
 from .place import place_in_photo
 from .postprocess import as_mano, scale_to_bone_length, without_duplicates
-from .result import HandResult, confidence_of, is_believed
+from .result import HandResult, confidence_of, is_believed, is_small
 from .validation import BONE_LENGTH_M, Boxes, Photo, check_boxes, check_mesh, check_range, open_photo, with_sides
 
 DEFAULT_WEIGHTS = "graphormer_lite"
@@ -136,7 +136,7 @@ class HandPredictor:
         kept = []
         results = self.predict_crops(photo, detections, sides_given)
         for detection, result in zip(detections, results, strict=True):
-            if not is_believed(result.presence, detection.least_presence):
+            if not is_believed(result.presence, detection.least_presence) or is_small(result, detection.least_extent):
                 continue
             result = as_mano(result, self.hand) if mesh == "mano" else result
             finder = detection.detector or self.detector.name

@@ -77,6 +77,11 @@ def is_believed(presence: float | None, least: float) -> bool:
     return (UNKNOWN if presence is None else presence) >= least
 
 
+def is_small(result: HandResult, extent: float) -> bool:
+    """Whether the 2D joints spread less than `extent` px."""
+    return result.joints_2d is not None and float(np.ptp(result.joints_2d, axis=0).max()) < extent
+
+
 def confidence_of(result: HandResult, score: float | None) -> float | None:
     """Probability that a hand is there: the smaller one of the model's presence and the detector's `score`; the one of
     them that is known; else the confidence of the model's joints; None: unknown."""

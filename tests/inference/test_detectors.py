@@ -15,6 +15,7 @@ from mesh_graphormer_hand.contracts import HandInputs, HandPrediction
 from mesh_graphormer_hand.geometry import boxes as box_maps
 from mesh_graphormer_hand.inference.detectors.hand_detector import SIDE_SLOPE_RATIO, HandDetector, fit_in
 from mesh_graphormer_hand.inference.detectors.options import NAMES, choose
+from mesh_graphormer_hand.inference.result import HandResult, is_small
 
 TINY = {"channels": [4, 6, 8, 8, 8], "blocks": [0, 0, 0, 0, 0], "neck": 8}
 
@@ -225,3 +226,16 @@ def test_mediapipe_that_is_not_installed_is_told(monkeypatch, tmp_path):
     (tmp_path / "hand_landmarker.task").write_bytes(b"a model")
     with pytest.raises(ConfigError, match=r"pip install .*\[mediapipe\].* --detector-python"):
         choose("mediapipe", model=tmp_path / "hand_landmarker.task")
+
+
+def test_the_whole_photo_shows_a_hand_only_if_it_is_large():
+    """A person is no hand, however sure the model is of one in the middle."""
+    from mesh_graphormer_hand.inference.detectors.auto import LEAST_EXTENT_RATIO, Auto
+
+    detector = Auto.__new__(Auto)
+    detector.whole = choose("whole")
+    (found,) = detector.fallback(np.zeros((300, 200, 3), np.uint8))
+    assert found.least_extent == pytest.approx(200 * LEAST_EXTENT_RATIO) and found.least_presence > 0.5
+    joints_2d = np.float32([[90, 100], [100, 160]] * 11)[:21]
+    result = HandResult("right", np.float32([0, 0, 200, 300]), np.eye(3, dtype=np.float32), "any", joints_2d=joints_2d)
+    assert is_small(result, found.least_extent) and not is_small(result, 59.0)

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from .base import Detection, WholeImage
 from .hand_detector import HandDetector
 
+LEAST_EXTENT_RATIO = 0.35  # of a hand found in the whole photo, of the photo's shorter side
 SURE_PRESENCE = 0.8  # from which the whole photo shows a hand; a model without a presence head is never sure
 
 
@@ -31,5 +32,6 @@ class Auto:
         return [replace(d, detector=self.hand_detector.name) for d in self.hand_detector.detect(photo)]
 
     def fallback(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
-        """The whole photo."""
-        return [replace(d, detector=self.whole.name, least_presence=SURE_PRESENCE) for d in self.whole.detect(photo)]
+        """The whole photo, for a hand that fills much of it."""
+        least = {"least_presence": SURE_PRESENCE, "least_extent": LEAST_EXTENT_RATIO * min(photo.shape[:2])}
+        return [replace(d, detector=self.whole.name, **least) for d in self.whole.detect(photo)]

@@ -22,6 +22,7 @@ class Detection:
     side_score: float | None = None  # 0.5 to 1, how sure it is of the side
     is_proposal: bool = False  # the box is only a first crop, see `HandPredictor.predict_crops`
     least_presence: float = 0.0  # the hand is kept if the model's own probability of one is this much
+    least_extent: float = 0.0  # px: and if its 2D joints spread as far
     detector: str = ""  # name of the detector that found it, where one asks others
 
 
