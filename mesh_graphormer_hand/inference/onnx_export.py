@@ -88,7 +88,8 @@ def write_onnx(program: ExportedProgram, names: list[str], folder: Path, weights
 
 
 def _annotate(path: Path, weights_sha256: str) -> None:
-    """Call the free axis of an ONNX file "batch", which torch's exporter numbers, and add the metadata."""
+    """Call the free axis of an ONNX file "batch", which torch's exporter numbers, and put our metadata in place of the
+    exporter's, which are traces of this machine's source files."""
     onnx = import_extra("onnx")
     model = onnx.load(path)
     graph = model.graph
@@ -97,6 +98,9 @@ def _annotate(path: Path, weights_sha256: str) -> None:
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
                 axis.dim_param = re.sub(rf"\b{re.escape(numbered)}\b", "batch", axis.dim_param)
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     if weights_sha256:
         model.metadata_props.add(key=WEIGHTS_KEY, value=weights_sha256)
     onnx.save(model, path)
