@@ -2,19 +2,17 @@
 
 import copy
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
 
+from helpers.interruption import interrupt_after_a_step
 from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.cli import ablate, console
 from mesh_graphormer_hand.losses import check_terms
-from mesh_graphormer_hand.training.trainer import Trainer
 
 SHIPPED = sorted((paths.CONFIGS / "ablations").glob("*.yaml"))
 ROWS = {"config": "tiny.yaml", "steps": 2, "rows": {"as it is": [], "slower": ["train.optimizer.lr=1e-4"]}}
@@ -65,20 +63,13 @@ def test_rows_are_trained_scored_and_kept(command, capsys, monkeypatch):
 def test_an_interrupted_row_is_no_row(command, monkeypatch, capsys):
     """Ctrl-C in the first row: it is neither scored nor called trained, no other row begins, and it is gone on with."""
     assert ablate.main([*command, "--out", "whole"]) == 0
-    step = Trainer.training_step
-
-    def interrupted(trainer, batches):
-        done = step(trainer, batches)
-        os.kill(os.getpid(), signal.SIGINT)
-        return done
-
-    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    go_on = interrupt_after_a_step(monkeypatch)
     AcceleratorState._reset_state(True)
     assert ablate.main(command) == console.INTERRUPTED
     (run,) = (path.parent for path in Path("out").glob("*/step_*"))
     assert run.name.startswith("as_it_is")
     assert not Path("out/table.json").exists() and not Path("out/table.md").exists()
-    monkeypatch.setattr(Trainer, "training_step", step)
+    go_on()
     AcceleratorState._reset_state(True)
     assert ablate.main(command) == 0
     assert Path("out/table.json").read_text() == Path("whole/table.json").read_text()

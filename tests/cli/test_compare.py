@@ -2,20 +2,18 @@
 
 import copy
 import json
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
 
+from helpers.interruption import interrupt_after_a_step
 from helpers.toy_train import CONFIG, with_toys
 from mesh_graphormer_hand import assembly, config, paths
 from mesh_graphormer_hand.cli import compare, console
 from mesh_graphormer_hand.evaluation.comparison import terms
-from mesh_graphormer_hand.training.trainer import Trainer
 
 SHIPPED = sorted((paths.CONFIGS / "comparisons").glob("*.yaml"))
 ROWS = {"wide (2001)": "tiny.yaml", "slow (2002)": {"config": "tiny.yaml", "settings": ["train.optimizer.lr=1e-4"]}}
@@ -48,18 +46,11 @@ def test_rows_are_trained_scored_and_kept(command, capsys, monkeypatch):
     assert Path("whole/comparison_time.png").stat().st_size > 5_000
     assert "data:image/png;base64" in Path("whole/comparison.html").read_text()
 
-    step = Trainer.training_step
-
-    def interrupted(trainer, batches):
-        done = step(trainer, batches)
-        os.kill(os.getpid(), signal.SIGINT)
-        return done
-
-    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    go_on = interrupt_after_a_step(monkeypatch)
     AcceleratorState._reset_state(True)
     assert compare.main(command) == console.INTERRUPTED
     assert not Path("out/comparison.md").exists()
-    monkeypatch.setattr(Trainer, "training_step", step)
+    go_on()
     AcceleratorState._reset_state(True)
     assert compare.main(command) == 0
     assert scores("out") == scores("whole")
