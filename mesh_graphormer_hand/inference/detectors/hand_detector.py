@@ -28,7 +28,9 @@ MIN_SCORE = 0.5  # likelihood of a hand; what else scores as much is left to the
 SIZES_PX = (384, 640)  # least and greatest longer side of the photo as the network sees it first: its own, if between
 MIN_SIDE_LIKELIHOOD = 0.55  # likelihood from which a side is given
 SIDE_SLOPE_RATIO = 0.1  # of the log-odds of a side: on photos of an unseen set it errs often, and where the model errs
-LEAST_PRESENCE = 0.5  # by the model; below it the model overrules a detection
+# By the model, which overrules a detection below it. Not above result.UNKNOWN: a model without a presence head would
+# overrule all.
+LEAST_PRESENCE = 0.5
 MAX_BOX_IOU = 0.45  # of two boxes of different hands
 STRIDE_PX = 32  # the network's sides are multiples of it
 PADDING_GREY = 0.5  # of the pixels that fill up to such a multiple
